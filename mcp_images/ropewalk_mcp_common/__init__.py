@@ -1,0 +1,1 @@
+"""What every MCP server of Ropewalk shares: serving, health, metrics, logs and errors. It knows no tool."""

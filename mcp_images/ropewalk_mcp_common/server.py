@@ -1,0 +1,121 @@
+"""An MCP server with /health and /metrics that counts its tool calls and serves them over streamable HTTP.
+
+It never holds a session: any replica answers any request, of either era of the protocol.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+import uvicorn
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import CallToolResult, InputRequiredResult, TextContent
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.exposition import choose_encoder
+from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ropewalk_mcp_common.errors import CodedError, invalid_input
+
+_log = logging.getLogger("ropewalk.mcp")
+
+
+class ToolServer(MCPServer[Any]):
+    """MCPServer whose calls are measured and whose errors carry a code."""
+
+    def __init__(self, name: str, instructions: str, registry: CollectorRegistry) -> None:
+        super().__init__(name, instructions=instructions, version="0.1.0", log_level="WARNING")
+        self._registry = registry
+        self._calls = Counter("ropewalk_mcp_tool_calls", "Calls", ["tool", "outcome"], registry=registry)
+        self._seconds = Histogram("ropewalk_mcp_tool_call_duration_seconds", "Time", ["tool"], registry=registry)
+
+    def app(self) -> Starlette:
+        """Return the ASGI application: POST /mcp, GET /health, GET /metrics."""
+
+        async def health(_: Request) -> Response:
+            return JSONResponse({"status": "ok"})
+
+        async def metrics(request: Request) -> Response:
+            encode, content_type = choose_encoder(request.headers.get("accept", ""))
+            return Response(encode(self._registry), headers={"content-type": content_type})
+
+        # With the default host the name of a Service would be refused with 421.
+        app = self.streamable_http_app(stateless_http=True, json_response=True, host="0.0.0.0")  # noqa: S104
+        for route in app.routes:
+            if isinstance(route, Route):
+                # Without sessions nothing would ever come on a GET stream, and an open one delays every shutdown.
+                route.methods = {"POST"}
+        app.routes.extend([Route("/health", health), Route("/metrics", metrics)])
+        return app
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Run a tool, count it, and give its failure as `CODE: what to do`."""
+        # A name that does not exist is the caller's text: as a label it would be unbounded.
+        tool = name if self._tool_manager.get_tool(name) else "unknown"
+        started, outcome = time.perf_counter(), "internal"
+        try:
+            result = await super().call_tool(name, arguments, context)
+            outcome = "ok"
+            return result
+        except ToolError as error:
+            cause = error.__cause__
+            refusal = invalid_input(cause) if isinstance(cause, ValidationError) else cause
+            if tool == "unknown":
+                refusal = CodedError("NOT_FOUND", f"there is no tool {name!r}; list the tools to see their names")
+            if not isinstance(refusal, CodedError):
+                raise
+            outcome = refusal.code.lower()
+            raise refusal from error
+        finally:
+            seconds = time.perf_counter() - started
+            self._calls.labels(tool, outcome).inc()
+            self._seconds.labels(tool).observe(seconds)
+            _log.info("tool call", extra={"tool": tool, "outcome": outcome, "seconds": round(seconds, 6)})
+
+
+def result(text: str, structured: BaseModel) -> CallToolResult:
+    """Return what a model reads (`text`) together with what a program reads (`structured`)."""
+    content = structured.model_dump(mode="json", exclude_none=True)
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content)
+
+
+def port_number(text: str) -> int:
+    """Return the port that --port or ROPEWALK_PORT names."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"ROPEWALK_PORT is {text!r}; use 0 (any free port) to 65535")
+    return int(text)
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """Return the parser of the options that all servers have; a server may add its own."""
+    parser = argparse.ArgumentParser(description=f"{description} Speaks MCP over streamable HTTP at /mcp.")
+    default = os.environ.get("ROPEWALK_PORT", "8000")
+    parser.add_argument("--port", type=port_number, default=default, help="or ROPEWALK_PORT; default 8000")
+    return parser
+
+
+def serve(server: ToolServer, port: int) -> None:
+    """Serve on all addresses until SIGTERM; calls in flight get 20 seconds to end."""
+    # uvicorn raises the signal again once it has shut down; this turns it into exit code 0.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # The protocol is named because asyncio sets TCP_NODELAY only where it is: without it every answer waits 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("0.0.0.0", port))  # noqa: S104
+    _log.info("serving", extra={"server": server.name, "port": listener.getsockname()[1], "path": "/mcp"})
+    # Idle connections outlive the clients' own limits: else the server may close one that is about to be used.
+    config = uvicorn.Config(
+        server.app(), log_config=None, access_log=False, timeout_graceful_shutdown=20, timeout_keep_alive=75
+    )
+    uvicorn.Server(config).run(sockets=[listener])

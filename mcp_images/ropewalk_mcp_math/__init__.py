@@ -1,0 +1,1 @@
+"""An MCP server that calculates: add, subtract, multiply, divide and power. It never evaluates text."""
