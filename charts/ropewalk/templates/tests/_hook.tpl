@@ -1,0 +1,12 @@
+{{/* Metadata of an object that lives while `helm test` runs: (list $ "name" weight). Lower weights come first. */}}
+{{- define "ropewalk.testMetadata" -}}
+{{- $root := index . 0 -}}
+name: ropewalk-test-{{ index . 1 }}
+namespace: {{ include "ropewalk.testNamespace" $root }}
+labels:
+  app.kubernetes.io/part-of: ropewalk
+annotations:
+  helm.sh/hook: test
+  helm.sh/hook-weight: {{ index . 2 | quote }}
+  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}
