@@ -1,0 +1,103 @@
+# Ropewalk's commands. `make` alone lists them. Every one may be run again at any time.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+# A context of your own kubeconfig to use instead of the local cluster, and the registry its nodes pull from.
+CONTEXT ?=
+REGISTRY ?= ropewalk.dev
+
+CLUSTER := PYTHONPATH=dev $(PYTHON) -m cluster
+DEMO := PYTHONPATH=dev $(PYTHON) -m demo
+CODE := operator/src agent_image/src dev bench tests
+MCP_CODE := mcp_images tests/unit/mcp
+MCP_TESTS := tests/unit/mcp
+
+.PHONY: help
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -ts '|'
+
+.PHONY: demo
+demo: cluster-up images ## a cluster, the chart, the examples, and a question to each agent (CONTEXT=name uses your cluster)
+	@$(DEMO) --context "$(CONTEXT)" --registry "$(REGISTRY)"
+
+.PHONY: test
+test: check test-unit test-integration test-e2e ## everything: checks and all tests, in a local cluster that ends with them
+
+.PHONY: test-unit
+test-unit: .venv/.ready .venv-mcp/.ready tools ## unit and contract tests, in seconds
+	.venv/bin/pytest tests/unit tests/contract --ignore $(MCP_TESTS) $(PYTEST)
+	.venv-mcp/bin/pytest $(MCP_TESTS) $(PYTEST)
+
+.PHONY: test-integration
+test-integration: .venv/.ready tools ## the operator against a real API server
+	.venv/bin/pytest tests/integration $(PYTEST)
+
+.PHONY: test-e2e
+test-e2e: .venv/.ready ## real pods in the local cluster, which is brought up for it and ends with it if it was not there
+	@if $(CLUSTER) status; then started=; else started=yes; fi; \
+	end() { if [ -n "$$started" ]; then $(CLUSTER) down; fi; }; trap end EXIT; \
+	$(CLUSTER) up; $(CLUSTER) images; .venv/bin/pytest tests/e2e $(PYTEST)
+
+.PHONY: check
+check: .venv/.ready .venv-mcp/.ready ## lint, types, architecture and complete docs; changes nothing
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy $(CODE) --exclude '$(MCP_TESTS)|tests/support/mcp_'
+	.venv-mcp/bin/mypy $(MCP_CODE)
+	.venv/bin/lint-imports
+	.venv/bin/pytest -q tests/docs
+
+.PHONY: fix
+fix: .venv/.ready ## format, and mend what can be mended by rule
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+.PHONY: golden
+golden: .venv/.ready ## rewrite the golden files of the renderers; read the diff
+	ROPEWALK_GOLDEN=write .venv/bin/pytest -q tests/unit/operator
+
+.PHONY: tools
+tools: ## build kubectl, helm and the cluster's programs into the cache
+	@$(CLUSTER) tools
+
+.PHONY: cluster-up
+cluster-up: ## a one-machine Kubernetes from pinned sources (root, Debian); with CONTEXT=name nothing is done
+	@if [ -z "$(CONTEXT)" ]; then $(CLUSTER) up; fi
+
+.PHONY: cluster-down
+cluster-down: ## end the local cluster and remove everything of it but the cache
+	@$(CLUSTER) down
+
+.PHONY: images
+images: ## build the images and load them into the cluster
+	@$(CLUSTER) images --context "$(CONTEXT)" --registry "$(REGISTRY)"
+
+.PHONY: bench
+bench: .venv/.ready cluster-up images ## measure, side by side with the alternatives; minutes
+	PYTHONPATH=dev:tests/support .venv/bin/python -m bench
+
+.PHONY: requirements
+requirements: .venv/.ready ## pin the requirements again, with hashes, from the *.in files
+	@dev/pin-requirements
+
+.PHONY: clean
+clean: ## remove the Python environments and the tools' own caches from the checkout
+	rm -rf .venv .venv-mcp .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+.venv/.ready: dev/requirements.txt
+	@$(CLUSTER) machine
+	@echo "==> Making the Python environment .venv (about a minute)"
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r dev/requirements.txt
+	@touch $@
+
+.venv-mcp/.ready: dev/requirements-mcp.txt
+	@$(CLUSTER) machine
+	@echo "==> Making the Python environment .venv-mcp (about half a minute)"
+	@$(PYTHON) -m venv .venv-mcp
+	@.venv-mcp/bin/pip install --quiet --disable-pip-version-check --require-hashes -r dev/requirements-mcp.txt
+	@touch $@

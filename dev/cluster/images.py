@@ -1,0 +1,210 @@
+"""The images: built from the checkout, named by their content, and loaded into the cluster that is used.
+
+An image is built only when what it is made of has changed. In the local cluster it is known by two tags: the version,
+which the examples name, and the version with the content's fingerprint, which makes a rollout follow every change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from cluster import dns
+from cluster import layout as where
+from cluster.console import Failure, say, step
+from cluster.layout import Layout
+from cluster.node import PAUSE_IMAGE, ctr
+
+VERSION = "0.1.0"
+_BASE = "localhost/ropewalk-base:trixie"
+_BASE_PACKAGES = "python3,python3-venv,ca-certificates"
+_PUBLIC_BASE = "python:3.13-slim-trixie"
+_IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache"}
+# A machine behind a proxy or a mirror has its settings here. They serve the build and stay out of the image.
+_MACHINE_SETTINGS = (
+    "/etc/pip.conf",
+    "/etc/ssl/certs",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of this repository: its name, its build context and its build arguments."""
+
+    name: str
+    context: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that change with anything the image is made of."""
+        digest = hashlib.sha256(repr((sorted(self.arguments.items()), _BASE_PACKAGES)).encode())
+        root = where.REPOSITORY / self.context
+        for path in sorted(root.rglob("*")):
+            if path.is_file() and not _IGNORED.intersection(path.parts):
+                digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+        return digest.hexdigest()[:12]
+
+    def reference(self, registry: str = where.IMAGE_PREFIX) -> str:
+        """Its name with the tag that follows its content."""
+        return f"{registry}/{self.name}:{VERSION}-{self.fingerprint()}"
+
+
+IMAGES = (
+    Image("operator", "operator"),
+    Image("agent", "agent_image"),
+    Image("mcp-math", "mcp_images", {"SERVER": "math"}),
+    Image("mcp-kubernetes", "mcp_images", {"SERVER": "kubernetes"}),
+    Image("demo-model", "dev/demo_model"),
+)
+
+
+def load_local(layout: Layout) -> None:
+    """Build what is missing with buildah and import it into the local cluster's containerd."""
+    present = set(ctr("images", "ls", "--quiet").stdout.split())
+    for image in IMAGES:
+        reference = image.reference()
+        if reference in present:
+            continue
+        archive = _build(layout, image.name, image.fingerprint(), partial(_build_image, layout, image))
+        _import(archive, image.name, [reference, f"{where.IMAGE_PREFIX}/{image.name}:{VERSION}"])
+
+
+def load_system_images(layout: Layout) -> None:
+    """The two images that the cluster itself runs: pods' pause process and CoreDNS, each one static binary."""
+    present = set(ctr("images", "ls", "--quiet").stdout.split())
+    catatonit = Path(shutil.which("catatonit") or "/usr/bin/catatonit")
+    for reference, binary, entrypoint in (
+        (PAUSE_IMAGE, catatonit, '["/catatonit", "-P"]'),
+        (dns.IMAGE, layout.bin / "coredns", '["/coredns"]'),
+    ):
+        if reference in present:
+            continue
+        name = reference.rpartition("/")[2].partition(":")[0]
+        fingerprint = hashlib.sha256(binary.read_bytes()).hexdigest()[:12]
+
+        def build(binary: Path = binary, entrypoint: str = entrypoint, name: str = name) -> str:
+            folder = layout.cache / "contexts" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(binary, folder / binary.name)
+            (folder / "Dockerfile").write_text(f"FROM scratch\nCOPY {binary.name} /\nENTRYPOINT {entrypoint}\n")
+            tag = _built_name(name)
+            _buildah(layout, "bud", "--isolation=chroot", "--tag", tag, folder)
+            return tag
+
+        archive = _build(layout, name, fingerprint, build)
+        _import(archive, name, [reference])
+
+
+def push(registry: str, context: str) -> None:
+    """Build with Docker and hand the images to a cluster of the user's own: by kind, or through a registry."""
+    docker = shutil.which("docker")
+    if not docker or subprocess.run([docker, "info"], capture_output=True, check=False).returncode:
+        raise Failure(
+            f"context {context} is not the local cluster, so its images are built with Docker, and no Docker engine answers.\n"
+            "Start one, or run `make demo` without CONTEXT for the local cluster."
+        )
+    kind = context.removeprefix("kind-") if context.startswith("kind-") else ""
+    if not kind and registry == where.IMAGE_PREFIX:
+        raise Failure(
+            f"context {context} is no kind cluster, so its nodes have to pull the images: name a registry that you may\n"
+            "push to and that they may pull from: make demo CONTEXT=… REGISTRY=registry.example.com/ropewalk"
+        )
+    for image in IMAGES:
+        references = [image.reference(registry), f"{registry}/{image.name}:{VERSION}"]
+        with step(f"Building {image.name}", expected="a minute"):
+            arguments = [f"--build-arg={name}={value}" for name, value in image.arguments.items()]
+            tags = [f"--tag={reference}" for reference in references]
+            _must([docker, "build", *arguments, *tags, str(where.REPOSITORY / image.context)])
+        for reference in references:
+            if kind:
+                _must(["kind", "load", "docker-image", "--name", kind, reference])
+            else:
+                _must([docker, "push", reference])
+
+
+def _build(layout: Layout, name: str, fingerprint: str, build: Callable[[], str]) -> Path:
+    archive = layout.images / f"{name}-{fingerprint}.tar"
+    if archive.exists():
+        return archive
+    layout.images.mkdir(parents=True, exist_ok=True)
+    with step(f"Building image {name}", expected="a minute"):
+        tag = build()
+        part = archive.with_suffix(".part")
+        _buildah(layout, "push", tag, f"oci-archive:{part}:{tag}")
+        for old in layout.images.glob(f"{name}-????????????.tar"):
+            old.unlink()
+        part.replace(archive)
+    return archive
+
+
+def _build_image(layout: Layout, image: Image) -> str:
+    _build_base(layout)
+    tag = _built_name(image.name)
+    mounts = [f"--volume={path}:{path}:ro" for path in _MACHINE_SETTINGS if Path(path).exists()]
+    arguments = [f"--build-arg={name}={value}" for name, value in ({"BASE": _BASE} | dict(image.arguments)).items()]
+    _buildah(
+        layout, "bud", "--isolation=chroot", "--layers", *mounts, *arguments, "--tag", tag,
+        where.REPOSITORY / image.context,
+    )  # fmt: skip
+    return tag
+
+
+def _build_base(layout: Layout) -> None:
+    """Debian with its Python, made by mmdebstrap, as the public Python image cannot be had everywhere."""
+    if _buildah(layout, "images", "--quiet", _BASE, check=False).returncode == 0:
+        return
+    folder = layout.cache / "contexts" / "base"
+    folder.mkdir(parents=True, exist_ok=True)
+    with step("Building the base image (Debian 13 and its Python)", expected="half a minute"):
+        _must(
+            ["mmdebstrap", "--variant=minbase", f"--include={_BASE_PACKAGES}", "--quiet",
+             "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+             "--dpkgopt=path-exclude=/usr/share/locale/*", "trixie", str(folder / "root.tar")]
+        )  # fmt: skip
+        (folder / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
+        _buildah(layout, "bud", "--isolation=chroot", "--tag", _BASE, folder)
+        (folder / "root.tar").unlink()
+
+
+def _built_name(name: str) -> str:
+    return f"localhost/ropewalk-{name}:latest"
+
+
+def _import(archive: Path, name: str, references: list[str]) -> None:
+    with step(f"Loading image {name}"):
+        done = ctr("images", "import", "--all-platforms", archive)
+        imported = _built_name(name)
+        if imported not in done.stdout + done.stderr:
+            raise Failure(f"containerd did not import {archive}: {done.stdout}{done.stderr}")
+        for reference in references:
+            ctr("images", "tag", "--force", imported, reference)
+        ctr("images", "rm", imported)
+
+
+def _buildah(layout: Layout, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    storage = ["--root", str(layout.cache / "buildah"), "--runroot", str(where.RUNTIME_DIR / "buildah")]
+    command = ["buildah", *storage, *[str(each) for each in arguments]]
+    return _must(command) if check else subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _must(command: list[str]) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"BUILDAH_HISTORY": "0"}
+    )
+    if done.returncode:
+        raise Failure(f"{' '.join(command[:6])} … failed:\n{(done.stdout + done.stderr)[-3000:]}")
+    return done
+
+
+def say_references(registry: str) -> None:
+    """Print what the chart has to be told: the registry and each image's tag."""
+    for image in IMAGES:
+        say(image.reference(registry))

@@ -1,0 +1,120 @@
+"""The programs of the cluster, built from pinned sources: each has its go.mod in dev/tools, with checksums in go.sum.
+
+A program is built once and kept in the cache until its go.mod, go.sum or flags change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster import layout as where
+from cluster import machine
+from cluster.console import Failure, step
+from cluster.layout import Layout
+
+_VERSION = "k8s.io/component-base/version"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A go.mod of dev/tools and the binaries that come of it, as {name: package}."""
+
+    folder: str
+    binaries: dict[str, str]
+    expected: str
+    ldflags: str = ""
+
+    @property
+    def source(self) -> Path:
+        """The folder with go.mod and go.sum."""
+        return where.REPOSITORY / "dev" / "tools" / self.folder
+
+    def fingerprint(self) -> str:
+        """What the binaries are made of; when it changes they are built again."""
+        parts = [(self.source / name).read_bytes() for name in ("go.mod", "go.sum")]
+        return hashlib.sha256(b"\0".join([*parts, repr((self.binaries, self.ldflags)).encode()])).hexdigest()
+
+
+TOOLS = (
+    Tool("etcd", {"etcd": "go.etcd.io/etcd/server/v3"}, "half a minute"),
+    Tool(
+        "kubernetes",
+        {
+            name: f"k8s.io/kubernetes/cmd/{name}"
+            for name in (
+                "kubectl",
+                "kube-apiserver",
+                "kube-controller-manager",
+                "kube-scheduler",
+                "kubelet",
+                "kube-proxy",
+            )
+        },
+        "5 minutes",
+        f"-X {_VERSION}.gitVersion={where.KUBERNETES_VERSION} -X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor=34"
+        f" -X {_VERSION}.gitTreeState=clean",
+    ),
+    Tool("helm", {"helm": "helm.sh/helm/v3/cmd/helm"}, "a minute"),
+    Tool("coredns", {"coredns": "github.com/coredns/coredns"}, "a minute and a half"),
+)
+
+
+def build(layout: Layout) -> None:
+    """Build what is not in the cache. Raises Failure with the compiler's words."""
+    layout.bin.mkdir(parents=True, exist_ok=True)
+    stale = [tool for tool in TOOLS if not _fresh(layout, tool)]
+    if not stale:
+        return
+    go = machine.go(layout)
+    for number, tool in enumerate(stale, 1):
+        names = ", ".join(tool.binaries)
+        with step(f"Building {names} ({number} of {len(stale)}; kept in {layout.bin})", expected=tool.expected):
+            _build(layout, go, tool)
+
+
+def _stamp(layout: Layout, tool: Tool) -> Path:
+    return layout.bin / f".{tool.folder}.sha256"
+
+
+def _fresh(layout: Layout, tool: Tool) -> bool:
+    stamp = _stamp(layout, tool)
+    built = all((layout.bin / name).exists() for name in tool.binaries)
+    return built and stamp.exists() and stamp.read_text() == tool.fingerprint()
+
+
+def _build(layout: Layout, go: Path, tool: Tool) -> None:
+    # GOFLAGS of the machine's user must not change what is built; GOTOOLCHAIN=local never downloads another Go.
+    environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"}
+    fresh = layout.bin / ".new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    # One call for all: the compiler then makes what they share only once.
+    command = [
+        go,
+        "build",
+        "-trimpath",
+        "-ldflags",
+        f"-s -w {tool.ldflags}",
+        "-o",
+        f"{fresh}/",
+        *tool.binaries.values(),
+    ]
+    done = subprocess.run(command, cwd=tool.source, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failure(f"building {tool.folder} failed:\n{done.stderr[-3000:]}")
+    for name, package in tool.binaries.items():
+        made = fresh / name if (fresh / name).exists() else fresh / _default_name(package)
+        made.replace(layout.bin / name)
+    shutil.rmtree(fresh)
+    _stamp(layout, tool).write_text(tool.fingerprint())
+
+
+def _default_name(package: str) -> str:
+    """The name that `go build` gives: the last part of the path that is no major version."""
+    parts = package.split("/")
+    return parts[-2] if parts[-1].startswith("v") and parts[-1][1:].isdigit() else parts[-1]
