@@ -7,14 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
-from cluster import dns, images, machine, tools
+from cluster import images, machine, tools
 from cluster import layout as where
 from cluster.console import Failure, fail, say, step
 from cluster.controlplane import ControlPlane
 from cluster.layout import Layout
 from cluster.node import Node
 from cluster.processes import wait_until
+
+_COREDNS = Path(__file__).with_name("coredns.yaml")
 
 
 def main() -> int:
@@ -84,7 +87,7 @@ def up(here: Layout) -> None:
         wait_until(lambda: bool(_kubectl(here, "get", "node", where.NODE_NAME, check=False)), "the node", seconds=60,
                    watched=node.process("kubelet"))  # fmt: skip
         _kubectl(here, "wait", "--for=condition=Ready", f"node/{where.NODE_NAME}", "--timeout=120s")
-        _kubectl(here, "apply", "--server-side", "--filename", "-", text=dns.manifests())
+        _kubectl(here, "apply", "--server-side", "--filename", "-", text=_COREDNS.read_text())
         _kubectl(here, "-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s")
     say(f"The local cluster is up: export KUBECONFIG={here.kubeconfig}")
 
@@ -115,7 +118,7 @@ def running(here: Layout) -> bool:
 
 
 def _kubectl(here: Layout, *arguments: str, text: str | None = None, check: bool = True) -> str:
-    command = [here.bin / "kubectl", "--kubeconfig", here.kubeconfig, *arguments]
+    command: list[str | Path] = [here.bin / "kubectl", "--kubeconfig", here.kubeconfig, *arguments]
     return subprocess.run(command, check=check, capture_output=True, text=True, input=text).stdout
 
 

@@ -1,4 +1,4 @@
-"""etcd, the API server, the controllers and the scheduler as host processes: their commands, and the order they start in."""
+"""etcd, the API server, the controllers and the scheduler as host processes: their commands, and their order."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ class ControlPlane:
             "--service-account-issuer", "https://kubernetes.default.svc",
             "--service-account-key-file", self.pki / "sa.pub",
             "--service-account-signing-key-file", self.pki / "sa.key",
-            "--authorization-mode", "Node,RBAC", "--allow-privileged=true", "--enable-admission-plugins", "NodeRestriction",
-            "--profiling=false",
+            "--authorization-mode", "Node,RBAC", "--enable-admission-plugins", "NodeRestriction",
+            "--allow-privileged=true", "--profiling=false",
         ]  # fmt: skip
 
     def _controller_manager(self) -> list[str | Path]:

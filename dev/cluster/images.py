@@ -7,7 +7,6 @@ which the examples name, and the version with the content's fingerprint, which m
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -15,16 +14,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from cluster import dns
 from cluster import layout as where
-from cluster.console import Failure, say, step
+from cluster.console import Failure, step
 from cluster.layout import Layout
 from cluster.node import PAUSE_IMAGE, ctr
 
 VERSION = "0.1.0"
+COREDNS_IMAGE = f"{where.IMAGE_PREFIX}/coredns:local"
 _BASE = "localhost/ropewalk-base:trixie"
 _BASE_PACKAGES = "python3,python3-venv,ca-certificates"
-_PUBLIC_BASE = "python:3.13-slim-trixie"
+_PUBLICCOREDNS_IMAGE = f"{where.IMAGE_PREFIX}/coredns:local"
+_BASE = "python:3.13-slim-trixie"
 _IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache"}
 # A machine behind a proxy or a mirror has its settings here. They serve the build and stay out of the image.
 _MACHINE_SETTINGS = (
@@ -52,10 +52,6 @@ class Image:
                 digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
         return digest.hexdigest()[:12]
 
-    def reference(self, registry: str = where.IMAGE_PREFIX) -> str:
-        """Its name with the tag that follows its content."""
-        return f"{registry}/{self.name}:{VERSION}-{self.fingerprint()}"
-
 
 IMAGES = (
     Image("operator", "operator"),
@@ -66,15 +62,20 @@ IMAGES = (
 )
 
 
+def tag() -> str:
+    """The tag that all images of this checkout share: the version, and a fingerprint of everything they are made of."""
+    prints = "".join(image.fingerprint() for image in IMAGES)
+    return f"{VERSION}-{hashlib.sha256(prints.encode()).hexdigest()[:12]}"
+
+
 def load_local(layout: Layout) -> None:
     """Build what is missing with buildah and import it into the local cluster's containerd."""
     present = set(ctr("images", "ls", "--quiet").stdout.split())
     for image in IMAGES:
-        reference = image.reference()
-        if reference in present:
-            continue
-        archive = _build(layout, image.name, image.fingerprint(), partial(_build_image, layout, image))
-        _import(archive, image.name, [reference, f"{where.IMAGE_PREFIX}/{image.name}:{VERSION}"])
+        references = _references(image, where.IMAGE_PREFIX)
+        if references[0] not in present:
+            archive = _archive(layout, image.name, image.fingerprint(), partial(_build_image, layout, image))
+            _import(archive, image.name, references)
 
 
 def load_system_images(layout: Layout) -> None:
@@ -83,7 +84,7 @@ def load_system_images(layout: Layout) -> None:
     catatonit = Path(shutil.which("catatonit") or "/usr/bin/catatonit")
     for reference, binary, entrypoint in (
         (PAUSE_IMAGE, catatonit, '["/catatonit", "-P"]'),
-        (dns.IMAGE, layout.bin / "coredns", '["/coredns"]'),
+        (COREDNS_IMAGE, layout.bin / "coredns", '["/coredns"]'),
     ):
         if reference in present:
             continue
@@ -99,7 +100,7 @@ def load_system_images(layout: Layout) -> None:
             _buildah(layout, "bud", "--isolation=chroot", "--tag", tag, folder)
             return tag
 
-        archive = _build(layout, name, fingerprint, build)
+        archive = _archive(layout, name, fingerprint, build)
         _import(archive, name, [reference])
 
 
@@ -108,17 +109,17 @@ def push(registry: str, context: str) -> None:
     docker = shutil.which("docker")
     if not docker or subprocess.run([docker, "info"], capture_output=True, check=False).returncode:
         raise Failure(
-            f"context {context} is not the local cluster, so its images are built with Docker, and no Docker engine answers.\n"
-            "Start one, or run `make demo` without CONTEXT for the local cluster."
+            f"context {context} is not the local cluster: its images are built with Docker, and none answers.\n"
+            "Start a Docker engine, or run `make demo` without CONTEXT for the local cluster."
         )
     kind = context.removeprefix("kind-") if context.startswith("kind-") else ""
     if not kind and registry == where.IMAGE_PREFIX:
         raise Failure(
-            f"context {context} is no kind cluster, so its nodes have to pull the images: name a registry that you may\n"
-            "push to and that they may pull from: make demo CONTEXT=… REGISTRY=registry.example.com/ropewalk"
+            f"context {context} is no kind cluster, so its nodes have to pull the images: name a registry that\n"
+            "you may push to and they may pull from: make demo CONTEXT=… REGISTRY=registry.example.com/ropewalk"
         )
     for image in IMAGES:
-        references = [image.reference(registry), f"{registry}/{image.name}:{VERSION}"]
+        references = _references(image, registry)
         with step(f"Building {image.name}", expected="a minute"):
             arguments = [f"--build-arg={name}={value}" for name, value in image.arguments.items()]
             tags = [f"--tag={reference}" for reference in references]
@@ -130,7 +131,7 @@ def push(registry: str, context: str) -> None:
                 _must([docker, "push", reference])
 
 
-def _build(layout: Layout, name: str, fingerprint: str, build: Callable[[], str]) -> Path:
+def _archive(layout: Layout, name: str, fingerprint: str, build: Callable[[], str]) -> Path:
     archive = layout.images / f"{name}-{fingerprint}.tar"
     if archive.exists():
         return archive
@@ -174,6 +175,10 @@ def _build_base(layout: Layout) -> None:
         (folder / "root.tar").unlink()
 
 
+def _references(image: Image, registry: str) -> list[str]:
+    return [f"{registry}/{image.name}:{tag()}", f"{registry}/{image.name}:{VERSION}"]
+
+
 def _built_name(name: str) -> str:
     return f"localhost/ropewalk-{name}:latest"
 
@@ -196,15 +201,7 @@ def _buildah(layout: Layout, *arguments: str | Path, check: bool = True) -> subp
 
 
 def _must(command: list[str]) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"BUILDAH_HISTORY": "0"}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Failure(f"{' '.join(command[:6])} … failed:\n{(done.stdout + done.stderr)[-3000:]}")
     return done
-
-
-def say_references(registry: str) -> None:
-    """Print what the chart has to be told: the registry and each image's tag."""
-    for image in IMAGES:
-        say(image.reference(registry))

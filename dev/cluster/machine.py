@@ -72,9 +72,8 @@ def go(layout: Layout) -> Path:
 def _present(package: str, sign: str) -> bool:
     if not sign:
         # Debian parts venv from Python: without this package `python3 -m venv` fails only halfway through.
-        return (
-            subprocess.run([sys.executable, "-c", "import ensurepip"], capture_output=True, check=False).returncode == 0
-        )
+        command = [sys.executable, "-c", "import ensurepip"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
     return Path(sign).exists() if sign.startswith("/") else shutil.which(sign, path=_path_with_sbin()) is not None
 
 

@@ -67,13 +67,13 @@ def kubeconfig(folder: Path, user: str, server: str) -> str:
     def data(file: str) -> str:
         return base64.b64encode((folder / file).read_bytes()).decode()
 
-    context = layout.CONTEXT_NAME
+    context, certificate, key = layout.CONTEXT_NAME, data(f"{user}.crt"), data(f"{user}.key")
     return f"""apiVersion: v1
 kind: Config
 current-context: {context}
 clusters: [{{name: {context}, cluster: {{server: "{server}", certificate-authority-data: {data("ca.crt")}}}}}]
 contexts: [{{name: {context}, context: {{cluster: {context}, user: {user}}}}}]
-users: [{{name: {user}, user: {{client-certificate-data: {data(f"{user}.crt")}, client-key-data: {data(f"{user}.key")}}}}}]
+users: [{{name: {user}, user: {{client-certificate-data: {certificate}, client-key-data: {key}}}}}]
 """
 
 

@@ -94,16 +94,8 @@ def _build(layout: Layout, go: Path, tool: Tool) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
     # One call for all: the compiler then makes what they share only once.
-    command = [
-        go,
-        "build",
-        "-trimpath",
-        "-ldflags",
-        f"-s -w {tool.ldflags}",
-        "-o",
-        f"{fresh}/",
-        *tool.binaries.values(),
-    ]
+    flags = ["-trimpath", "-ldflags", f"-s -w {tool.ldflags}", "-o", f"{fresh}/"]
+    command: list[str | Path] = [go, "build", *flags, *tool.binaries.values()]
     done = subprocess.run(command, cwd=tool.source, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Failure(f"building {tool.folder} failed:\n{done.stderr[-3000:]}")
