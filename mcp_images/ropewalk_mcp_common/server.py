@@ -10,6 +10,8 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import uvicorn
@@ -26,14 +28,17 @@ from starlette.routing import Route
 
 from ropewalk_mcp_common.errors import CodedError, invalid_input
 
+Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 _log = logging.getLogger("ropewalk.mcp")
 
 
 class ToolServer(MCPServer[Any]):
     """MCPServer whose calls are measured and whose errors carry a code."""
 
-    def __init__(self, name: str, instructions: str, registry: CollectorRegistry) -> None:
-        super().__init__(name, instructions=instructions, version="0.1.0", log_level="WARNING")
+    def __init__(
+        self, name: str, instructions: str, registry: CollectorRegistry, lifespan: Lifespan | None = None
+    ) -> None:
+        super().__init__(name, instructions=instructions, version="0.1.0", log_level="WARNING", lifespan=lifespan)
         self._registry = registry
         self._calls = Counter("ropewalk_mcp_tool_calls", "Calls", ["tool", "outcome"], registry=registry)
         self._seconds = Histogram("ropewalk_mcp_tool_call_duration_seconds", "Time", ["tool"], registry=registry)

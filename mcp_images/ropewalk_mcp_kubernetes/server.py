@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -52,6 +53,10 @@ class KubernetesTools:
         self._api = api
         self._allow_delete = allow_delete
         self._now = now
+
+    async def close(self) -> None:
+        """Close the connections to the API server."""
+        await self._api.close()
 
     async def cluster_info(self) -> Annotated[CallToolResult, cluster.ClusterInfo]:
         """Show the Kubernetes cluster: version, nodes with readiness and capacity, namespaces, number of pods."""
@@ -200,7 +205,7 @@ class KubernetesTools:
         )
         head = f"{answer.lines} lines of pod {pod} in namespace {namespace}"
         if not answer.lines:
-            return result(f"No log lines from pod {pod} in namespace {namespace} in what was asked for.", answer)
+            return result(f"Pod {pod} in namespace {namespace} has written no such lines.", answer)
         if cut:
             head += f" (the newest {_MAX_LOG_CHARACTERS} characters; ask for fewer lines to see whole ones)"
         if not complete:
@@ -210,7 +215,16 @@ class KubernetesTools:
 
 def kubernetes_server(tools: KubernetesTools, registry: CollectorRegistry) -> ToolServer:
     """Return the server with its three tools."""
-    server = ToolServer("ropewalk-kubernetes", "The state of this Kubernetes cluster: nodes, pods, logs.", registry)
+
+    @asynccontextmanager
+    async def connected(_: object) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await tools.close()
+
+    instructions = "The state of this Kubernetes cluster: nodes, pods, logs."
+    server = ToolServer("ropewalk-kubernetes", instructions, registry, connected)
     reads = ToolAnnotations(read_only_hint=True)
     server.add_tool(tools.cluster_info, annotations=reads)
     server.add_tool(tools.pod_management, annotations=ToolAnnotations(read_only_hint=False, destructive_hint=True))
