@@ -1,0 +1,129 @@
+"""The CRDs keep Kubernetes' API conventions, and the chart brings exactly those of crds/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from chart_helm import CHART, CRDS, of_kind, render
+
+FILES = sorted(CRDS.glob("*.yaml"))
+Node = tuple[str, dict[str, Any]]
+
+
+def schema(file: str) -> dict[str, Any]:
+    crd = yaml.safe_load((CRDS / file).read_text())
+    found = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert isinstance(found, dict)
+    return found
+
+
+def nodes(node: dict[str, Any], path: str) -> Iterator[Node]:
+    yield path, node
+    for name, child in node.get("properties", {}).items():
+        yield from nodes(child, f"{path}.{name}")
+    if "items" in node:
+        yield from nodes(node["items"], f"{path}[]")
+    if isinstance(node.get("additionalProperties"), dict):
+        yield from nodes(node["additionalProperties"], f"{path}{{}}")
+
+
+def all_nodes() -> list[Node]:
+    """Every node of spec and status; what is above them, Kubernetes describes."""
+    found: list[Node] = []
+    for file in FILES:
+        for part in ("spec", "status"):
+            found += nodes(schema(file.name)["properties"][part], f"{file.stem}.{part}")
+    return found
+
+
+def named(claim: Any) -> list[str]:
+    return [path for path, node in all_nodes() if claim(node)]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_the_chart_holds_an_exact_copy(file: Any) -> None:
+    copy = CHART / "files" / "crds" / file.name
+    assert copy.read_bytes() == file.read_bytes(), f"run {CHART.name}/sync-crds"
+
+
+def test_the_chart_holds_no_other_crd() -> None:
+    assert [each.name for each in sorted((CHART / "files" / "crds").iterdir())] == [each.name for each in FILES]
+
+
+def test_the_rendered_crds_differ_only_by_the_policy_to_keep_them() -> None:
+    rendered = of_kind(render(), "CustomResourceDefinition")
+    for each in rendered:
+        assert each["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    assert rendered == [yaml.safe_load(file.read_text()) for file in FILES]
+
+
+def test_the_crds_can_be_left_to_somebody_else() -> None:
+    assert of_kind(render("--set", "crds.enabled=false"), "CustomResourceDefinition") == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_a_plain_apply_takes_the_file(file: Any) -> None:
+    # kubectl apply keeps the object in an annotation, and annotations end at 256 KiB.
+    assert file.stat().st_size < 256 * 1024
+
+
+def test_every_field_is_described() -> None:
+    assert named(lambda node: not node.get("description", "").strip().endswith(".")) == []
+
+
+def test_every_list_says_how_it_is_merged() -> None:
+    def lacking(node: dict[str, Any]) -> bool:
+        kind = node.get("x-kubernetes-list-type")
+        if node.get("type") != "array":
+            return False
+        return kind not in {"atomic", "set", "map"} or (kind == "map") != ("x-kubernetes-list-map-keys" in node)
+
+    assert named(lacking) == []
+
+
+def test_every_list_and_every_map_is_bounded() -> None:
+    assert named(lambda node: node.get("type") == "array" and "maxItems" not in node) == []
+    assert named(lambda node: "additionalProperties" in node and "maxProperties" not in node) == []
+
+
+def test_every_text_is_bounded() -> None:
+    def unbounded(node: dict[str, Any]) -> bool:
+        text = node.get("type") == "string" or "x-kubernetes-int-or-string" in node
+        return text and not {"maxLength", "enum", "format"} & set(node)
+
+    assert named(unbounded) == []
+
+
+def test_every_number_is_whole_and_bounded() -> None:
+    assert named(lambda node: node.get("type") == "number") == []
+    assert named(lambda node: node.get("type") == "integer" and not {"minimum", "format"} <= set(node)) == []
+    open_above = named(lambda node: node.get("type") == "integer" and "maximum" not in node)
+    assert [path for path in open_above if ".spec" in path] == []
+
+
+def test_only_the_models_parameters_take_unknown_fields() -> None:
+    assert named(lambda node: "x-kubernetes-preserve-unknown-fields" in node) == ["agent.spec.model.parameters"]
+
+
+def test_every_rule_has_a_message() -> None:
+    rules = [rule for _, node in all_nodes() for rule in node.get("x-kubernetes-validations", [])]
+    assert rules
+    assert [rule["rule"] for rule in rules if not rule.get("message")] == []
+
+
+def test_no_phase() -> None:
+    assert [path for path, _ in all_nodes() if path.endswith("phase")] == []
+
+
+def test_agents_and_mcp_servers_take_the_same_pod_settings() -> None:
+    agent, mcpserver = (
+        schema(name)["properties"]["spec"]["properties"]["pod"] for name in ("agent.yaml", "mcpserver.yaml")
+    )
+    for pod in (agent, mcpserver):
+        # Its token is mounted in one of them only, which its description says.
+        pod["properties"]["serviceAccountName"].pop("description")
+    assert agent == mcpserver

@@ -1,0 +1,87 @@
+"""The rights that the chart gives: the least that works, nothing by wildcard, no Secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chart_helm import of_kind, only, render
+
+WRITE = ["get", "list", "watch", "create", "patch", "delete"]
+OPERATOR_RULES = {
+    ("ropewalk.dev", "agents"): ["get", "list", "watch"],
+    ("ropewalk.dev", "mcpservers"): ["get", "list", "watch"],
+    ("ropewalk.dev", "agents/status"): ["patch"],
+    ("ropewalk.dev", "mcpservers/status"): ["patch"],
+    ("", "configmaps"): WRITE,
+    ("", "serviceaccounts"): WRITE,
+    ("", "services"): WRITE,
+    ("apps", "deployments"): WRITE,
+    ("networking.k8s.io", "networkpolicies"): WRITE,
+    ("", "pods"): ["get", "list", "watch"],
+    ("", "events"): ["create", "patch", "list"],
+    ("events.k8s.io", "events"): ["create", "patch", "list"],
+}
+COMBINATIONS = [
+    (),
+    ("--set", "watchNamespaces={a,b}"),
+    ("--set", "rbac.aggregate=false"),
+    ("--set", "monitoring.podMonitor.enabled=true,monitoring.dashboards.enabled=true"),
+]
+
+
+def granted(role: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
+    return {
+        (group, resource): rule["verbs"]
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+@pytest.mark.parametrize("arguments", COMBINATIONS)
+def test_no_role_has_a_wildcard_or_names_secrets(arguments: tuple[str, ...]) -> None:
+    roles = of_kind(render(*arguments), "ClusterRole", "Role")
+    assert roles
+    for role in roles:
+        for (group, resource), verbs in granted(role).items():
+            assert "*" not in (group, resource, *verbs), role["metadata"]["name"]
+            assert not resource.startswith("secrets"), role["metadata"]["name"]
+
+
+def test_the_operator_may_do_exactly_what_it_does() -> None:
+    assert granted(only(render(), "ClusterRole", "ropewalk-operator")) == OPERATOR_RULES
+
+
+def test_with_watch_namespaces_the_operator_has_roles_there_and_nowhere_else() -> None:
+    objects = render("--set", "watchNamespaces={a,b}")
+    roles = of_kind(objects, "Role")
+    assert [role["metadata"]["namespace"] for role in roles] == ["a", "b"]
+    assert all(granted(role) == OPERATOR_RULES for role in roles)
+    bindings = of_kind(objects, "RoleBinding")
+    assert [each["metadata"]["namespace"] for each in bindings] == ["a", "b"]
+    for binding in bindings:
+        assert binding["subjects"][0]["namespace"] == "ropewalk-system"
+    assert of_kind(objects, "ClusterRoleBinding") == []
+    assert {role["metadata"]["name"] for role in of_kind(objects, "ClusterRole")} == {"ropewalk-view", "ropewalk-edit"}
+
+
+def test_no_rights_are_given_when_somebody_else_gives_them() -> None:
+    objects = render("--set", "rbac.create=false,rbac.aggregate=false")
+    assert of_kind(objects, "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding") == []
+
+
+def test_viewers_read_and_editors_change_agents() -> None:
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    objects = render()
+    view, edit = (only(objects, "ClusterRole", f"ropewalk-{name}") for name in ("view", "edit"))
+    assert {key.removeprefix(prefix) for key in view["metadata"]["labels"] if key.startswith(prefix)} == {
+        "view", "edit", "admin",
+    }  # fmt: skip
+    assert {key.removeprefix(prefix) for key in edit["metadata"]["labels"] if key.startswith(prefix)} == {
+        "edit", "admin",
+    }  # fmt: skip
+    assert {verb for rule in view["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert "create" in granted(edit)["ropewalk.dev", "agents"]
+    assert {key for key in granted(edit) if key[1].endswith("/status")} == set()
