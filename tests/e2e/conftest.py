@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from cluster.layout import REPOSITORY
 from e2e_cluster import Workspace, install_chart, kubectl
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+
 from cluster.layout import REPOSITORY
 from e2e_cluster import Workspace, kubectl
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from cluster.layout import REPOSITORY
 from e2e_cluster import RELEASE, SYSTEM, Workspace, agent, eventually, helm, install_chart, kubectl, mcpserver
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+
 from e2e_cluster import Json, Workspace, agent, eventually, image, mcpserver
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from e2e_cluster import SYSTEM, Workspace, agent, kubectl, mcpserver
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
+
 from cluster import images
 from cluster.layout import IMAGE_PREFIX, REPOSITORY, Layout
 
