@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from cluster import images, machine, tools
 from cluster import layout as where
 from cluster.console import Failure
