@@ -1,0 +1,97 @@
+"""Starts the agent of this pod: socket, settings, server. Binds before it imports anything heavy.
+
+The kubelet's first probe so waits in the backlog of a socket that is already there, rather than being refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ropewalk_agent.config import AgentConfig, Settings
+
+_BACKLOG = 2048
+_KEEP_ALIVE_SECONDS = 75
+_CLOSE_SECONDS = 2
+
+
+def main() -> int:
+    """Run until SIGTERM; return the exit code: 0 after a drain, 1 with a message if the agent cannot start."""
+    host, port = os.environ.get("ROPEWALK_HOST") or "0.0.0.0", os.environ.get("ROPEWALK_PORT") or "8080"  # noqa: S104
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if port.isdigit():  # anything else is reported below, with all that is wrong beside it
+        try:
+            listener.bind((host, int(port)))
+        except OSError as error:
+            return _fail(f"the agent cannot start:\n- port {port} of {host} cannot be bound: {error.strerror}")
+        listener.listen(_BACKLOG)
+
+    from ropewalk_agent import config, logs
+
+    try:
+        settings, agent = config.load(os.environ)
+    except config.ConfigError as error:
+        return _fail(str(error))
+    logs.configure(settings.log_level)
+    asyncio.run(_serve(settings, agent, listener))
+    return 0
+
+
+def _fail(message: str) -> int:
+    # Plain text, as the last words of the pod: they become its termination message.
+    print(message, file=sys.stderr)  # noqa: T201
+    return 1
+
+
+async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket) -> None:
+    import uvicorn
+
+    from ropewalk_agent.app import create_app
+    from ropewalk_agent.metrics import Metrics
+    from ropewalk_agent.runtime import Runtime
+
+    metrics = Metrics()
+    runtime = Runtime(agent, metrics)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(agent, runtime, metrics),
+            http="httptools",
+            ws="none",
+            loop="asyncio",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_CLOSE_SECONDS,
+        )
+    )
+
+    async def drain() -> None:
+        # The socket stays open meanwhile, so that whoever still comes gets an answer rather than a refusal.
+        await runtime.drain(settings.drain_seconds)
+        server.should_exit = True
+
+    drains: list[asyncio.Task[None]] = []
+
+    def terminate() -> None:
+        if drains:  # asked a second time: leave now
+            server.should_exit = server.force_exit = True
+        drains.append(asyncio.ensure_future(drain()))
+
+    # Uvicorn's own handlers would close the socket first and drain afterwards.
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, terminate)
+    await server.serve(sockets=[listener])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

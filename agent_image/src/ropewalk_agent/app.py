@@ -1,0 +1,117 @@
+"""create_app(...): the routes, the middleware and the lifespan of an agent pod, as values. Starts no server."""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ropewalk_agent.config import AgentConfig
+from ropewalk_agent.errors import AgentError, internal_error
+from ropewalk_agent.metrics import Metrics
+from ropewalk_agent.routes import ops
+from ropewalk_agent.routes.query import QueryEndpoint
+from ropewalk_agent.runtime import Runtime
+
+_log = logging.getLogger("ropewalk.http")
+
+_REQUEST_ID = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
+_COUNTED_ENDPOINTS = ("/query",)
+"""Probes and scrapes are not requests to the agent."""
+
+
+def create_app(config: AgentConfig, runtime: Runtime, metrics: Metrics) -> Starlette:
+    """Return the ASGI application; its lifespan starts the runtime and closes it. Drain the runtime before that."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        runtime.start()
+        yield
+        await runtime.close()
+
+    return Starlette(
+        routes=[
+            Route("/query", QueryEndpoint(runtime, config.limits), methods=["POST"]),
+            *ops.routes(runtime, metrics),
+        ],
+        middleware=[Middleware(RequestScope, runtime=runtime, metrics=metrics)],
+        exception_handlers={404: _no_such_endpoint, 405: _wrong_method},
+        lifespan=lifespan,
+    )
+
+
+async def _no_such_endpoint(request: Request, _: Exception) -> Response:
+    return _answer(AgentError("not_found", f"there is no endpoint {request.url.path}"), request.state.request_id)
+
+
+async def _wrong_method(request: Request, _: Exception) -> Response:
+    message = f"{request.url.path} does not take {request.method}"
+    return _answer(AgentError("method_not_allowed", message), request.state.request_id)
+
+
+def _answer(error: AgentError, request_id: str) -> Response:
+    headers = {"retry-after": str(error.retry_after_seconds)} if error.retry_after_seconds else None
+    return JSONResponse(error.body(request_id), error.status, headers)
+
+
+class RequestScope:
+    """Gives each request its id, turns errors into answers with a code, counts, and closes connections in a drain."""
+
+    def __init__(self, app: ASGIApp, *, runtime: Runtime, metrics: Metrics) -> None:
+        self._app = app
+        self._runtime = runtime
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; other kinds of scope pass through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        request_id = _request_id(scope)
+        state = scope.setdefault("state", {})
+        state.update(request_id=request_id, outcome="ok")
+        begun = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                headers = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                if self._runtime.draining:
+                    headers.append((b"connection", b"close"))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        try:
+            try:
+                await self._app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                state["outcome"] = "cancelled"
+            except Exception as error:
+                if begun:
+                    raise
+                if not isinstance(error, AgentError):
+                    _log.exception("request failed", extra={"fields": {"request_id": request_id}})
+                    error = internal_error()
+                state["outcome"] = error.code
+                await _answer(error, request_id)(scope, receive, send_with_id)
+        finally:
+            if scope["path"] in _COUNTED_ENDPOINTS:
+                self._metrics.requests.labels(endpoint=scope["path"], outcome=state["outcome"]).inc()
+                self._metrics.request_duration.labels(endpoint=scope["path"]).observe(time.monotonic() - started)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.match(value):
+            return bytes(value).decode()
+    return uuid.uuid4().hex

@@ -1,0 +1,47 @@
+"""The errors that a client can see: a code, its HTTP status and a message. Never carries a traceback or a secret."""
+
+from collections.abc import Iterable
+from typing import Any
+
+STATUS_OF_CODE = {
+    "invalid_request": 400,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "queue_full": 429,
+    "internal": 500,
+    "model_error": 502,
+    "not_ready": 503,
+    "timeout": 504,
+}
+"""Every code of this release with its HTTP status; a code that is not here cannot be raised."""
+
+_LONGEST_REASON = 500
+
+
+class AgentError(Exception):
+    """An error with one of the codes above; `retry_after_seconds` becomes a Retry-After header where it is set."""
+
+    def __init__(self, code: str, message: str, *, retry_after_seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = STATUS_OF_CODE[code]
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        """Return the JSON body that clients get."""
+        return {"error": {"code": self.code, "message": self.message, "request_id": request_id}}
+
+
+def internal_error() -> AgentError:
+    """Return the answer to a defect of ours: only the request id leads from here to the log."""
+    return AgentError("internal", "the agent failed to handle this request; its log has more under this request_id")
+
+
+def redacted(text: str, secrets: Iterable[str]) -> str:
+    """Return `text` on one line, shortened, with each of `secrets` blotted out."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "[redacted]")
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_REASON else line[:_LONGEST_REASON] + "…"

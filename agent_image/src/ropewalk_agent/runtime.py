@@ -1,0 +1,211 @@
+"""Puts one agent together and knows whether it is ready: bridge, model, tools and sessions, made on the worker.
+
+The server asks it for turns and for the truth about the pod. Strands, the provider's client and mcp are imported on the
+worker's thread, while the server answers /health already.
+"""
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+
+from ropewalk_agent.bridge import Bridge, Turn
+from ropewalk_agent.config import AgentConfig
+from ropewalk_agent.errors import AgentError
+from ropewalk_agent.events import TurnEvent, TurnRequest
+from ropewalk_agent.metrics import Metrics
+from ropewalk_agent.sessions import SessionKey
+from ropewalk_agent.sessions.memory import MemorySessions
+from ropewalk_agent.tools import Tool, catalogue
+
+if TYPE_CHECKING:
+    from ropewalk_agent.models import BuiltModel
+    from ropewalk_agent.tools.mcp import Connection
+    from ropewalk_agent.turn import TurnRunner
+
+_log = logging.getLogger("ropewalk.runtime")
+
+_CLEANUP_SECONDS = 60.0
+_STUCK_SECONDS_NOT_READY = 5.0
+STUCK_SECONDS_UNHEALTHY = 30.0
+"""So long a silence of the worker's loop cannot be load: a restart helps."""
+_CLOSE_SECONDS = 2.0
+
+
+class Runtime:
+    """One agent. Make it anywhere, `start` it on the server's loop; all public methods belong to that loop."""
+
+    def __init__(self, config: AgentConfig, metrics: Metrics, *, build_model: Any = None) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._build_model = build_model
+        self._sessions = MemorySessions(
+            ttl_seconds=config.sessions.ttl_seconds,
+            max_sessions=config.sessions.max_sessions,
+            clock=time.monotonic,
+        )
+        self._bridge = Bridge(self._turn, concurrency=config.concurrency, queue_length=config.queue.max_length)
+        self._model: BuiltModel | None = None
+        self._runner: TurnRunner | None = None
+        self._failure: str | None = None
+        self._connections: tuple[Connection, ...] = ()
+        self._catalogue: tuple[tuple[Tool, ...], tuple[Any, ...]] = ((), ())
+        self._server: asyncio.AbstractEventLoop | None = None
+        self._changed = asyncio.Event()
+        self._ever_ready = False
+        metrics.watch(
+            running=lambda: self._bridge.running,
+            waiting=lambda: self._bridge.waiting,
+            sessions=lambda: len(self._sessions),
+            stuck=self._bridge.stuck_seconds,
+        )
+
+    def start(self) -> None:
+        """Start the worker; returns at once, `wait_until_ready` tells when the agent can answer."""
+        self._server = asyncio.get_running_loop()
+        self._bridge.start()
+        self._bridge.spawn(self._open())
+
+    async def drain(self, seconds: float) -> None:
+        """Be not ready, refuse new turns, and let those that are there finish within the time given."""
+        self._changed.set()
+        if not await self._bridge.drain(seconds):
+            _log.warning("turns were cut off at the end of the drain", extra={"fields": {"seconds": seconds}})
+
+    async def close(self) -> None:
+        """Close connections and end the worker."""
+        await self._bridge.stop(self._shut, timeout_seconds=_CLOSE_SECONDS)
+
+    # Turns
+
+    def run(self, request: TurnRequest, *, timeout_seconds: float) -> AsyncGenerator[TurnEvent, None]:
+        """Run one turn; see Bridge.run."""
+        key = SessionKey(request.user_id, request.session_id)
+        return self._bridge.run(key, request, timeout_seconds=timeout_seconds)
+
+    async def _turn(self, request: TurnRequest, turn: Turn) -> AsyncGenerator[TurnEvent, None]:
+        if self._runner is None:
+            raise AgentError("not_ready", self._failure or "the agent is starting; ask again in a second")
+        async for event in self._runner.run(request, turn):
+            yield event
+
+    # The truth about the pod
+
+    @property
+    def draining(self) -> bool:
+        """Whether the pod is going away."""
+        return self._bridge.draining
+
+    def stuck_seconds(self) -> float:
+        """How long the worker's loop has been silent; see Bridge.stuck_seconds."""
+        return self._bridge.stuck_seconds()
+
+    def reasons_not_ready(self) -> list[str]:
+        """Return a sentence for each thing that keeps the agent from answering; empty when it is ready."""
+        reasons: list[str] = []
+        if self._bridge.draining:
+            reasons.append("the agent is shutting down")
+        if self._failure is not None:
+            reasons.append(self._failure)
+        elif self._runner is None:
+            reasons.append("the agent is starting")
+        stuck = self._bridge.stuck_seconds()
+        if stuck > _STUCK_SECONDS_NOT_READY:
+            reasons.append(f"the worker has not answered for {stuck:.0f} s")
+        for status in (connection.status for connection in self._connections):
+            if status.required and status.state != "connected":
+                why = f" ({status.last_error})" if status.last_error else ""
+                reasons.append(f"mcp server {status.name}: {status.state} since {status.since}{why}")
+        return reasons
+
+    async def wait_until_ready(self, seconds: float) -> None:
+        """Return when the agent is ready for the first time, or after `seconds`, or at once if it has been ready.
+
+        It spares a starting pod a whole period of the readiness probe.
+        """
+        deadline = time.monotonic() + seconds
+        while not self._ever_ready and not self._bridge.draining:
+            if self._runner is not None and not self.reasons_not_ready():
+                self._ever_ready = True
+                # What is here now stays for the life of the pod; collections need not look at it again.
+                gc.collect()
+                gc.freeze()
+                return
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+
+    def tools_report(self) -> dict[str, Any]:
+        """Return the body of /tools."""
+        servers = [
+            {
+                "name": status.name,
+                "required": status.required,
+                "state": status.state,
+                "since": status.since,
+                "last_error": status.last_error,
+                "tools": list(status.tools),
+                "hidden": list(status.hidden),
+            }
+            for status in (connection.status for connection in self._connections)
+        ]
+        clashes = [{"tool": clash.tool, "kept": clash.kept, "ignored": clash.ignored} for clash in self._catalogue[1]]
+        return {"servers": servers, "clashes": clashes}
+
+    # The worker's loop
+
+    async def _open(self) -> None:
+        try:
+            from ropewalk_agent import models
+            from ropewalk_agent.turn import TurnRunner
+
+            limits = self._config.limits
+            build = self._build_model or models.build
+            self._model = build(self._config.model, timeout_seconds=limits.request_timeout_seconds)
+            if self._config.mcp_servers:
+                from ropewalk_agent.tools.mcp import Connection
+
+                self._connections = tuple(
+                    Connection(
+                        server,
+                        tool_timeout_seconds=limits.tool_timeout_seconds,
+                        metrics=self._metrics,
+                        changed=self._tools_changed,
+                    )
+                    for server in self._config.mcp_servers
+                )
+            self._runner = TurnRunner(
+                self._config, self._model, lambda: self._catalogue[0], self._sessions, self._metrics
+            )
+            for connection in self._connections:
+                connection.start()
+        except Exception as error:
+            self._failure = f"the model client cannot be built: {type(error).__name__}: {error}"
+            _log.exception("the agent cannot start")
+        self._tell_server()
+        while True:
+            await asyncio.sleep(_CLEANUP_SECONDS)
+            self._sessions.forget_expired()
+
+    async def _shut(self) -> None:
+        await asyncio.gather(*(connection.stop() for connection in self._connections))
+        if self._model is not None:
+            await self._model.close()
+
+    def _tools_changed(self) -> None:
+        before = self._catalogue[1]
+        self._catalogue = catalogue([connection.tools for connection in self._connections])
+        for clash in self._catalogue[1]:
+            if clash not in before:
+                fields = {"tool": clash.tool, "kept": clash.kept, "ignored": clash.ignored}
+                _log.warning("two mcp servers offer the same tool", extra={"fields": fields})
+        self._tell_server()
+
+    def _tell_server(self) -> None:
+        if self._server is not None and not self._server.is_closed():
+            self._server.call_soon_threadsafe(self._changed.set)

@@ -1,0 +1,76 @@
+"""The protocol of a session store, and the window that keeps a history short. Knows no store and no framework.
+
+A session belongs to the user that it was begun for: a store's key is the pair of user and session, so the same
+session_id of another user is simply another session, and nobody can find out which ids others use.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+Message = dict[str, Any]
+
+
+class SessionKey(NamedTuple):
+    """Names a session; `user_id` is empty where the caller named nobody."""
+
+    user_id: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """What a listing shows of a session; `updated_at` is on the store's clock, in seconds."""
+
+    key: SessionKey
+    messages: int
+    updated_at: float
+
+
+class SessionStore(Protocol):
+    """Keeps histories between turns. A history that was handed out is never changed in place by either side."""
+
+    async def load(self, key: SessionKey) -> tuple[Message, ...]:
+        """Return the history, oldest message first; empty for a session that is new or has expired."""
+        ...
+
+    async def save(self, key: SessionKey, messages: tuple[Message, ...]) -> None:
+        """Keep the history, in place of the one before."""
+        ...
+
+    async def delete(self, key: SessionKey) -> bool:
+        """Forget the session; False if there was none."""
+        ...
+
+    async def list(self) -> tuple[SessionInfo, ...]:
+        """Return the sessions that have not expired, least recently used first."""
+        ...
+
+
+def is_consistent(messages: tuple[Message, ...]) -> bool:
+    """Whether each tool call is answered in the very next message, and each result answers a call."""
+    asked: set[str] = set()
+    for message in messages:
+        answered = {block["toolResult"]["toolUseId"] for block in message["content"] if "toolResult" in block}
+        if answered != asked:
+            return False
+        asked = {block["toolUse"]["toolUseId"] for block in message["content"] if "toolUse" in block}
+    return not asked
+
+
+def windowed(messages: tuple[Message, ...], size: int) -> tuple[Message, ...]:
+    """Return at most `size` of the latest messages, beginning with a question.
+
+    A cut is made only in front of a question (a user's message that is no tool result), so a tool call is never parted
+    from its result. The last question is kept with all that followed, even where that alone is more than `size`.
+    """
+    if len(messages) <= size:
+        return messages
+    questions = [i for i, message in enumerate(messages) if _is_question(message)]
+    if not questions:
+        return messages
+    fitting = [i for i in questions if len(messages) - i <= size]
+    return messages[fitting[0] if fitting else questions[-1] :]
+
+
+def _is_question(message: Message) -> bool:
+    return message["role"] == "user" and not any("toolResult" in block for block in message["content"])

@@ -1,0 +1,61 @@
+"""What a tool is to a turn: a name, a schema and a call that always comes back with an outcome. Knows no protocol."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a call gave: content blocks for the model, and an outcome (ok, error, timeout, unavailable)."""
+
+    outcome: str
+    content: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool that the model may use. `call` takes the arguments, bounds its own time and raises nothing."""
+
+    name: str
+    server: str
+    description: str
+    input_schema: dict[str, Any]
+    call: Callable[[dict[str, Any]], Awaitable[ToolResult]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """What /tools and /ready say of a server. `since` is RFC 3339; `state` is connected, connecting or disconnected."""
+
+    name: str
+    required: bool
+    state: str
+    since: str
+    last_error: str | None
+    tools: tuple[str, ...]
+    hidden: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """Two servers offer the same tool name: `kept` is the server whose tool is used."""
+
+    tool: str
+    kept: str
+    ignored: str
+
+
+def catalogue(tools_of_servers: list[tuple[Tool, ...]]) -> tuple[tuple[Tool, ...], tuple[Clash, ...]]:
+    """Return the tools that a turn gets, and the clashes: of two equal names the first server's tool is used.
+
+    Names that differ only in - and _ count as equal, because models and Strands mix them up.
+    """
+    chosen: dict[str, Tool] = {}
+    clashes: list[Clash] = []
+    for tools in tools_of_servers:
+        for tool in tools:
+            first = chosen.setdefault(tool.name.replace("-", "_"), tool)
+            if first is not tool:
+                clashes.append(Clash(tool.name, first.server, tool.server))
+    return tuple(chosen.values()), tuple(clashes)
