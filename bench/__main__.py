@@ -1,0 +1,31 @@
+"""`python -m bench [NAME …]`: measure, and print a Markdown table of figures beside their goals."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import sys
+
+_PARTS = ("throughput", "scale", "pods")
+
+
+def main() -> int:
+    """Run the named parts, or all."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="NAME", help=f"which to run: {', '.join(_PARTS)} (all)")
+    chosen = parser.parse_args().parts or list(_PARTS)
+    if unknown := [name for name in chosen if name not in _PARTS]:
+        parser.error(f"{', '.join(unknown)} is no part; there are {', '.join(_PARTS)}")
+    print(f"On {platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}:\n")
+    print("| measure | figure | goal |\n|---|---|---|")
+    for name in chosen:
+        print(f"Measuring {name} …", file=sys.stderr, flush=True)
+        for row in importlib.import_module(f"bench.{name}").run():
+            print(f"| {' | '.join(row)} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
