@@ -1,0 +1,172 @@
+"""Fills the parameters of a tool, given as JSON Schema, from a text. Pure."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from demo_model.words import STOP_WORDS, name_parts, numbers, words
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Previous:
+    """Stands for the number that the step before gave."""
+
+
+PREVIOUS = Previous()
+
+_VALUE = r"[\"'`“]?([A-Za-z0-9][\w./-]*)[\"'`”]?"
+_QUOTED = re.compile(r"[\"`“]([^\"`”]+)[\"`”]|(?<!\w)'([^']+)'")
+# Parameters that take the name of a thing: a whole sentence would never be one.
+_IDENTIFIERS = frozenset({"name", "namespace", "pod", "container", "node", "service", "deployment", "id"})
+_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_HINTS = {
+    "list": {"which", "what", "list", "show", "many", "all"},
+    "describe": {"why", "explain", "detail", "details", "events", "wrong"},
+    "delete": {"remove", "kill", "restart"},
+    "get": {"status", "inspect", "state"},
+}
+
+
+def filled(schema: Json, text: str, *, has_previous: bool) -> tuple[Json, list[str]]:
+    """Return the arguments that the text gives, and the required parameters that it does not.
+
+    With has_previous one number that the text lacks is taken from the step before (PREVIOUS).
+    """
+    properties: Json = schema.get("properties") or {}
+    required = set(schema.get("required") or [])
+    found = numbers(text)
+    wanted = [name for name, part in properties.items() if name in required and _type(part, schema) in _NUMERIC]
+    values: list[int | float | Previous] = list(found[: len(wanted)])
+    if has_previous and len(values) == len(wanted) - 1:
+        # "subtract it from 100" names the second first.
+        at_end = re.search(r"\b(?:it|that|this|the result)\s+from\b", text, re.IGNORECASE)
+        values.insert(len(values) if at_end else 0, PREVIOUS)
+    arguments: Json = {}
+    missing = []
+    for name, part in properties.items():
+        if name in wanted:
+            value: Any = values.pop(0) if values else None
+        else:
+            value = _value(name, _resolved(part, schema), schema, text, is_required=name in required, so_far=arguments)
+        if value is not None:
+            arguments[name] = value
+        elif name in required:
+            missing.append(name)
+    return arguments, missing
+
+
+_NUMERIC = ("number", "integer")
+
+
+def _resolved(part: Json, root: Json) -> Json:
+    """Return the schema that a property means: behind $ref, and of several the first that is not null."""
+    if ref := part.get("$ref"):
+        return _resolved((root.get("$defs") or {}).get(str(ref).rsplit("/", 1)[-1], {}), root)
+    for union in ("anyOf", "oneOf"):
+        for option in part.get(union) or []:
+            if option.get("type") != "null":
+                return _resolved(option, root)
+    return part
+
+
+def _type(part: Json, root: Json) -> str:
+    kind = _resolved(part, root).get("type", "string")
+    if isinstance(kind, list):
+        return next((str(item) for item in kind if item != "null"), "string")
+    return str(kind)
+
+
+def _value(name: str, part: Json, root: Json, text: str, *, is_required: bool, so_far: Json) -> Any:
+    value: Any = None
+    if options := part.get("enum"):
+        return _option(options, text, is_required)
+    match _type(part, root):
+        case "number" | "integer":
+            value = _measured(name, text)
+        case "boolean":
+            value = True if name_parts(name) & set(words(text)) else (False if is_required else None)
+        case "array" if is_required:
+            numeric = _type(part.get("items") or {}, root) in _NUMERIC
+            value = numbers(text) if numeric else [_quoted(text) or text.strip()]
+        case "object" if is_required:
+            value = filled({"$defs": root.get("$defs"), **part}, text, has_previous=False)[0]
+        case "string":
+            value = _text(name, text, is_required, so_far)
+    return value
+
+
+def _option(options: list[Any], text: str, is_required: bool) -> Any:
+    said = words(text)
+    for word in said:
+        for option in options:
+            if str(option).lower() == word:
+                return option
+    for option in options:
+        if _HINTS.get(str(option).lower(), set()) & set(said):
+            return option
+    return options[0] if is_required else None
+
+
+def _measured(name: str, text: str) -> int | None:
+    """Return the number beside a word of the name: `20 lines` for tail_lines, `5 minutes` for since_seconds."""
+    parts = name_parts(name)
+    for amount, unit in re.findall(r"(\d+)\s+([A-Za-z]+)", text):
+        singular = unit.lower().removesuffix("s")
+        if "second" in parts and singular in _UNITS:
+            return int(amount) * _UNITS[singular]
+        if singular in parts:
+            return int(amount)
+    return None
+
+
+def _quoted(text: str) -> str | None:
+    found = _QUOTED.search(text)
+    return next(group for group in found.groups() if group) if found else None
+
+
+def _text(name: str, text: str, is_required: bool, so_far: Json) -> str | None:
+    parts = name_parts(name)
+    if parts & _IDENTIFIERS:
+        return _identifier(name, parts, text, so_far)
+    spoken = re.escape(name).replace("_", "[ _-]")
+    if found := re.search(rf"\b{spoken}\s*(?:=|:|\bis\b|\bof\b)?\s*[\"'`]?([\w./=,-]+)", text, re.IGNORECASE):
+        return found[1].rstrip(".,")
+    if not is_required:
+        return None
+    if quoted := _quoted(text):
+        return quoted
+    subject = re.search(r"\b(?:in|for|about|of|on)\s+(?:the\s+)?([^?.!,;]+)", text, re.IGNORECASE)
+    return subject[1].strip() if subject else text.strip()
+
+
+def _identifier(name: str, parts: frozenset[str], text: str, so_far: Json) -> str | None:
+    if "namespace" in parts:
+        patterns = [rf"\bnamespace\s+{_VALUE}", rf"{_VALUE}\s+namespace\b", rf"\b(?:in|from)\s+(?:the\s+)?{_VALUE}"]
+    else:
+        kind = "|".join(sorted(re.escape(part) for part in (parts - {"name", "id"}) or {"pod", "name"}))
+        patterns = [
+            rf"\b(?:{kind}|called|named)\s+{_VALUE}",
+            rf"(?<![\w-])([a-z0-9]+(?:-[a-z0-9]+)+)\s+(?:{kind})\b",
+        ]
+        if not parts & {"container"}:
+            patterns += [r"(?<![\w./-])([a-z0-9]+(?:[-.][a-z0-9]+)+)(?![\w/])"]
+            patterns += [rf"\b(?:logs?|describe|delete)\s+(?:(?:of|from|for)\s+)?(?:the\s+)?{_VALUE}"]
+    # A value has one meaning: what is the namespace is not the pod too. The namespace may be written after the pod.
+    taken = {str(value) for value in so_far.values()}
+    if "namespace" not in parts and (namespace := _identifier("namespace", frozenset({"namespace"}), text, {})):
+        taken.add(namespace)
+    for pattern in patterns:
+        for found in re.finditer(pattern, text, re.IGNORECASE):
+            value = found[1].rstrip(".,")
+            if value.lower() not in STOP_WORDS | _NO_NAMES and value not in taken and not value.isdecimal():
+                return value
+    return None
+
+
+_NEVER_NAMES = (
+    "pod pods namespace namespaces log logs container containers cluster node nodes detail details last "
+    "latest first each every other same here"
+)
+_NO_NAMES = frozenset(_NEVER_NAMES.split())
