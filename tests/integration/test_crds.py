@@ -228,6 +228,10 @@ WRONG_AGENTS = {
         env(valueFrom={"fieldRef": {"fieldPath": "spec.image"}}),
         "use one of metadata.name, metadata.namespace",
     ),
+    "a variable of Ropewalk's": (
+        agent(pod__env=[{"name": "ROPEWALK_PORT", "value": "80"}]),
+        "spec.pod.env holds a variable that Ropewalk sets itself: remove ROPEWALK_CONFIG_FILE",
+    ),
     "variable that is none": (agent(pod__env=[{"name": "A=B", "value": "c"}]), "spec.pod.env[0].name"),
     "a variable twice": (
         agent(pod__env=[{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]),
@@ -303,7 +307,8 @@ def test_a_wrong_mcp_server_is_refused_with_the_fix(api: ApiServer, body: Object
         agent(pod__labels={"team": "a", "example.com/team": "", "app.kubernetes.io/part-of": "x"}),
         agent(pod__annotations={"sidecar.example.com/Inject": "no, thank you"}),
         agent(pod__resources={"requests": {"cpu": 1, "memory": "128Mi"}, "limits": {"cpu": "1500m", "memory": "1e9"}}),
-        agent(pod__imagePullSecrets=[{"name": "registry"}], pod__serviceAccountName="mine", pod__nodeSelector={"a": "b"}),
+        agent(pod={"imagePullSecrets": [{"name": "a"}], "serviceAccountName": "mine", "nodeSelector": {"a": "b"}}),
+        mcpserver(pod__env=[{"name": "ROPEWALK_PORT", "value": "9000"}], port=9000),
         changed(AGENT, metadata__name="a" * 50),
         mcpserver(args=["--verbose"], port=9000, path="/", replicas=3, pod={"labels": {"team": "a"}}),
         mcpserver(image="localhost:5000/a/b@sha256:" + "0" * 64),

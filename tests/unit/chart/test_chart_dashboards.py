@@ -7,12 +7,14 @@ import re
 from typing import Any
 
 import pytest
+from prometheus_client import Metric
 
 from chart_helm import CHART, of_kind, render
+from ropewalk_agent.metrics import Metrics
 
 DASHBOARDS = sorted((CHART / "dashboards").glob("*.json"))
-# Every process that uses the Prometheus client library has these.
-PROCESS_METRICS = {"process_resident_memory_bytes", "process_cpu_seconds_total"}
+# Given by Prometheus and the PodMonitor, or part of every histogram.
+TARGET_LABELS = {"namespace", "agent", "pod", "le"}
 METRIC = re.compile(r"\b([a-z][a-z0-9_]*)\{|label_values\((\w+)")
 
 
@@ -31,8 +33,23 @@ def expressions(board: dict[str, Any]) -> list[str]:
     return queries + [each["definition"] for each in board["templating"]["list"] if each["type"] == "query"]
 
 
+def families() -> dict[str, Metric]:
+    """Return what an agent exposes, by the name that a query uses."""
+    return {each.name + ("_total" if each.type == "counter" else ""): each for each in Metrics().registry.collect()}
+
+
+def labels_of(source: str) -> set[str]:
+    """Return the labels that a metric is defined with, whether it has been used or not."""
+    metrics = vars(Metrics()).values()
+    return next((set(each._labelnames) for each in metrics if getattr(each, "_name", None) == source), set())
+
+
 def metrics(board: dict[str, Any]) -> set[str]:
-    names = {found[1] or found[2] for text in expressions(board) for found in METRIC.finditer(text)}
+    return {name for text in expressions(board) for name in metrics_of(text)}
+
+
+def metrics_of(text: str) -> set[str]:
+    names = {found[1] or found[2] for found in METRIC.finditer(text)}
     return {re.sub(r"_(bucket|count|sum)$", "", name) for name in names}
 
 
@@ -71,6 +88,20 @@ def test_every_query_honours_the_chosen_namespace_and_agent(file: Any) -> None:
             assert selectors, panel["title"]
             for selector in selectors:
                 assert 'namespace=~"$namespace", agent=~"$agent"' in selector, panel["title"]
+
+
+def test_the_board_asks_only_for_metrics_that_an_agent_has() -> None:
+    asked = metrics(dashboard())
+    assert len(asked) > 10
+    assert asked - set(families()) == set()
+
+
+def test_the_board_groups_and_filters_only_by_labels_that_the_metrics_have() -> None:
+    for text in expressions(dashboard()):
+        grouped = {name.strip() for found in re.findall(r"by \(([^)]*)\)", text) for name in found.split(",")}
+        filtered = {name for found in re.findall(r"\{([^}]*)\}", text) for name in re.findall(r"(\w+)(?:=|!)", found)}
+        own = TARGET_LABELS.union(*(labels_of(families()[name].name) for name in metrics_of(text)))
+        assert grouped | filtered <= own, text
 
 
 def test_each_dashboard_comes_as_a_config_map_that_grafana_finds() -> None:

@@ -1,0 +1,181 @@
+"""The chart's life in a real API server: install, upgrade of a CRD, uninstall, and an install that finds what was left.
+
+There is no kubelet here: what the pods do is not tested.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apiserver import ApiServer
+from chart_helm import CHART, REPOSITORY, helm, run_helm
+
+RELEASE = ("ropewalk", "--namespace", "ropewalk-system")
+CRD_NAMES = ("agents.ropewalk.dev", "mcpservers.ropewalk.dev")
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[ApiServer]:
+    server = ApiServer().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def empty(api: ApiServer) -> Iterator[ApiServer]:
+    """An API server that knows nothing of Ropewalk."""
+    yield api
+    run_helm("uninstall", *RELEASE, "--ignore-not-found", kubeconfig=api.kubeconfig)
+    api.kubectl("delete", "crd", *CRD_NAMES, "--ignore-not-found")
+
+
+def install(api: ApiServer, *arguments: str, chart: Path = CHART) -> str:
+    name, *rest = RELEASE
+    return helm(
+        "upgrade", "--install", name, str(chart), *rest, "--create-namespace", *arguments, kubeconfig=api.kubeconfig
+    )
+
+
+def crd(api: ApiServer, name: str = "agents.ropewalk.dev") -> dict[str, Any]:
+    found = json.loads(api.kubectl("get", "crd", name, "-o", "json"))
+    assert isinstance(found, dict)
+    return found
+
+
+def make_agent(api: ApiServer) -> str:
+    """Apply the calculator example and return the Agent's uid."""
+    api.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in CRD_NAMES))
+    api.kubectl("apply", "-f", str(REPOSITORY / "examples" / "calculator"))
+    return agent_uid(api)
+
+
+def agent_uid(api: ApiServer) -> str:
+    return api.kubectl("get", "agent", "calculator", "-o", "jsonpath={.metadata.uid}")
+
+
+def test_the_api_server_takes_everything_that_the_chart_makes(empty: ApiServer) -> None:
+    notes = install(
+        empty, "--set", "monitoring.dashboards.enabled=true,operator.priorityClassName=system-cluster-critical"
+    )
+    assert "kubectl get ropewalk" in notes
+    assert "kubectl apply -f examples/calculator" in notes
+    made = empty.kubectl("get", "deployment,serviceaccount,configmap", "-n", "ropewalk-system", "-o", "name").split()
+    assert "deployment.apps/ropewalk-operator" in made
+    assert "serviceaccount/ropewalk-operator" in made
+    assert "configmap/ropewalk-dashboard-agents" in made
+
+
+def test_the_api_server_takes_what_helm_test_makes(empty: ApiServer) -> None:
+    install(empty)
+    empty.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in CRD_NAMES))
+    hooks = helm("get", "hooks", *RELEASE, kubeconfig=empty.kubeconfig)
+    said = empty.kubectl("create", "--dry-run=server", "-f", "-", input=hooks)
+    assert said.count("created") == 5
+
+
+def test_a_namespace_for_restricted_pods_takes_the_charts_pods(empty: ApiServer) -> None:
+    install(empty)
+    empty.kubectl(
+        "label", "namespace", "ropewalk-system", "pod-security.kubernetes.io/enforce=restricted", "--overwrite"
+    )
+    empty.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in CRD_NAMES))
+    hooks = helm("get", "hooks", *RELEASE, kubeconfig=empty.kubeconfig)
+    deployment = json.loads(
+        empty.kubectl("get", "deployment", "ropewalk-operator", "-n", "ropewalk-system", "-o", "json")
+    )
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "one", "namespace": "ropewalk-system"},
+        "spec": deployment["spec"]["template"]["spec"],
+    }
+    empty.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(pod))
+    empty.kubectl("create", "--dry-run=server", "-f", "-", input=hooks)
+
+
+def test_the_operators_account_has_no_wildcard_and_no_secret(empty: ApiServer) -> None:
+    install(empty)
+    account = ("--as", "system:serviceaccount:ropewalk-system:ropewalk-operator")
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectRulesReview",
+        "spec": {"namespace": "ropewalk-system"},
+    }
+    found = json.loads(
+        empty.kubectl("create", "--validate=false", "-o", "json", "-f", "-", *account, input=json.dumps(review))
+    )
+    rules = found["status"]["resourceRules"]
+    assert {"deployments", "agents"} <= {resource for rule in rules for resource in rule["resources"]}
+    for rule in rules:
+        named = {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
+        assert not {"*", "secrets"} & named, rule
+    with pytest.raises(AssertionError):
+        empty.kubectl("auth", "can-i", "get", "secrets", *account)
+
+
+def test_an_upgrade_upgrades_the_crds(empty: ApiServer, tmp_path: Path) -> None:
+    install(empty)
+    uid = make_agent(empty)
+    newer = tmp_path / "ropewalk"
+    shutil.copytree(CHART, newer)
+    file = newer / "files" / "crds" / "agent.yaml"
+    file.write_text(file.read_text().replace("    - ag\n", "    - ag\n    - agt\n"))
+    install(empty, chart=newer)
+    assert crd(empty)["spec"]["names"]["shortNames"] == ["ag", "agt"]
+    assert agent_uid(empty) == uid
+
+
+def test_an_uninstall_keeps_crds_and_agents_and_the_next_install_adopts_them(empty: ApiServer, tmp_path: Path) -> None:
+    install(empty)
+    uid, crd_uid = make_agent(empty), crd(empty)["metadata"]["uid"]
+    helm("uninstall", *RELEASE, kubeconfig=empty.kubeconfig)
+    assert agent_uid(empty) == uid
+    assert "ropewalk-operator" not in empty.kubectl("get", "deployment,clusterrole", "-A", "-o", "name")
+    newer = tmp_path / "ropewalk"
+    shutil.copytree(CHART, newer)
+    file = newer / "files" / "crds" / "agent.yaml"
+    file.write_text(file.read_text().replace("    - ag\n", "    - ag\n    - agt\n"))
+    helm("install", RELEASE[0], str(newer), *RELEASE[1:], kubeconfig=empty.kubeconfig)
+    assert crd(empty)["metadata"]["uid"] == crd_uid
+    assert crd(empty)["spec"]["names"]["shortNames"] == ["ag", "agt"]
+    assert agent_uid(empty) == uid
+
+
+def test_an_install_under_another_name_takes_over_when_asked(empty: ApiServer) -> None:
+    install(empty)
+    uid = make_agent(empty)
+    helm("uninstall", *RELEASE, kubeconfig=empty.kubeconfig)
+    other = ("install", "other", str(CHART), "--namespace", "elsewhere", "--create-namespace")
+    assert "invalid ownership metadata" in run_helm(*other, kubeconfig=empty.kubeconfig).stderr
+    helm(*other, "--take-ownership", kubeconfig=empty.kubeconfig)
+    assert crd(empty)["metadata"]["annotations"]["meta.helm.sh/release-name"] == "other"
+    assert agent_uid(empty) == uid
+    helm("uninstall", "other", "--namespace", "elsewhere", kubeconfig=empty.kubeconfig)
+
+
+def test_crds_that_kubectl_applied_can_be_left_alone(empty: ApiServer) -> None:
+    empty.kubectl("apply", "-f", str(REPOSITORY / "crds"))
+    install(empty, "--set", "crds.enabled=false")
+    assert "meta.helm.sh/release-name" not in crd(empty)["metadata"]["annotations"]
+
+
+def test_switching_the_crds_off_keeps_them(empty: ApiServer) -> None:
+    install(empty)
+    uid = make_agent(empty)
+    install(empty, "--set", "crds.enabled=false")
+    assert agent_uid(empty) == uid
+
+
+def test_with_watch_namespaces_the_operator_has_rights_there_only(empty: ApiServer) -> None:
+    empty.kubectl("create", "namespace", "team-a")
+    install(empty, "--set", "watchNamespaces={team-a}")
+    account = ("--as", "system:serviceaccount:ropewalk-system:ropewalk-operator")
+    assert empty.kubectl("auth", "can-i", "create", "deployments", "-n", "team-a", *account).strip() == "yes"
+    with pytest.raises(AssertionError):
+        empty.kubectl("auth", "can-i", "create", "deployments", "-n", "default", *account)
