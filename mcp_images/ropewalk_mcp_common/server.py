@@ -110,17 +110,23 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def serve(server: ToolServer, port: int) -> None:
-    """Serve on all addresses until SIGTERM; calls in flight get 20 seconds to end."""
-    # uvicorn raises the signal again once it has shut down; this turns it into exit code 0.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+def listening(port: int) -> socket.socket:
+    """Return a socket that listens on all addresses."""
     # The protocol is named because asyncio sets TCP_NODELAY only where it is: without it every answer waits 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("0.0.0.0", port))  # noqa: S104
-    _log.info("serving", extra={"server": server.name, "port": listener.getsockname()[1], "path": "/mcp"})
+    listener.listen(1024)
+    return listener
+
+
+def serve(server: ToolServer, port: int) -> None:
+    """Serve until SIGTERM; calls in flight get 20 seconds to end."""
+    # uvicorn raises the signal again once it has shut down; this turns it into exit code 0.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # Idle connections outlive the clients' own limits: else the server may close one that is about to be used.
-    config = uvicorn.Config(
-        server.app(), log_config=None, access_log=False, timeout_graceful_shutdown=20, timeout_keep_alive=75
-    )
+    config = uvicorn.Config(server.app(), log_config=None, access_log=False, timeout_keep_alive=75)
+    config.timeout_graceful_shutdown = 20
+    listener = listening(port)
+    _log.info("serving", extra={"server": server.name, "port": listener.getsockname()[1], "path": "/mcp"})
     uvicorn.Server(config).run(sockets=[listener])

@@ -83,7 +83,7 @@ class KubeApi:
     def _forbidden(self, verb: str, resource: str, namespace: str, name: str = "") -> web.Response | None:
         if self.rules is None or {(verb, resource, namespace or "*"), (verb, resource, "*")} & self.rules:
             return None
-        subject = f'{resource.split("/")[0]} "{name}"' if name else resource
+        subject = f'{resource.partition("/")[0]} "{name}"' if name else resource
         scope = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
         said = f'{subject} is forbidden: User "{_USER}" cannot {verb} resource "{resource}" in API group "" {scope}'
         return status(403, "Forbidden", said)
@@ -215,7 +215,12 @@ def pod(name: str, namespace: str = "default", **parts: Any) -> Json:
         "podIP": "10.0.0.7",
         "conditions": [{"type": "Ready", "status": "True"}],
         "containerStatuses": [
-            {"name": "main", "ready": True, "restartCount": 2, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
+            {
+                "name": "main",
+                "ready": True,
+                "restartCount": 2,
+                "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+            }
         ],
     }
     metadata: Json = {
@@ -223,7 +228,7 @@ def pod(name: str, namespace: str = "default", **parts: Any) -> Json:
         "namespace": namespace,
         "uid": f"uid-of-{name}",
         "creationTimestamp": "2026-01-01T00:00:00Z",
-        "labels": {"app": name.split("-")[0]},
+        "labels": {"app": name.partition("-")[0]},
         "ownerReferences": [{"kind": "ReplicaSet", "name": f"{name}-rs"}],
     }
     return {
@@ -241,7 +246,9 @@ def node(name: str, **conditions: str) -> Json:
         "metadata": {"name": name, "labels": {"node-role.kubernetes.io/control-plane": ""}},
         "spec": {},
         "status": {
-            "conditions": [{"type": kind, "status": value, "reason": f"{kind}Reason"} for kind, value in healthy.items()],
+            "conditions": [
+                {"type": kind, "status": value, "reason": f"{kind}Reason"} for kind, value in healthy.items()
+            ],
             "capacity": {"cpu": "2", "memory": "4Gi", "pods": "110", "hugepages-2Mi": "0"},
             "allocatable": {"cpu": "1900m", "memory": "3Gi", "pods": "110", "hugepages-2Mi": "0"},
             "nodeInfo": {"kubeletVersion": "v1.34.4", "osImage": "Debian", "architecture": "amd64"},

@@ -1,6 +1,5 @@
 """Serves an ASGI application on a free loopback port, so that tests speak to it over the wire."""
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,13 +13,13 @@ async def served(app: Any) -> AsyncIterator[str]:
     """Yield the base URL while the application is served in this event loop."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    config.load()
+    server = uvicorn.Server(config)
+    # Its main loop only looks every 0.1 s whether to end; a hundred tests would wait for that.
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets=[listener])
     try:
-        while not server.started:
-            assert not task.done(), "the server ended before it started"
-            await asyncio.sleep(0.005)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        server.should_exit = True
-        await task
+        await server.shutdown(sockets=[listener])

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 import httpx
 import mcp
 import pytest
-from mcp_wire import served
 from prometheus_client import CollectorRegistry
+
+from mcp_wire import served
 from ropewalk_mcp_math.server import math_server
 
 
@@ -18,9 +19,9 @@ async def url() -> AsyncIterator[str]:
 
 
 @pytest.fixture(params=["2026-07-28", "legacy"])
-async def client(url: str, request: pytest.FixtureRequest) -> AsyncIterator[mcp.Client]:
-    # A client must be left by the task that entered it, which a fixture does not promise: enter it in each test.
-    yield mcp.Client(f"{url}/mcp", mode=request.param)
+def client(url: str, request: pytest.FixtureRequest) -> mcp.Client:
+    # A client must be left by the task that entered it, which a fixture does not promise: each test enters it.
+    return mcp.Client(f"{url}/mcp", mode=request.param)
 
 
 async def call(client: mcp.Client, tool: str, **arguments: object) -> tuple[bool, str, object]:
