@@ -1,0 +1,176 @@
+"""Starts the operator: settings, connection, endpoints, watches, workers; and ends it on SIGTERM.
+
+Nothing is saved at the end: every step can be repeated, so that SIGKILL does no more harm than SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from ropewalk_operator import __version__, handlers, logs, metrics, server, settings, watches, workers
+from ropewalk_operator.api import API_VERSION
+from ropewalk_operator.apply import Applier
+from ropewalk_operator.cache import Cache
+from ropewalk_operator.discovery import Discovery
+from ropewalk_operator.kinds import WATCHED, Key
+from ropewalk_operator.kube import ApiError, Kube
+from ropewalk_operator.observe import ReadyClient
+from ropewalk_operator.reconcile import Options, Reconciler
+from ropewalk_operator.workqueue import WorkQueue
+
+logger = logging.getLogger("ropewalk_operator")
+
+STOP_SECONDS = 1.0
+
+
+class CannotGoOn(Exception):
+    """The operator has to end; Kubernetes starts it again."""
+
+
+class Operator:
+    """The parts of one process, put together; made inside the event loop."""
+
+    def __init__(self, chosen: settings.Settings, kube: Kube, counted: metrics.Metrics) -> None:
+        self._settings = chosen
+        self._kube = kube
+        self._metrics = counted
+        self._cache = Cache()
+        self._queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop())
+        self._watches = watches.Watches(chosen.watch_namespaces, time.monotonic)
+        self._ready_client = ReadyClient()
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._reconciler = Reconciler(
+            cache=self._cache,
+            applier=Applier(kube, self._cache),
+            connection=kube,
+            discovery=Discovery(self._queue.add, every_seconds=chosen.resync_seconds, clock=time.monotonic),
+            ask_ready=self._ready_client.ask,
+            options=Options(chosen.agent_image, chosen.image_pull_policy),
+            clock=time.time,
+        )
+        counted.read_at_scrape(self._cache, self._queue, self._watches.ages)
+
+    async def run(self) -> None:
+        """Run until a signal. Raises what makes it impossible to go on."""
+        self._catch_signals()
+        runner = await server.start(
+            server.app(
+                health=self._watches.problems,
+                ready=lambda: [] if self._cache.synced else ["the caches are not filled yet"],
+                metrics=self._metrics.text,
+                metrics_type=metrics.CONTENT_TYPE,
+            ),
+            self._settings.host,
+            self._settings.port,
+        )
+        try:
+            stopped = self._start(_until(self._stop), "signal")
+            self._start(self._work(), "start")
+            # Only the start may end by itself, when the loops have taken over.
+            while not stopped.done():
+                done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    self._tasks.remove(task)
+                    task.result()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+            await runner.cleanup()
+            await self._ready_client.close()
+
+    async def _work(self) -> None:
+        if not await self._kube.exists(f"/apis/{API_VERSION}"):
+            raise CannotGoOn(f"the API server knows no {API_VERSION}; install the CRDs first, the chart brings them")
+        registry = handlers.registry(self._cache, self._watches, self._kube, self._enqueue)
+        watching = handlers.watch(
+            registry=registry, namespaces=self._settings.watch_namespaces, identity=self._settings.identity
+        )
+        self._start(_forever(watching, "watching"), "kopf")
+        await self._watches.begun()
+        # kopf has put its own signal handlers in place of ours, and its way out takes seconds.
+        self._catch_signals()
+        await watches.list_into(self._cache, self._kube, WATCHED, self._watches.places)
+        self._cache.synced = True
+        for key in list(self._cache.owners):
+            self._queue.add(key)
+        counts = {"resources": len(self._cache.owners), "children": len(self._cache.children)}
+        logger.info("the caches are filled", extra={"fields": counts})
+        for number in range(self._settings.workers):
+            self._start(workers.work(self._queue, self._reconciler.reconcile, self._metrics), f"worker {number}")
+        every = self._settings.resync_seconds
+        self._start(workers.resync(self._cache, self._kube, self._watches, self._queue, every), "resync")
+        self._start(workers.relist(self._cache, self._kube, self._watches, self._queue), "relist")
+
+    def _enqueue(self, key: Key) -> None:
+        # Before the caches are filled nothing is decided; then every resource is looked at once.
+        if self._cache.synced:
+            self._queue.add(key)
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine, name=name)
+        self._tasks.append(task)
+        return task
+
+    def _catch_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def _forever(coroutine: Coroutine[Any, Any, None], what: str) -> None:
+    await coroutine
+    raise CannotGoOn(f"{what} has ended")
+
+
+async def run(chosen: settings.Settings) -> int:
+    """Run the operator; the exit code of the process."""
+    counted = metrics.Metrics()
+    kube = await Kube.connect(counted.api_request)
+    fields = {"version": __version__, "identity": chosen.identity, "server": kube.server}
+    logger.info("the operator starts", extra={"fields": fields})
+    code = 0
+    try:
+        await Operator(chosen, kube, counted).run()
+    except (ApiError, CannotGoOn) as error:
+        logger.error("the operator cannot go on", extra={"fields": {"error": str(error)}})
+        code = 1
+    except Exception:
+        logger.exception("the operator cannot go on")
+        code = 1
+    await kube.close()
+    logger.info("the operator ends", extra={"fields": {"exit_code": code}})
+    return code
+
+
+def main() -> int:
+    """The process; its exit code."""
+    try:
+        chosen = settings.load(os.environ)
+    except settings.InvalidSettings as error:
+        logs.configure("info")
+        logger.error("the operator cannot start", extra={"fields": {"error": str(error)}})
+        return 2
+    logs.configure(chosen.log_level)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop.run_until_complete(run(chosen))
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    # Without waiting for what is left of kopf's tasks: there is nothing to save.
+    os._exit(code)

@@ -1,0 +1,257 @@
+"""The only writer: server-side apply of children, pruning, status patches and Kubernetes Events.
+
+A child is applied only when what is wanted has changed, or when the live object no longer holds it. Never takes over
+an object that something else controls. Every step can be repeated, and none depends on what an earlier process
+remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ropewalk_operator import cache as world
+from ropewalk_operator import drift, names
+from ropewalk_operator.api import API_VERSION
+from ropewalk_operator.cache import Cache, Child
+from ropewalk_operator.kinds import BY_NAME, EVENT, Key, Kind
+from ropewalk_operator.kube import ApiError
+from ropewalk_operator.render.pod import Manifest, digest
+from ropewalk_operator.times import timestamp
+
+logger = logging.getLogger(__name__)
+
+EVENTS_REMEMBERED = 2048
+EVENT_QUIET_SECONDS = 60.0
+EVENT_MESSAGE_CHARACTERS = 1000
+
+
+class Writer(Protocol):
+    """What is needed of the connection; tests bring a strict one."""
+
+    async def get(self, kind: Kind, namespace: str, name: str, *, metadata_only: bool = False) -> dict[str, Any] | None:
+        """The object or None."""
+
+    async def apply(self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Server-side apply; the object as it is then."""
+
+    async def merge_status(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+        """Merge patch of the status; the object as it is then."""
+
+    async def create(self, kind: Kind, namespace: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object."""
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """Delete the object with this uid."""
+
+
+@dataclass
+class Outcome:
+    """What became of the children."""
+
+    taken: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    corrected: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Applied:
+    """What the last apply of a child left behind, or the last version that was found to be right."""
+
+    uid: str
+    desired_hash: str
+    version: int
+    tolerated: bytes | None = None
+    """Content that an admission webhook turned our apply into: putting it back again and again would never end."""
+
+
+class Applier:
+    """Writes through `writer` and keeps `cache` up to date with the answers."""
+
+    def __init__(self, writer: Writer, cache: Cache) -> None:
+        self._writer = writer
+        self._cache = cache
+        self._applied: dict[Key, _Applied] = {}
+        self._said: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+
+    async def apply_children(self, owner: names.Owner, manifests: Sequence[Manifest]) -> Outcome:
+        """Make the children so, the Deployment after the others, and remove the owner's children that are not among
+        them.
+
+        Raises ApiError where trying again may help; a refusal is an outcome.
+        """
+        outcome = Outcome()
+        first = [manifest for manifest in manifests if manifest["kind"] != "Deployment"]
+        last = [manifest for manifest in manifests if manifest["kind"] == "Deployment"]
+        for phase in (first, last):
+            if phase and not outcome.taken:
+                await _all(self._apply_child(owner, manifest, outcome) for manifest in phase)
+        wanted = {_key(manifest) for manifest in manifests}
+        surplus = [key for key in self._cache.children_of(owner.uid) if key not in wanted]
+        if surplus and not (outcome.taken or outcome.refused or outcome.waiting):
+            await _all(self._prune(key) for key in surplus)
+        return outcome
+
+    async def patch_status(self, body: Mapping[str, Any], patch: Mapping[str, Any]) -> None:
+        """Write the changed fields of a status, unless the object has been replaced by another of the same name."""
+        metadata = body["metadata"]
+        kind = BY_NAME[body["kind"]]
+        merge = {"metadata": {"uid": metadata["uid"]}, "status": patch}
+        try:
+            answer = await self._writer.merge_status(kind, metadata["namespace"], metadata["name"], merge)
+        except ApiError as error:
+            if error.status in (404, 409):
+                return
+            raise
+        self._cache.see(body["kind"], answer)
+
+    async def tell(self, body: Mapping[str, Any], type_: str, reason: str, message: str, now: float) -> None:
+        """Record a Kubernetes Event about a resource, the same words at most once a minute; best effort.
+
+        `now`: epoch seconds.
+        """
+        metadata = body["metadata"]
+        said = (metadata["uid"], reason, message)
+        if now - self._said.get(said, -EVENT_QUIET_SECONDS) < EVENT_QUIET_SECONDS:
+            return
+        self._said[said] = now
+        self._said.move_to_end(said)
+        if len(self._said) > EVENTS_REMEMBERED:
+            self._said.popitem(last=False)
+        time = timestamp(now)
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{metadata['name']}.", "namespace": metadata["namespace"]},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": body["kind"],
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
+                "resourceVersion": metadata.get("resourceVersion", ""),
+            },
+            "type": type_,
+            "reason": reason,
+            "message": message[:EVENT_MESSAGE_CHARACTERS],
+            "source": {"component": names.FIELD_MANAGER},
+            "reportingComponent": names.FIELD_MANAGER,
+            "firstTimestamp": time,
+            "lastTimestamp": time,
+            "count": 1,
+        }
+        try:
+            await self._writer.create(EVENT, metadata["namespace"], event)
+        except ApiError as error:
+            logger.debug("an event was not recorded", extra={"fields": {"reason": reason, "error": str(error)}})
+
+    def forget(self, name: str, namespace: str) -> None:
+        """Drop what is remembered of the children with this name."""
+        for key in [key for key in self._applied if (key.namespace, key.name) == (namespace, name)]:
+            del self._applied[key]
+
+    async def _apply_child(self, owner: names.Owner, manifest: Manifest, outcome: Outcome) -> None:
+        key = _key(manifest)
+        kind = BY_NAME[key.kind]
+        desired_hash = digest(manifest)
+        shown = f"{key.kind} {key.name}"
+        live = self._cache.children.get(key)
+        was_seen = live is not None
+        if live is None:
+            found = await self._writer.get(kind, key.namespace, key.name, metadata_only=True)
+            live = world.child(key.kind, found) if found is not None else None
+        if live is not None and (problem := _obstacle(live, owner)) is not None:
+            getattr(outcome, problem).append(shown)
+            return
+        if live is not None and was_seen and await self._is_right(live, manifest, desired_hash):
+            return
+        before = self._applied.get(key)
+        try:
+            answer = await self._writer.apply(kind, key.namespace, key.name, _stamped(manifest, desired_hash))
+        except ApiError as error:
+            if error.is_refusal:
+                outcome.refused.append(f"{shown}: {error.message}")
+                return
+            raise
+        self._cache.see(key.kind, answer)
+        self._remember(key, manifest, desired_hash, world.child(key.kind, answer))
+        # The same wish as before, and yet there was something to do: somebody had changed or deleted the child.
+        if before is not None and before.desired_hash == desired_hash and before.version != world.version_of(answer):
+            outcome.corrected.append(shown)
+
+    async def _is_right(self, live: Child, manifest: Manifest, desired_hash: str) -> bool:
+        if live.desired_hash != desired_hash:
+            return False
+        applied = self._applied.get(live.key)
+        is_known = applied is not None and applied.uid == live.uid and applied.desired_hash == desired_hash
+        if is_known and applied is not None and applied.version == live.version:
+            return True
+        content = live.content
+        if content is None:
+            found = await self._writer.get(BY_NAME[live.key.kind], live.key.namespace, live.key.name)
+            if found is None:
+                return False
+            self._cache.see(live.key.kind, found)
+            content = world.child(live.key.kind, found).content
+        tolerated = applied.tolerated if applied is not None and is_known else None
+        if content is None or not (content == tolerated or drift.contains(json.loads(content), _compared(manifest))):
+            return False
+        self._applied[live.key] = _Applied(live.uid, desired_hash, live.version, tolerated)
+        return True
+
+    def _remember(self, key: Key, manifest: Manifest, desired_hash: str, answer: Child) -> None:
+        is_as_wanted = answer.content is not None and drift.contains(json.loads(answer.content), _compared(manifest))
+        tolerated = None if is_as_wanted else answer.content
+        if tolerated is not None:
+            logger.warning("the API server changed what was applied", extra={"fields": {"object": str(key)}})
+        self._applied[key] = _Applied(answer.uid, desired_hash, answer.version, tolerated)
+
+    async def _prune(self, key: Key) -> None:
+        child = self._cache.children[key]
+        if not child.deleting:
+            await self._writer.delete(BY_NAME[key.kind], key.namespace, key.name, child.uid)
+        self._applied.pop(key, None)
+
+
+def _obstacle(live: Child, owner: names.Owner) -> str | None:
+    """The list of the outcome that the child belongs to, when it cannot be applied now."""
+    # Without a controller and with our stamp: orphaned by a delete with --cascade=orphan, or stripped by hand. It is
+    # taken back.
+    is_orphan = not live.owner_uid and bool(live.desired_hash)
+    if live.owner_uid != owner.uid and not is_orphan:
+        is_former = live.owner == Key(owner.kind, owner.namespace, owner.name)
+        return "waiting" if is_former else "taken"
+    return "waiting" if live.deleting else None
+
+
+def _key(manifest: Manifest) -> Key:
+    return Key(manifest["kind"], manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+
+
+def _stamped(manifest: Manifest, desired_hash: str) -> Manifest:
+    return {**manifest, "metadata": {**manifest["metadata"], "annotations": {names.DESIRED_HASH: desired_hash}}}
+
+
+def _compared(manifest: Manifest) -> Manifest:
+    metadata = manifest["metadata"]
+    kept = {key: metadata[key] for key in ("labels", "ownerReferences")}
+    return {
+        "metadata": kept,
+        **{key: value for key, value in manifest.items() if key not in ("apiVersion", "kind", "metadata")},
+    }
+
+
+async def _all(coroutines: Any) -> None:
+    """Run them at once and wait for all, so that none is left writing behind the caller's back; then raise the first
+    error.
+    """
+    results = await asyncio.gather(*coroutines, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

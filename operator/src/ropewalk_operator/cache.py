@@ -1,0 +1,296 @@
+"""What the watches have seen, and who refers to what: plain dicts. Never talks to anything, never judges.
+
+Every method that takes something new returns the keys of the Agents and MCPServers that it concerns. An object that is
+already known at the same or a newer version concerns nobody, so that the operator's own writes do not come back as
+work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ropewalk_operator import names, pods
+from ropewalk_operator.kinds import AGENT, CONFIG_MAP, MCP_SERVER, OWNERS, POD, Key
+
+Body = Mapping[str, Any]
+
+TOMBSTONES = 4096
+
+
+@dataclass(frozen=True)
+class Child:
+    """A managed object.
+
+    `content` is everything but status and bookkeeping, as JSON; None when only its metadata was seen.
+    """
+
+    key: Key
+    uid: str
+    version: int
+    owner_uid: str
+    owner: Key | None
+    deleting: bool
+    desired_hash: str
+    content: bytes | None
+    generation: int
+    status: Mapping[str, Any] = field(default_factory=dict)
+
+
+def version_of(body: Body) -> int:
+    """The resourceVersion as a number: versions of one kind grow."""
+    try:
+        return int(body["metadata"].get("resourceVersion", 0))
+    except ValueError:
+        return 0
+
+
+def child(kind: str, body: Body) -> Child:
+    """The child in `body`."""
+    metadata = body["metadata"]
+    controller: Mapping[str, Any] = next(
+        (ref for ref in metadata.get("ownerReferences") or () if ref.get("controller")), {}
+    )
+    is_ours = controller.get("kind") in names.OWNER_LABELS
+    return Child(
+        key=Key(kind, metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        version=version_of(body),
+        owner_uid=controller.get("uid", ""),
+        owner=Key(controller["kind"], metadata["namespace"], controller["name"]) if is_ours else None,
+        deleting="deletionTimestamp" in metadata,
+        desired_hash=(metadata.get("annotations") or {}).get(names.DESIRED_HASH, ""),
+        content=_content(body),
+        generation=metadata.get("generation", 0),
+        status=body.get("status") or {} if kind == "Deployment" else {},
+    )
+
+
+def _content(body: Body) -> bytes | None:
+    if body.get("kind") == "PartialObjectMetadata":
+        return None
+    metadata = body["metadata"]
+    kept = {key: metadata[key] for key in ("labels", "annotations", "ownerReferences") if key in metadata}
+    rest = {key: value for key, value in body.items() if key not in ("apiVersion", "kind", "metadata", "status")}
+    return json.dumps({"metadata": kept, **rest}, sort_keys=True, separators=(",", ":")).encode()
+
+
+class Cache:
+    """The world as last seen."""
+
+    def __init__(self) -> None:
+        self.owners: dict[Key, dict[str, Any]] = {}
+        self.children: dict[Key, Child] = {}
+        self.pods: dict[Key, pods.Pod] = {}
+        self.config_maps: dict[tuple[str, str], int] = {}
+        """Versions of all ConfigMaps: enough to know when one that is referred to has changed."""
+        self.synced = False
+        self._pod_versions: dict[Key, int] = {}
+        self._pods_of: dict[Key, set[Key]] = defaultdict(set)
+        self._children_of: dict[str, set[Key]] = defaultdict(set)
+        self._agents_of_server: dict[tuple[str, str], set[Key]] = defaultdict(set)
+        self._agents_of_config_map: dict[tuple[str, str], set[Key]] = defaultdict(set)
+        self._gone: dict[str, int] = {}
+
+    def see(self, kind: str, body: Body) -> set[Key]:
+        """Take in an object that exists."""
+        if version_of(body) <= self._gone.get(body["metadata"]["uid"], -1):
+            return set()
+        if kind in names.OWNER_LABELS:
+            return self._see_owner(kind, body)
+        if kind == POD.name:
+            return self._see_pod(body)
+        if kind == CONFIG_MAP.name:
+            return self._see_config_map(body)
+        return self._see_child(kind, body)
+
+    def lose(self, kind: str, body: Body) -> set[Key]:
+        """Take in that an object is gone."""
+        metadata = body["metadata"]
+        self._bury(metadata["uid"], version_of(body))
+        key = Key(kind, metadata["namespace"], metadata["name"])
+        if kind in names.OWNER_LABELS:
+            known = self.owners.get(key)
+            return self._drop_owner(key) if known is not None and known["metadata"]["uid"] == metadata["uid"] else set()
+        if kind == POD.name:
+            known_pod = self.pods.get(key)
+            return self._drop_pod(key) if known_pod is not None and known_pod.uid == metadata["uid"] else set()
+        concerned: set[Key] = set()
+        if kind == CONFIG_MAP.name:
+            self.config_maps.pop((key.namespace, key.name), None)
+            concerned |= self._agents_of_config_map.get((key.namespace, key.name), set())
+        known_child = self.children.get(key)
+        if known_child is not None and known_child.uid == metadata["uid"]:
+            concerned |= self._drop_child(key)
+        return concerned
+
+    def replace(self, kind: str, namespace: str | None, bodies: Iterable[Body], version: int) -> set[Key]:
+        """Take in a whole listing, of all namespaces or one: what is older than `version` and not in it is gone."""
+        concerned: set[Key] = set()
+        listed: set[Key] = set()
+        for body in bodies:
+            listed.add(Key(kind, body["metadata"]["namespace"], body["metadata"]["name"]))
+            concerned |= self.see(kind, body)
+        for key in self._known(kind):
+            is_listed = key in listed or namespace not in (None, key.namespace)
+            if not is_listed and self._version(key) <= version:
+                if kind in names.OWNER_LABELS:
+                    concerned |= self._drop_owner(key)
+                elif kind == POD.name:
+                    concerned |= self._drop_pod(key)
+                else:
+                    concerned |= self._drop_child(key)
+        return concerned
+
+    def children_of(self, uid: str) -> set[Key]:
+        """Keys of the children that the owner with this uid controls."""
+        return set(self._children_of.get(uid, ()))
+
+    def pods_of(self, owner: Key) -> list[pods.Pod]:
+        """The pods of an Agent or MCPServer, oldest first."""
+        return sorted(
+            (self.pods[key] for key in self._pods_of.get(owner, ())), key=lambda each: (each.created, each.name)
+        )
+
+    def agents_of_server(self, namespace: str, name: str) -> set[Key]:
+        """The Agents that name this MCPServer."""
+        return set(self._agents_of_server.get((namespace, name), ()))
+
+    def _see_owner(self, kind: str, body: Body) -> set[Key]:
+        metadata = body["metadata"]
+        key = Key(kind, metadata["namespace"], metadata["name"])
+        known = self.owners.get(key)
+        if known is not None and known["metadata"]["uid"] == metadata["uid"] and version_of(body) <= version_of(known):
+            return set()
+        concerned = {key}
+        if known is not None:
+            self._refer(key, known, add=False)
+        if kind == MCP_SERVER.name and (known is None or _shown(known) != _shown(body)):
+            concerned |= self.agents_of_server(key.namespace, key.name)
+        slim = {k: v for k, v in metadata.items() if k != "managedFields"}
+        slim.setdefault("generation", 1)
+        self.owners[key] = {**body, "kind": kind, "metadata": slim}
+        self._refer(key, body, add=True)
+        return concerned
+
+    def _drop_owner(self, key: Key) -> set[Key]:
+        self._refer(key, self.owners.pop(key), add=False)
+        concerned = {key}
+        if key.kind == MCP_SERVER.name:
+            concerned |= self.agents_of_server(key.namespace, key.name)
+        return concerned
+
+    def _refer(self, key: Key, body: Body, *, add: bool) -> None:
+        if key.kind != AGENT.name:
+            return
+        spec = body.get("spec") or {}
+        targets = [(self._agents_of_server, server.get("name")) for server in spec.get("mcpServers") or ()]
+        config_map = ((spec.get("systemPromptFrom") or {}).get("configMapKeyRef") or {}).get("name")
+        if config_map:
+            targets.append((self._agents_of_config_map, config_map))
+        for index, name in targets:
+            place = (key.namespace, name)
+            if add:
+                index[place].add(key)
+            else:
+                index[place].discard(key)
+                if not index[place]:
+                    del index[place]
+
+    def _see_pod(self, body: Body) -> set[Key]:
+        seen = pods.pod(body)
+        if seen is None:
+            return set()
+        key = Key(POD.name, seen.namespace, seen.name)
+        version = version_of(body)
+        known = self.pods.get(key)
+        if known is not None and known.uid == seen.uid and version <= self._pod_versions[key]:
+            return set()
+        owner = Key(seen.owner_kind, seen.namespace, seen.owner_name)
+        self.pods[key] = seen
+        self._pod_versions[key] = version
+        self._pods_of[owner].add(key)
+        return {owner} if seen != known else set()
+
+    def _drop_pod(self, key: Key) -> set[Key]:
+        known = self.pods.pop(key)
+        self._pod_versions.pop(key, None)
+        owner = Key(known.owner_kind, known.namespace, known.owner_name)
+        self._pods_of[owner].discard(key)
+        if not self._pods_of[owner]:
+            del self._pods_of[owner]
+        return {owner}
+
+    def _see_config_map(self, body: Body) -> set[Key]:
+        metadata = body["metadata"]
+        place = (metadata["namespace"], metadata["name"])
+        concerned: set[Key] = set()
+        if self.config_maps.get(place) != version_of(body):
+            self.config_maps[place] = version_of(body)
+            concerned |= self._agents_of_config_map.get(place, set())
+        is_managed = (metadata.get("labels") or {}).get(names.MANAGED_BY) == names.FIELD_MANAGER
+        if is_managed or Key(CONFIG_MAP.name, *place) in self.children:
+            concerned |= self._see_child(CONFIG_MAP.name, body)
+        return concerned
+
+    def _see_child(self, kind: str, body: Body) -> set[Key]:
+        seen = child(kind, body)
+        known = self.children.get(seen.key)
+        if known is not None and known.uid == seen.uid:
+            # A listing may bring the content of a version of which a watch has brought only the metadata.
+            is_fuller = seen.version == known.version and known.content is None and seen.content is not None
+            if seen.version <= known.version and not is_fuller:
+                return set()
+        if known is not None and known.owner_uid != seen.owner_uid:
+            self._children_of[known.owner_uid].discard(seen.key)
+        self.children[seen.key] = seen
+        self._children_of[seen.owner_uid].add(seen.key)
+        # A child that lost its owner reference still concerns the owner that its name speaks of.
+        return {owner for owner in (seen.owner, known.owner if known else None) if owner is not None}
+
+    def _drop_child(self, key: Key) -> set[Key]:
+        known = self.children.pop(key)
+        siblings = self._children_of.get(known.owner_uid, set())
+        siblings.discard(key)
+        if not siblings:
+            self._children_of.pop(known.owner_uid, None)
+        # The name may be free now for an owner that could not have it, also where the child was somebody else's.
+        return {known.owner} if known.owner is not None else self._claimants(key)
+
+    def _claimants(self, key: Key) -> set[Key]:
+        places = (
+            Key(kind.name, key.namespace, key.name.removesuffix(f"-{names.SUFFIXES[kind.name]}")) for kind in OWNERS
+        )
+        return {place for place in places if place in self.owners}
+
+    def _known(self, kind: str) -> list[Key]:
+        if kind in names.OWNER_LABELS:
+            return [key for key in self.owners if key.kind == kind]
+        return list(self.pods) if kind == POD.name else [key for key in self.children if key.kind == kind]
+
+    def _version(self, key: Key) -> int:
+        if key in self.owners:
+            return version_of(self.owners[key])
+        return self._pod_versions[key] if key in self.pods else self.children[key].version
+
+    def _bury(self, uid: str, version: int) -> None:
+        # A listing that was answered before the deletion may arrive after it: the dead stay dead. A newer version is
+        # no ghost: an object whose label was removed looks deleted to the watch, and comes back when the label does.
+        self._gone[uid] = version
+        if len(self._gone) > TOMBSTONES:
+            self._gone.pop(next(iter(self._gone)))
+
+
+def _shown(body: Body) -> tuple[object, ...]:
+    """What an Agent sees of an MCPServer: its address and whether it is ready."""
+    spec = body.get("spec") or {}
+    conditions = (body.get("status") or {}).get("conditions") or ()
+    ready: Body = next((c for c in conditions if c.get("type") == "Ready"), {})
+    return (
+        body["metadata"]["uid"], "deletionTimestamp" in body["metadata"], spec.get("image") is None,
+        spec.get("port"), spec.get("path"), (spec.get("remote") or {}).get("url"),
+        ready.get("status"), ready.get("message"),
+    )  # fmt: skip

@@ -1,0 +1,216 @@
+"""The checks behind each condition, in order of priority: the first that finds something gives the reason and the
+message.
+
+Each check is named by what is wrong and says what to do about it. Pure: facts in, verdict out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ropewalk_operator.facts import Facts
+from ropewalk_operator.pods import Trouble
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why a condition is not True."""
+
+    reason: str
+    message: str
+    status: str = "False"
+
+
+Check = Callable[[Facts], Verdict | None]
+
+
+def first(checks: Sequence[Check], facts: Facts) -> Verdict | None:
+    """The verdict of the first check that finds something."""
+    return next((verdict for check in checks if (verdict := check(facts)) is not None), None)
+
+
+def spec_is_invalid(facts: Facts) -> Verdict | None:
+    """The schema let something through that cannot be used."""
+    return Verdict("InvalidSpec", facts.invalid) if facts.invalid else None
+
+
+def mcp_server_does_not_exist(facts: Facts) -> Verdict | None:
+    """The Agent names an MCPServer that is not there."""
+    if not facts.missing_servers:
+        return None
+    quoted = ", ".join(f'"{name}"' for name in facts.missing_servers)
+    what = "the MCPServer" if len(facts.missing_servers) == 1 else "the MCPServers"
+    them = "it" if len(facts.missing_servers) == 1 else "them"
+    message = f"spec.mcpServers names {what} {quoted}, not found in this namespace; create {them}, or end naming {them}"
+    return Verdict("McpServerNotFound", message)
+
+
+def system_prompt_is_missing(facts: Facts) -> Verdict | None:
+    """The ConfigMap, or its key, is not there."""
+    return Verdict("SystemPromptNotFound", facts.prompt_problem) if facts.prompt_problem else None
+
+
+def child_name_is_taken(facts: Facts) -> Verdict | None:
+    """Somebody else's object has the name of a child."""
+    if not facts.taken:
+        return None
+    taken = ", ".join(facts.taken)
+    advice = f"delete it, or give this {facts.kind} another name"
+    return Verdict("ChildNameTaken", f"{taken} exists and belongs to something else; {advice}")
+
+
+def spec_is_not_accepted(facts: Facts) -> Verdict | None:
+    """Nothing of the current spec has been applied."""
+    if first(ACCEPTED, facts) is None:
+        return None
+    answering = sum(pod.ready for pod in facts.pods if not pod.deleting)
+    return Verdict("NotAccepted", "the spec is not accepted, so nothing of it runs" + _go_on(answering, "pod"))
+
+
+def a_former_owner_holds_children(facts: Facts) -> Verdict | None:
+    """Children of a deleted resource of the same name are not gone yet."""
+    if not facts.waiting:
+        return None
+    return Verdict(
+        "WaitingForDeletion", f"{', '.join(facts.waiting)} of a former owner of this name is still being deleted"
+    )
+
+
+def the_api_server_refused_a_child(facts: Facts) -> Verdict | None:
+    """A quota, an admission webhook or validation said no."""
+    if not facts.refused:
+        return None
+    return Verdict("ChildRefused", f"the API server refused {'; '.join(facts.refused)}" + _old(facts))
+
+
+def agent_is_suspended(facts: Facts) -> Verdict | None:
+    """The user wants no pods. That is no failure, and nothing answers all the same."""
+    return (
+        Verdict("Suspended", "spec.suspend is true, so no pods run; set it to false to start them")
+        if facts.suspended
+        else None
+    )
+
+
+def replicas_are_zero(facts: Facts) -> Verdict | None:
+    """The user scaled to nothing."""
+    if facts.replicas or facts.remote:
+        return None
+    return Verdict("ScaledToZero", "spec.replicas is 0, so no pods run; set it to 1 or more to start them")
+
+
+def deployment_is_missing(facts: Facts) -> Verdict | None:
+    """It was applied, and was deleted since."""
+    return (
+        Verdict("Progressing", "the Deployment is being created")
+        if facts.deployment is None and not facts.remote
+        else None
+    )
+
+
+def pods_cannot_be_created(facts: Facts) -> Verdict | None:
+    """The Deployment's own controller was refused: a quota, or pod security."""
+    if facts.deployment is None or facts.deployment.failure is None or _enough(facts):
+        return None
+    return Verdict("PodsRefused", f"pods cannot be created: {facts.deployment.failure}" + _old(facts))
+
+
+def pods_are_in_trouble(facts: Facts) -> Verdict | None:
+    """A pod of the current spec says what is wrong with it."""
+    if _enough(facts):
+        return None
+    for pod in facts.fresh_pods:
+        # What a running pod answers now says more than how its last container ended.
+        trouble: Trouble | None = None if pod.ready else facts.extra_trouble.get(pod.uid) or pod.trouble
+        if trouble is not None:
+            return Verdict(trouble.reason, f"pod {pod.name}: {trouble.message}{_old(facts)}")
+    return None
+
+
+def rollout_takes_too_long(facts: Facts) -> Verdict | None:
+    """The Deployment gave up waiting and no pod says why."""
+    if facts.deployment is None or not facts.deployment.deadline_exceeded or _enough(facts):
+        return None
+    message = (
+        f"{facts.fresh_ready} of {facts.replicas} pods of this spec are ready, and no progress is made{_old(facts)}"
+    )
+    return Verdict("RolloutFailed", message)
+
+
+def pods_are_not_ready(facts: Facts) -> Verdict | None:
+    """Nothing is known to be wrong: it takes its time."""
+    if facts.remote or _enough(facts):
+        return None
+    return Verdict("Progressing", f"{facts.fresh_ready} of {facts.replicas} pods of this spec are ready{_old(facts)}")
+
+
+def required_server_is_not_ready(facts: Facts) -> Verdict | None:
+    """Names each required server that is not Ready, with its own message."""
+    down = [server for server in facts.servers if server.required and not server.ready]
+    if not down:
+        return None
+    said = "; ".join(f'mcp server "{server.name}": {server.message}' for server in down)
+    return Verdict("McpServerNotReady", said)
+
+
+def tools_are_unknown(facts: Facts) -> Verdict | None:
+    """With a spec that is not accepted, nothing is known of its tools."""
+    if first(ACCEPTED, facts) is None:
+        return None
+    return Verdict("NotAccepted", "the spec is not accepted, so its tools are not known", "Unknown")
+
+
+def discovery_failed(facts: Facts) -> Verdict | None:
+    """The server answered tools/list with an error, or did not answer."""
+    return Verdict("DiscoveryFailed", facts.discovery_error) if facts.discovery_error else None
+
+
+def discovery_is_pending(facts: Facts) -> Verdict | None:
+    """Nobody has been asked yet."""
+    if not facts.discovery_pending:
+        return None
+    return Verdict("Pending", "the tools are listed as soon as the server answers", "Unknown")
+
+
+ACCEPTED: tuple[Check, ...] = (
+    spec_is_invalid,
+    mcp_server_does_not_exist,
+    system_prompt_is_missing,
+    child_name_is_taken,
+)
+TOOLS_READY: tuple[Check, ...] = (mcp_server_does_not_exist, tools_are_unknown, required_server_is_not_ready)
+AVAILABLE: tuple[Check, ...] = (
+    spec_is_not_accepted,
+    a_former_owner_holds_children,
+    the_api_server_refused_a_child,
+    agent_is_suspended,
+    replicas_are_zero,
+    deployment_is_missing,
+    pods_are_in_trouble,
+    pods_cannot_be_created,
+    rollout_takes_too_long,
+    pods_are_not_ready,
+)
+TOOLS_DISCOVERED: tuple[Check, ...] = (tools_are_unknown, discovery_failed, discovery_is_pending)
+
+
+def _enough(facts: Facts) -> bool:
+    deployment = facts.deployment
+    return (
+        deployment is not None
+        and deployment.observed_generation >= deployment.generation
+        and deployment.updated >= facts.replicas
+        and deployment.available >= facts.replicas
+        and facts.fresh_ready >= facts.replicas
+    )
+
+
+def _old(facts: Facts) -> str:
+    return _go_on(facts.old_ready, "old pod")
+
+
+def _go_on(count: int, what: str) -> str:
+    if not count:
+        return ""
+    return f"; {count} {what} goes on answering" if count == 1 else f"; {count} {what}s go on answering"

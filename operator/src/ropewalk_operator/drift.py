@@ -1,0 +1,62 @@
+"""Does a live object still hold what was asked for? Pure comparison on the fields that the operator owns.
+
+Fields that others own, and defaults that the API server filled in, are no drift.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+# Server-side apply replaces these as a whole, so that anything more in them is somebody's change.
+ATOMIC = frozenset(
+    {"args", "drop", "egress", "ingress", "matchLabels", "nodeSelector", "podSelector", "policyTypes", "selector"}
+)
+QUANTITIES = frozenset({"requests", "limits"})
+
+_QUANTITY = re.compile(r"^([+-]?[0-9.]+)([eE][+-]?[0-9]+|[KMGTPE]i|[numkMGTPE])?$")
+_DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
+_FACTORS = {
+    **{suffix: Decimal(10) ** exponent for suffix, exponent in _DECIMAL.items()},
+    **{suffix: Decimal(2) ** exponent for suffix, exponent in _BINARY.items()},
+}
+
+
+def contains(live: Any, desired: Any) -> bool:
+    """True when every field of `desired` has the same value in `live`."""
+    if isinstance(desired, Mapping):
+        return isinstance(live, Mapping) and all(_field_holds(live, key, value) for key, value in desired.items())
+    if isinstance(desired, Sequence) and not isinstance(desired, str):
+        # Lists of objects are maps by a key in the API server: order and additions of others do not matter.
+        if not isinstance(live, Sequence) or isinstance(live, str):
+            return False
+        if all(isinstance(item, Mapping) for item in desired):
+            return all(any(contains(candidate, item) for candidate in live) for item in desired)
+        return list(live) == list(desired)
+    return bool(live == desired)
+
+
+def _field_holds(live: Mapping[str, Any], key: str, value: Any) -> bool:
+    if key not in live:
+        # The API server leaves empty values out.
+        return not value
+    if key in ATOMIC:
+        return bool(live[key] == value)
+    if key in QUANTITIES and isinstance(value, Mapping):
+        seen = live[key]
+        return isinstance(seen, Mapping) and {k: quantity(v) for k, v in seen.items()} == {
+            k: quantity(v) for k, v in value.items()
+        }
+    return contains(live[key], value)
+
+
+def quantity(value: object) -> Decimal | str:
+    """A Kubernetes quantity as a number, so that `1000m` equals `1`; the text itself where it is none."""
+    match = _QUANTITY.match(str(value))
+    if match is None:
+        return str(value)
+    number, suffix = match.group(1), match.group(2) or ""
+    return Decimal(number + suffix) if suffix not in _FACTORS else Decimal(number) * _FACTORS[suffix]

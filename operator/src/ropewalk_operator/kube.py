@@ -1,0 +1,213 @@
+"""The connection to the API server: credentials, pooled requests, listings, and the session that the watches use.
+
+Knows addresses and HTTP, never what the objects mean. Tokens are read anew as they rotate.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+
+from ropewalk_operator.kinds import BY_PLURAL, CONFIG_MAP, Kind
+from ropewalk_operator.names import FIELD_MANAGER, MANAGED_SELECTOR
+
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+REQUEST_TIMEOUT_SECONDS = 15.0
+LIST_TIMEOUT_SECONDS = 60.0
+PAGE = 500
+
+Json = dict[str, Any]
+
+
+class ApiError(Exception):
+    """The API server said no, or nothing (status 0)."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+    @property
+    def is_refusal(self) -> bool:
+        """True when asking again would get the same answer: forbidden, invalid, over quota."""
+        return self.status in (400, 403, 413, 422)
+
+
+class Kube:
+    """Requests to one API server. Make it by `connect` inside the event loop and close it at the end."""
+
+    def __init__(self, configuration: Configuration, observe: Callable[[str, int], None] | None = None) -> None:
+        self._configuration = configuration
+        self._rest = RESTClientObject(configuration)
+        self._observe = observe or (lambda _verb, _code: None)
+
+    @classmethod
+    async def connect(cls, observe: Callable[[str, int], None] | None = None) -> Kube:
+        """In a pod by its service account; elsewhere by KUBECONFIG or ~/.kube/config.
+
+        `observe` gets verb and status code.
+        """
+        configuration = Configuration()
+        if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        return cls(configuration, observe)
+
+    @property
+    def server(self) -> str:
+        """The API server's address."""
+        return str(self._configuration.host)
+
+    async def close(self) -> None:
+        """Close the pooled connections."""
+        await self._rest.close()
+
+    async def get(self, kind: Kind, namespace: str, name: str, *, metadata_only: bool = False) -> Json | None:
+        """The object, or None where there is none."""
+        headers = {"Accept": METADATA_ONLY} if metadata_only else {}
+        try:
+            return (await self._request("GET", kind.path(namespace, name), headers=headers))[1]
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def list_all(self, kind: Kind, namespace: str | None, query: str = "") -> tuple[list[Json], int]:
+        """Every object of the kind and the version of the listing; children and pods only where they are managed."""
+        selector = f"labelSelector={MANAGED_SELECTOR}" if kind.managed_only or kind is CONFIG_MAP else ""
+        items: list[Json] = []
+        token = ""
+        while True:
+            parts = [selector, query, f"limit={PAGE}", f"continue={token}" if token else ""]
+            path = f"{kind.path(namespace)}?{'&'.join(part for part in parts if part)}"
+            page = (await self._request("GET", path, within_seconds=LIST_TIMEOUT_SECONDS, verb="LIST"))[1]
+            items.extend(page.get("items") or ())
+            token = page["metadata"].get("continue") or ""
+            if not token:
+                return items, int(page["metadata"].get("resourceVersion") or 0)
+
+    async def apply(self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, Any]) -> Json:
+        """Server-side apply, taking over every field that the manifest names."""
+        path = f"{kind.path(namespace, name)}?fieldManager={FIELD_MANAGER}&force=true"
+        return (await self._request("PATCH", path, manifest, headers={"Content-Type": APPLY}, verb="APPLY"))[1]
+
+    async def merge_status(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> Json:
+        """Merge into the status subresource."""
+        path = f"{kind.path(namespace, name, 'status')}?fieldManager={FIELD_MANAGER}"
+        return (await self._request("PATCH", path, patch, headers={"Content-Type": MERGE}))[1]
+
+    async def create(self, kind: Kind, namespace: str, manifest: Mapping[str, Any]) -> Json:
+        """Create an object."""
+        return (await self._request("POST", f"{kind.path(namespace)}?fieldManager={FIELD_MANAGER}", manifest))[1]
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """Delete exactly the object with this uid; one that is gone already is fine."""
+        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        try:
+            await self._request("DELETE", kind.path(namespace, name), body)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    async def exists(self, path: str) -> bool:
+        """Whether the API server serves this address."""
+        try:
+            await self._request("GET", path)
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    def watch_session(self, on_watch: Callable[[Kind, str, bool], None]) -> aiohttp.ClientSession:
+        """A session for kopf. `on_watch(kind, namespace, is_watch)` is told of each listing and watch that begins.
+
+        ConfigMaps are asked for by their metadata alone: those of all the cluster's users are none of our business,
+        and would fill the memory.
+        """
+
+        async def middleware(
+            request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+        ) -> aiohttp.ClientResponse:
+            request.headers.update(await self._authorization())
+            place = _collection(request.url.path)
+            is_watch = request.url.query.get("watch") == "true"
+            if place is not None and place[0] is CONFIG_MAP:
+                request.headers["Accept"] = METADATA_ONLY if is_watch else METADATA_LIST_ONLY
+            response = await handler(request)
+            self._observe("WATCH" if is_watch else "LIST" if place else "GET", response.status)
+            if place is not None and response.status == 200:
+                on_watch(place[0], place[1], is_watch)
+            return response
+
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._rest.ssl_context)
+        return aiohttp.ClientSession(connector=connector, middlewares=(middleware,), read_bufsize=2**21)
+
+    async def _authorization(self) -> dict[str, str]:
+        token = (await self._configuration.auth_settings()).get("BearerToken")
+        value = token.get("value") if token else None
+        return {"authorization": value} if value else {}
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        within_seconds: float = REQUEST_TIMEOUT_SECONDS,
+        verb: str = "",
+    ) -> tuple[int, Json]:
+        sent = {"Accept": "application/json", **(headers or {}), **await self._authorization()}
+        try:
+            response = await self._rest.request(  # type: ignore[no-untyped-call]
+                method,
+                self._configuration.host + path,
+                sent,
+                body,
+                _request_timeout=aiohttp.ClientTimeout(total=within_seconds),
+            )
+            text = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._observe(verb or method, 0)
+            raise ApiError(
+                0, "Unreachable", f"{method} {path.split('?', 1)[0]}: {error or type(error).__name__}"
+            ) from error
+        self._observe(verb or method, response.status)
+        answer = _json(text)
+        if response.status >= 400:
+            raise ApiError(response.status, str(answer.get("reason", "")), str(answer.get("message", text[:200])))
+        return response.status, answer
+
+
+def _json(text: bytes) -> Json:
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _collection(path: str) -> tuple[Kind, str] | None:
+    """The watched kind and the namespace ("" for all) that an address speaks of."""
+    parts = path.strip("/").split("/")
+    kind = BY_PLURAL.get(parts[-1])
+    if kind is None:
+        return None
+    if path.endswith(kind.path(None)):
+        return kind, ""
+    namespace = parts[-2]
+    return (kind, namespace) if path.endswith(kind.path(namespace)) else None

@@ -1,0 +1,98 @@
+"""The operator's Prometheus metrics.
+
+Labels are bounded by the number of resources; what can be read when asked is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from ropewalk_operator.cache import Cache
+from ropewalk_operator.kinds import Key
+from ropewalk_operator.workqueue import WorkQueue
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """One for the process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.reconciles = Counter(
+            "ropewalk_operator_reconcile",
+            "Reconciles by kind and result (ok, error).",
+            ["kind", "result"],
+            registry=self.registry,
+        )
+        self.durations = Histogram(
+            "ropewalk_operator_reconcile_duration_seconds",
+            "Time of a reconcile.",
+            ["kind"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.requests = Counter(
+            "ropewalk_operator_api_requests",
+            "Requests to the API server by verb and status code (0: no answer).",
+            ["verb", "code"],
+            registry=self.registry,
+        )
+
+    def api_request(self, verb: str, code: int) -> None:
+        """A request has been answered, or not (code 0)."""
+        self.requests.labels(verb, str(code)).inc()
+
+    def reconciled(self, key: Key, seconds: float, *, ok: bool) -> None:
+        """A reconcile is over."""
+        self.reconciles.labels(key.kind, "ok" if ok else "error").inc()
+        self.durations.labels(key.kind).observe(seconds)
+
+    def read_at_scrape(self, cache: Cache, queue: WorkQueue[Key], watch_ages: Callable[[], dict[str, float]]) -> None:
+        """Show what cache, queue and watches say at the moment of each scrape."""
+        self.registry.register(_World(cache, queue, watch_ages))
+
+    def text(self) -> bytes:
+        """All metrics in the OpenMetrics format."""
+        return bytes(generate_latest(self.registry))  # type: ignore[no-untyped-call]
+
+
+class _World(Collector):
+    def __init__(self, cache: Cache, queue: WorkQueue[Key], watch_ages: Callable[[], dict[str, float]]) -> None:
+        self._cache = cache
+        self._queue = queue
+        self._watch_ages = watch_ages
+
+    def collect(self) -> Iterable[Metric]:
+        depth = GaugeMetricFamily("ropewalk_operator_workqueue_depth", "Resources that wait for a worker.")
+        depth.add_metric([], self._queue.depth)
+        yield depth
+        retries = CounterMetricFamily(
+            "ropewalk_operator_workqueue_retries", "Reconciles that are to be tried again after an error."
+        )
+        retries.add_metric([], self._queue.retries)
+        yield retries
+        ages = GaugeMetricFamily(
+            "ropewalk_operator_last_watch_event_age_seconds",
+            "Time since a watch last gave a sign of life.",
+            labels=["kind"],
+        )
+        for kind, age in self._watch_ages().items():
+            ages.add_metric([kind], age)
+        yield ages
+        conditions = GaugeMetricFamily(
+            "ropewalk_resource_condition",
+            "1 where the condition is True, 0 where it is not.",
+            labels=["kind", "namespace", "name", "condition"],
+        )
+        for key, body in self._cache.owners.items():
+            for condition in (body.get("status") or {}).get("conditions") or ():
+                conditions.add_metric([*key, condition["type"]], float(condition["status"] == "True"))
+        yield conditions

@@ -1,0 +1,84 @@
+"""Names, labels, ports and paths of everything that the operator makes, one line each. Never decides anything."""
+
+from __future__ import annotations
+
+from ropewalk_operator.api import GROUP, Agent, MCPServer
+
+FIELD_MANAGER = "ropewalk-operator"
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_SELECTOR = f"{MANAGED_BY}={FIELD_MANAGER}"
+APP_NAME = "app.kubernetes.io/name"
+INSTANCE = "app.kubernetes.io/instance"
+COMPONENT = "app.kubernetes.io/component"
+OWNER_LABELS = {"Agent": f"{GROUP}/agent", "MCPServer": f"{GROUP}/mcpserver"}
+COMPONENTS = {"Agent": "agent", "MCPServer": "mcpserver"}
+SUFFIXES = {"Agent": "agent", "MCPServer": "mcp"}
+
+CONFIG_HASH = f"{GROUP}/config-hash"
+DESIRED_HASH = f"{GROUP}/desired-hash"
+
+PORT_NAME = "http"
+AGENT_PORT = 8080
+AGENT_CONTAINER = "agent"
+MCP_CONTAINER = "mcpserver"
+
+CONFIG_KEY = "agent.json"
+CONFIG_DIRECTORY = "/etc/ropewalk"
+CONFIG_FILE = f"{CONFIG_DIRECTORY}/{CONFIG_KEY}"
+MODEL_SECRET_DIRECTORY = f"{CONFIG_DIRECTORY}/secrets/model"
+MODEL_SECRET_FILE = "api-key"  # noqa: S105 - the name of a file
+
+OPERATOR_LABELS = {APP_NAME: "ropewalk-operator"}
+
+Owner = Agent | MCPServer
+
+
+def child(owner: Owner) -> str:
+    """Name that all children of the owner carry."""
+    return child_of(owner.kind, owner.name)
+
+
+def child_of(kind: str, name: str) -> str:
+    """Name that all children of the Agent or MCPServer `name` carry."""
+    return f"{name}-{SUFFIXES[kind]}"
+
+
+def selector(owner: Owner) -> dict[str, str]:
+    """The one label by which Deployment, Service and NetworkPolicy find the pods."""
+    return {OWNER_LABELS[owner.kind]: owner.name}
+
+
+def selector_text(owner: Owner) -> str:
+    """The selector as status.selector wants it."""
+    return ",".join(f"{key}={value}" for key, value in selector(owner).items())
+
+
+def labels(owner: Owner) -> dict[str, str]:
+    """Labels of every child and pod."""
+    return {
+        APP_NAME: f"ropewalk-{COMPONENTS[owner.kind]}",
+        INSTANCE: owner.name,
+        COMPONENT: COMPONENTS[owner.kind],
+        MANAGED_BY: FIELD_MANAGER,
+        **selector(owner),
+    }
+
+
+def service_account(owner: Owner) -> str:
+    """The ServiceAccount that the pods run as: the user's, or one of their own."""
+    return owner.pod.service_account_name or child(owner)
+
+
+def agent_url(agent: Agent) -> str:
+    """Where the agent answers."""
+    return f"http://{child(agent)}.{agent.namespace}.svc:{AGENT_PORT}"
+
+
+def mcp_url(server: MCPServer) -> str:
+    """Where agents reach the MCP server."""
+    return (
+        server.remote.url
+        if server.remote
+        else f"http://{child(server)}.{server.namespace}.svc:{server.port}{server.path}"
+    )

@@ -1,0 +1,101 @@
+"""Asks pods and the API server what pod bodies do not say: why a volume is missing, why /ready refuses.
+
+Reads only, with time limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol
+
+import aiohttp
+
+from ropewalk_operator import names
+from ropewalk_operator.kinds import EVENT, Kind
+from ropewalk_operator.kube import ApiError
+from ropewalk_operator.pods import Pod, Trouble
+
+logger = logging.getLogger(__name__)
+
+PODS_ASKED = 3
+READY_LIMIT_SECONDS = 1.0
+CREATING_IS_SLOW_SECONDS = 2.0
+LISTENING_IS_SLOW_SECONDS = 10.0
+WORDS_CHARACTERS = 1000
+ANSWER_BYTES = 65536
+
+# Warnings about a pod that has not started; others, such as a failed probe, the pod's own answer tells better.
+STARTING_REASONS = frozenset(
+    {"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox", "FailedSync"}
+)
+
+
+class Reader(Protocol):
+    """What is needed of the connection."""
+
+    async def list_all(self, kind: Kind, namespace: str | None, query: str = "") -> tuple[list[dict[str, Any]], int]:
+        """The objects and the version of the listing."""
+
+
+AskReady = Callable[[str], Awaitable[list[str]]]
+
+
+async def extra_trouble(pods: Iterable[Pod], reader: Reader, ask_ready: AskReady, now: float) -> dict[str, Trouble]:
+    """By pod uid, what the first few pods that are not ready have to say; `now` in seconds since the epoch."""
+    asked = [pod for pod in pods if not pod.ready][:PODS_ASKED]
+    answers = await asyncio.gather(*(_ask(pod, reader, ask_ready, now) for pod in asked))
+    return {pod.uid: answer for pod, answer in zip(asked, answers, strict=True) if answer is not None}
+
+
+async def _ask(pod: Pod, reader: Reader, ask_ready: AskReady, now: float) -> Trouble | None:
+    if pod.creating and now - pod.created >= CREATING_IS_SLOW_SECONDS:
+        return await _from_events(pod, reader)
+    if not pod.running or not pod.ip:
+        return None
+    if pod.owner_kind == "Agent":
+        reasons = "; ".join(await ask_ready(pod.ip))
+        return Trouble("NotReady", f"not ready: {reasons[:WORDS_CHARACTERS]}") if reasons else None
+    if pod.trouble is None and now - pod.created >= LISTENING_IS_SLOW_SECONDS:
+        return Trouble(
+            "NotListening",
+            "it runs, and nothing listens on spec.port; see its log, and compare the port with the image's",
+        )
+    return None
+
+
+async def _from_events(pod: Pod, reader: Reader) -> Trouble | None:
+    try:
+        events, _ = await reader.list_all(EVENT, pod.namespace, f"fieldSelector=involvedObject.uid%3D{pod.uid}")
+    except ApiError as error:
+        logger.debug("events were not read", extra={"fields": {"pod": pod.name, "error": str(error)}})
+        return None
+    warnings = [event for event in events if event.get("type") == "Warning" and event.get("reason") in STARTING_REASONS]
+    if not warnings:
+        return None
+    latest = max(warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    return Trouble(str(latest["reason"]), str(latest.get("message", ""))[:WORDS_CHARACTERS])
+
+
+class ReadyClient:
+    """Asks agent pods at /ready. Make it inside the event loop and close it at the end."""
+
+    def __init__(self) -> None:
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=READY_LIMIT_SECONDS))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def ask(self, ip: str) -> list[str]:
+        """The reasons that the pod gives for not being ready; none when it is ready or does not answer."""
+        host = f"[{ip}]" if ":" in ip else ip
+        try:
+            async with self._session.get(f"http://{host}:{names.AGENT_PORT}/ready") as response:
+                answer = json.loads(await response.content.read(ANSWER_BYTES))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            return []
+        reasons = answer.get("reasons") if isinstance(answer, dict) else None
+        return [str(reason) for reason in reasons] if isinstance(reasons, list) else []

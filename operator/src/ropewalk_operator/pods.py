@@ -1,0 +1,127 @@
+"""Pod bodies -> the few facts that status needs.
+
+Pure; what a pod says of its trouble is kept in its own words, bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ropewalk_operator import names
+from ropewalk_operator.times import epoch
+
+LAST_WORDS_CHARACTERS = 600
+PULL_REASONS = frozenset(
+    {"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+)
+CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What keeps a pod from being ready: a CamelCase reason and a sentence."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod as status sees it. Times are seconds since the epoch."""
+
+    namespace: str
+    name: str
+    uid: str
+    owner_kind: str
+    owner_name: str
+    config_hash: str
+    created: float
+    ip: str | None
+    ready: bool
+    running: bool
+    """The container runs, ready or not."""
+    creating: bool
+    """Scheduled, and the container has not been made yet: volumes may be missing."""
+    deleting: bool
+    restarts: int
+    trouble: Trouble | None
+
+
+def pod(body: Mapping[str, Any]) -> Pod | None:
+    """The pod in `body`, or None when it belongs to no Agent or MCPServer."""
+    metadata = body["metadata"]
+    labels = metadata.get("labels") or {}
+    owner = next(((kind, labels[label]) for kind, label in names.OWNER_LABELS.items() if label in labels), None)
+    if owner is None:
+        return None
+    status = body.get("status") or {}
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    containers = status.get("containerStatuses") or []
+    main: Mapping[str, Any] = next(
+        (c for c in containers if c.get("name") in (names.AGENT_CONTAINER, names.MCP_CONTAINER)), {}
+    )
+    state = main.get("state") or {}
+    return Pod(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        owner_kind=owner[0],
+        owner_name=owner[1],
+        config_hash=(metadata.get("annotations") or {}).get(names.CONFIG_HASH, ""),
+        created=epoch(metadata.get("creationTimestamp")),
+        ip=status.get("podIP"),
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        running="running" in state,
+        creating=conditions.get("PodScheduled", {}).get("status") == "True"
+        and (not state or (state.get("waiting") or {}).get("reason") in ("ContainerCreating", "PodInitializing")),
+        deleting="deletionTimestamp" in metadata or status.get("phase") in ("Succeeded", "Failed"),
+        restarts=int(main.get("restartCount", 0)),
+        trouble=_trouble(status, conditions, main, _image(body)),
+    )
+
+
+def _image(body: Mapping[str, Any]) -> str:
+    containers = (body.get("spec") or {}).get("containers") or [{}]
+    return str(containers[0].get("image", ""))
+
+
+def _trouble(
+    status: Mapping[str, Any], conditions: Mapping[str, Any], container: Mapping[str, Any], image: str
+) -> Trouble | None:
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+        return Trouble("Unschedulable", f"no node takes the pod: {_bounded(scheduled.get('message'))}")
+    if status.get("phase") == "Failed" and status.get("reason"):
+        return Trouble(
+            str(status["reason"]), f"the pod was ended: {_bounded(status.get('message') or status['reason'])}"
+        )
+    state = container.get("state") or {}
+    waiting = state.get("waiting") or {}
+    reason = str(waiting.get("reason") or "")
+    said = _bounded(waiting.get("message"))
+    if reason in PULL_REASONS:
+        return Trouble("ImagePullFailed", f"the image {image} cannot be pulled ({reason}): {said or 'no reason given'}")
+    if reason in CONFIG_REASONS:
+        return Trouble(reason, f"the container cannot be made: {said or reason}")
+    # A container that runs again after a crash still shows how the last one ended, until it is ready.
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
+    if ended is not None and not container.get("ready"):
+        return Trouble("CrashLoop", _last_words(ended, int(container.get("restartCount", 0))))
+    return None
+
+
+def _last_words(ended: Mapping[str, Any], restarts: int) -> str:
+    why = "was killed for using more memory than its limit" if ended.get("reason") == "OOMKilled" else "ended"
+    words = _bounded(ended.get("message"), tail=True)
+    times = "once" if restarts == 1 else f"{restarts} times"
+    said = f"; its last words: {words}" if words else ""
+    return f"the container {why} with exit code {ended.get('exitCode')}, restarted {times}{said}"
+
+
+def _bounded(text: object, *, tail: bool = False) -> str:
+    plain = str(text or "").strip()
+    if len(plain) <= LAST_WORDS_CHARACTERS:
+        return plain
+    return f"…{plain[-LAST_WORDS_CHARACTERS:]}" if tail else f"{plain[:LAST_WORDS_CHARACTERS]}…"

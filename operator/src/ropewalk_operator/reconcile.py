@@ -1,0 +1,318 @@
+"""One reconcile: read what is known, render, apply, observe, judge, report. The visible list of steps.
+
+Level-triggered: it looks at the world as it is and never at what happened. With nothing to do it writes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from ropewalk_operator import api, names, observe, status
+from ropewalk_operator.apply import Applier, Outcome, Writer
+from ropewalk_operator.cache import Cache, version_of
+from ropewalk_operator.discovery import Discovery, Target
+from ropewalk_operator.facts import Facts, ServerView, Workload, workload
+from ropewalk_operator.kinds import CONFIG_MAP, MCP_SERVER, Key
+from ropewalk_operator.render.agent import agent_children
+from ropewalk_operator.render.mcpserver import mcp_children
+from ropewalk_operator.render.pod import config_hash
+
+logger = logging.getLogger(__name__)
+
+LOOK_AGAIN_SECONDS = 1.0
+LOOK_AGAIN_AT_MOST_SECONDS = 30.0
+BLOCKED_SECONDS = 10.0
+SEVERAL_REPLICAS = "the spec is right; with sessions.store memory each replica keeps its own sessions"
+
+
+class Connection(Writer, observe.Reader, Protocol):
+    """Reading and writing."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the renderers need from the operator's settings."""
+
+    agent_image: str
+    pull_policy: str
+
+
+class Reconciler:
+    """`clock` gives seconds since the epoch; everything that talks to the outside is an argument."""
+
+    def __init__(
+        self,
+        *,
+        cache: Cache,
+        applier: Applier,
+        connection: Connection,
+        discovery: Discovery,
+        ask_ready: observe.AskReady,
+        options: Options,
+        clock: Callable[[], float],
+    ) -> None:
+        self._cache = cache
+        self._applier = applier
+        self._connection = connection
+        self._discovery = discovery
+        self._ask_ready = ask_ready
+        self._options = options
+        self._clock = clock
+        self._prompts: dict[Key, tuple[api.KeyRef, int, str]] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring one resource up to date; the seconds after which to look again, or None.
+
+        Raises ApiError to be retried.
+        """
+        body = self._cache.owners.get(key)
+        if body is None:
+            self._forget(key)
+            return None
+        if "deletionTimestamp" in body["metadata"]:
+            # Children that the garbage collector deletes must not come back.
+            return None
+        now = self._clock()
+        previous = body.get("status") or {}
+        if key.kind == MCP_SERVER.name:
+            facts, outcome, again = await self._mcp_server(key, body)
+            new = status.mcp_status(facts, previous, now)
+        else:
+            facts, outcome, again = await self._agent(key, body)
+            new = status.agent_status(facts, previous, now)
+        if not self._is_outdated(key, body):
+            await self._report(key, body, new, outcome, now)
+        return again
+
+    async def _agent(self, key: Key, body: Mapping[str, Any]) -> tuple[Facts, Outcome, float | None]:
+        facts = self._blank(key, body)
+        try:
+            agent = api.agent(body)
+        except api.InvalidSpec as error:
+            return replace(facts, invalid=str(error)), Outcome(), None
+        facts = replace(
+            facts,
+            generation=agent.generation,
+            url=names.agent_url(agent),
+            selector=names.selector_text(agent),
+            replicas=agent.wanted_replicas,
+            suspended=agent.suspend,
+            note=SEVERAL_REPLICAS if agent.replicas > 1 else "",
+        )
+        facts, servers = self._with_servers(agent, facts)
+        prompt, problem = await self._system_prompt(key, agent)
+        facts = replace(facts, prompt_problem=problem)
+        if facts.invalid or facts.missing_servers or prompt is None:
+            # Nothing new is applied. What runs goes on running.
+            return facts, Outcome(), BLOCKED_SECONDS if problem else None
+        manifests = agent_children(
+            agent,
+            system_prompt=prompt,
+            servers=servers,
+            image=self._options.agent_image,
+            pull_policy=self._options.pull_policy,
+        )
+        return await self._apply_and_observe(key, agent, facts, manifests)
+
+    async def _mcp_server(self, key: Key, body: Mapping[str, Any]) -> tuple[Facts, Outcome, float | None]:
+        facts = self._blank(key, body)
+        try:
+            server = api.mcp_server(body)
+        except api.InvalidSpec as error:
+            return replace(facts, invalid=str(error)), Outcome(), None
+        facts = replace(
+            facts,
+            generation=server.generation,
+            url=names.mcp_url(server),
+            selector="" if server.remote else names.selector_text(server),
+            replicas=server.wanted_replicas,
+            remote=server.remote is not None,
+        )
+        manifests = mcp_children(server, pull_policy=self._options.pull_policy)
+        facts, outcome, again = await self._apply_and_observe(key, server, facts, manifests)
+        view = self._discovery.look(key, _target(server, facts))
+        # After a restart nothing has been asked yet; what the status says of this generation still holds.
+        is_known = view.pending and _was_discovered(body)
+        facts = replace(
+            facts,
+            discovered=view.discovered,
+            discovery_error=view.error,
+            discovery_pending=view.pending and not is_known,
+        )
+        return facts, outcome, _earliest(again, view.next_in_seconds)
+
+    async def _apply_and_observe(
+        self, key: Key, owner: names.Owner, facts: Facts, manifests: list[dict[str, Any]]
+    ) -> tuple[Facts, Outcome, float | None]:
+        outcome = await self._applier.apply_children(owner, manifests)
+        facts = replace(
+            facts,
+            taken=tuple(outcome.taken),
+            waiting=tuple(outcome.waiting),
+            refused=tuple(outcome.refused),
+            config_hash=config_hash(manifests),
+            deployment=self._deployment(key) if manifests else None,
+            pods=tuple(self._cache.pods_of(key)),
+        )
+        again: float | None = None
+        if outcome.taken or outcome.waiting or outcome.refused:
+            again = BLOCKED_SECONDS
+        elif facts.fresh_ready < facts.replicas and facts.fresh_pods:
+            now = self._clock()
+            extra = await observe.extra_trouble(facts.fresh_pods, self._connection, self._ask_ready, now)
+            facts = replace(facts, extra_trouble=extra)
+            age = now - min(pod.created for pod in facts.fresh_pods if not pod.ready)
+            again = min(max(LOOK_AGAIN_SECONDS, age / 10), LOOK_AGAIN_AT_MOST_SECONDS)
+        return facts, outcome, again
+
+    def _blank(self, key: Key, body: Mapping[str, Any]) -> Facts:
+        return Facts(
+            kind=key.kind,
+            name=key.name,
+            generation=body["metadata"]["generation"],
+            deployment=self._deployment(key),
+            pods=tuple(self._cache.pods_of(key)),
+            discovery_pending=True,
+        )
+
+    def _deployment(self, key: Key) -> Workload | None:
+        child = self._cache.children.get(Key("Deployment", key.namespace, names.child_of(key.kind, key.name)))
+        return workload(child.generation, child.status) if child is not None and child.owner == key else None
+
+    def _with_servers(self, agent: api.Agent, facts: Facts) -> tuple[Facts, dict[str, api.MCPServer]]:
+        servers: dict[str, api.MCPServer] = {}
+        views: list[ServerView] = []
+        missing: list[str] = []
+        invalid: list[str] = []
+        for ref in agent.mcp_servers:
+            body = self._cache.owners.get(Key(MCP_SERVER.name, agent.namespace, ref.name))
+            if body is None or "deletionTimestamp" in body["metadata"]:
+                missing.append(ref.name)
+                continue
+            try:
+                servers[ref.name] = api.mcp_server(body)
+            except api.InvalidSpec as error:
+                invalid.append(f'spec.mcpServers names "{ref.name}", which cannot be used: {error}')
+                continue
+            ready: Mapping[str, Any] = next(
+                (c for c in (body.get("status") or {}).get("conditions") or () if c["type"] == "Ready"), {}
+            )
+            views.append(
+                ServerView(
+                    ref.name,
+                    ref.required,
+                    ready.get("status") == "True",
+                    ready.get("message", "nothing is known of it yet"),
+                )
+            )
+        facts = replace(facts, servers=tuple(views), missing_servers=tuple(missing), invalid="; ".join(invalid) or None)
+        return facts, servers
+
+    async def _system_prompt(self, key: Key, agent: api.Agent) -> tuple[str | None, str | None]:
+        """The prompt, or what is wrong with the place that it should come from."""
+        if agent.system_prompt is not None:
+            self._prompts.pop(key, None)
+            return agent.system_prompt, None
+        if agent.system_prompt_from is None:
+            raise AssertionError("api.agent has checked that one of the two is set")
+        ref = agent.system_prompt_from.config_map_key_ref
+        known = self._prompts.get(key)
+        if known is not None and known[:2] == (ref, self._cache.config_maps.get((agent.namespace, ref.name))):
+            return known[2], None
+        found = await self._connection.get(CONFIG_MAP, agent.namespace, ref.name)
+        if found is None:
+            return (
+                None,
+                f'spec.systemPromptFrom names the ConfigMap "{ref.name}", not found in this namespace; create it',
+            )
+        text = (found.get("data") or {}).get(ref.key)
+        if not text:
+            state = "has no key" if text is None else "has nothing in the key"
+            return (
+                None,
+                f'spec.systemPromptFrom: the ConfigMap "{ref.name}" {state} "{ref.key}"; put the system prompt there',
+            )
+        self._prompts[key] = (ref, version_of(found), text)
+        return text, None
+
+    async def _report(
+        self, key: Key, body: Mapping[str, Any], new: status.Status, outcome: Outcome, now: float
+    ) -> None:
+        previous = body.get("status") or {}
+        patch = status.changed(previous, new)
+        if patch is not None:
+            await self._applier.patch_status(body, patch)
+            self._log(key, previous, new)
+        for type_, reason, message in news(previous, new, outcome):
+            await self._applier.tell(body, type_, reason, message, now)
+
+    def _is_outdated(self, key: Key, body: Mapping[str, Any]) -> bool:
+        """Replaced or deleted meanwhile, and in the queue again: the judgement is about something else."""
+        latest = self._cache.owners.get(key)
+        return latest is None or latest["metadata"]["uid"] != body["metadata"]["uid"]
+
+    def _log(self, key: Key, previous: Mapping[str, Any], new: status.Status) -> None:
+        old = {c["type"]: c for c in previous.get("conditions") or ()}
+        for condition in new["conditions"]:
+            if old.get(condition["type"], {}).get("status") != condition["status"]:
+                said = {name: condition[name] for name in ("type", "status", "reason", "message")}
+                logger.info("condition changed", extra={"fields": {"object": str(key), "condition": said}})
+
+    def _forget(self, key: Key) -> None:
+        self._applier.forget(names.child_of(key.kind, key.name), key.namespace)
+        self._prompts.pop(key, None)
+        if key.kind == MCP_SERVER.name:
+            self._discovery.forget(key)
+
+
+def news(previous: Mapping[str, Any], new: Mapping[str, Any], outcome: Outcome) -> list[tuple[str, str, str]]:
+    """What is worth a Kubernetes Event, as (type, reason, message): transitions only."""
+    told: list[tuple[str, str, str]] = []
+    old = {c["type"]: c for c in previous.get("conditions") or ()}
+    for condition in new["conditions"]:
+        former = old.get(condition["type"], {})
+        is_false = condition["status"] == "False"
+        moved = former.get("status") != condition["status"] or (
+            is_false and former.get("reason") != condition["reason"]
+        )
+        if not moved or condition["type"] not in ("Accepted", "Ready"):
+            continue
+        if is_false and (condition["type"] == "Accepted" or former.get("status") == "True"):
+            told.append(("Warning", condition["reason"], condition["message"]))
+        elif condition["type"] == "Ready" and condition["status"] == "True":
+            told.append(("Normal", "Ready", condition["message"]))
+    if new.get("tools") and new.get("tools") != previous.get("tools"):
+        listed = ", ".join(tool["name"] for tool in new["tools"])
+        told.append(("Normal", "ToolsDiscovered", f"{len(new['tools'])} tools: {listed}"))
+    if outcome.corrected:
+        told.append(
+            ("Normal", "DriftCorrected", f"put back as the spec wants it: {', '.join(sorted(outcome.corrected))}")
+        )
+    return told
+
+
+def _target(server: api.MCPServer, facts: Facts) -> Target | None:
+    if server.remote:
+        return Target(server.remote.url, server.remote.url, server.remote.url)
+    ready = [pod for pod in facts.fresh_pods if pod.ready and pod.ip]
+    if not ready:
+        return None
+    host = f"[{ready[0].ip}]" if ":" in str(ready[0].ip) else ready[0].ip
+    # Service names resolve inside the cluster only, and lag behind: a ready pod is asked at its own address.
+    fingerprint = ",".join(sorted(f"{pod.uid}/{pod.restarts}" for pod in ready))
+    return Target(f"http://{host}:{server.port}{server.path}", fingerprint, str(facts.config_hash))
+
+
+def _was_discovered(body: Mapping[str, Any]) -> bool:
+    generation = body["metadata"]["generation"]
+    return any(
+        c["type"] == "ToolsDiscovered" and c["status"] == "True" and c.get("observedGeneration") == generation
+        for c in (body.get("status") or {}).get("conditions") or ()
+    )
+
+
+def _earliest(*delays: float | None) -> float | None:
+    return min((delay for delay in delays if delay is not None), default=None)

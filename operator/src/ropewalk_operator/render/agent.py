@@ -1,0 +1,111 @@
+"""An Agent -> its children: ConfigMap, ServiceAccount, Deployment, Service, NetworkPolicy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ropewalk_operator import names
+from ropewalk_operator.api import Agent, MCPServer
+from ropewalk_operator.render import pod
+from ropewalk_operator.render.config import agent_json
+from ropewalk_operator.render.networkpolicy import agent_policy
+from ropewalk_operator.render.pod import Manifest
+
+DEFAULT_RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+DRAIN_MARGIN_SECONDS = 5
+GRACE_MARGIN_SECONDS = 15
+
+
+def agent_children(
+    agent: Agent,
+    *,
+    system_prompt: str,
+    servers: Mapping[str, MCPServer],
+    image: str,
+    pull_policy: str,
+) -> list[Manifest]:
+    """All children that the agent shall have. The Deployment comes last: its pods need the others."""
+    config = agent_json(agent, system_prompt, servers)
+    return [
+        config_map(agent, config),
+        *([] if agent.pod.service_account_name else [pod.service_account(agent)]),
+        pod.service(agent, names.AGENT_PORT),
+        agent_policy(agent, servers),
+        pod.deployment(agent, _pod_spec(agent, image, pull_policy), config),
+    ]
+
+
+def config_map(agent: Agent, config: str) -> Manifest:
+    """The agent's settings file."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": pod.metadata(agent),
+        "data": {names.CONFIG_KEY: config},
+    }
+
+
+def _pod_spec(agent: Agent, image: str, pull_policy: str) -> Manifest:
+    volumes: list[Manifest] = [
+        {
+            "name": "config",
+            "configMap": {"name": names.child(agent), "items": [_item(names.CONFIG_KEY, names.CONFIG_KEY)]},
+        }
+    ]
+    # The file is mounted alone: with the whole directory mounted, nothing could be mounted below it.
+    mounts: list[Manifest] = [
+        {"name": "config", "mountPath": names.CONFIG_FILE, "subPath": names.CONFIG_KEY, "readOnly": True}
+    ]
+    if secret := agent.model.api_key_secret_ref:
+        volumes.append(
+            {
+                "name": "model-key",
+                "secret": {"secretName": secret.name, "items": [_item(secret.key, names.MODEL_SECRET_FILE)]},
+            }
+        )
+        mounts.append({"name": "model-key", "mountPath": names.MODEL_SECRET_DIRECTORY, "readOnly": True})
+    container: Manifest = {
+        "name": names.AGENT_CONTAINER,
+        "image": image,
+        "imagePullPolicy": pull_policy,
+        "ports": [{"name": names.PORT_NAME, "containerPort": names.AGENT_PORT, "protocol": "TCP"}],
+        "env": _environment(agent),
+        "resources": agent.pod.resources or DEFAULT_RESOURCES,
+        "startupProbe": _probe("/health", period=1, timeout=5, failures=120),
+        "readinessProbe": _probe("/ready", period=2, timeout=2, failures=2),
+        "livenessProbe": _probe("/health", period=10, timeout=5, failures=3),
+        "volumeMounts": mounts,
+    }
+    return pod.pod_spec(
+        agent,
+        container,
+        token=False,
+        grace_seconds=agent.limits.request_timeout_seconds + GRACE_MARGIN_SECONDS,
+        volumes=volumes,
+    )
+
+
+def _environment(agent: Agent) -> list[dict[str, Any]]:
+    own = {
+        "ROPEWALK_CONFIG_FILE": names.CONFIG_FILE,
+        "ROPEWALK_HOST": "0.0.0.0",  # noqa: S104 - a pod is reached from outside
+        "ROPEWALK_PORT": str(names.AGENT_PORT),
+        "ROPEWALK_LOG_LEVEL": "info",
+        "ROPEWALK_DRAIN_SECONDS": str(agent.limits.request_timeout_seconds + DRAIN_MARGIN_SECONDS),
+    }
+    users = {entry["name"] for entry in agent.pod.env}
+    return [*({"name": name, "value": value} for name, value in own.items() if name not in users), *agent.pod.env]
+
+
+def _probe(path: str, *, period: int, timeout: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": names.PORT_NAME},
+        "periodSeconds": period,
+        "timeoutSeconds": timeout,
+        "failureThreshold": failures,
+    }
+
+
+def _item(key: str, path: str) -> Manifest:
+    return {"key": key, "path": path}

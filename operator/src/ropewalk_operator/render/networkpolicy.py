@@ -1,0 +1,70 @@
+"""Who may speak to whom: NetworkPolicies. Every default that the API server would fill in is written out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from ropewalk_operator import names
+from ropewalk_operator.api import Agent, MCPServer
+from ropewalk_operator.render.pod import Manifest, metadata
+
+DNS_PORT = 53
+HTTPS_PORT = 443
+NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+
+
+def agent_policy(agent: Agent, servers: Mapping[str, MCPServer]) -> Manifest:
+    """In: anyone of the cluster to the HTTP port. Out: DNS, the agent's MCP servers and its model."""
+    egress: list[Manifest] = [{"ports": [_port(DNS_PORT, "UDP"), _port(DNS_PORT)]}]
+    for ref in agent.mcp_servers:
+        server = servers[ref.name]
+        if server.remote:
+            egress.append(_egress_to_url(server.remote.url))
+        else:
+            egress.append(
+                {"to": [{"podSelector": {"matchLabels": names.selector(server)}}], "ports": [_port(server.port)]}
+            )
+    egress.append(_egress_to_url(agent.model.base_url) if agent.model.base_url else {"ports": [_port(HTTPS_PORT)]})
+    return _policy(
+        agent,
+        {
+            "ingress": [{"from": [{"namespaceSelector": {}}], "ports": [_port(names.AGENT_PORT)]}],
+            "egress": [rule for i, rule in enumerate(egress) if rule not in egress[:i]],
+            "policyTypes": ["Ingress", "Egress"],
+        },
+    )
+
+
+def mcp_policy(server: MCPServer) -> Manifest:
+    """In: the agents of the namespace, and the operator that asks for the tools. Out: anywhere."""
+    peers = [
+        {"podSelector": {"matchLabels": {names.COMPONENT: names.COMPONENTS["Agent"]}}},
+        {"namespaceSelector": {}, "podSelector": {"matchLabels": names.OPERATOR_LABELS}},
+    ]
+    return _policy(server, {"ingress": [{"from": peers, "ports": [_port(server.port)]}], "policyTypes": ["Ingress"]})
+
+
+def _policy(owner: names.Owner, rules: dict[str, Any]) -> Manifest:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(owner),
+        "spec": {"podSelector": {"matchLabels": names.selector(owner)}, **rules},
+    }
+
+
+def _egress_to_url(url: str) -> Manifest:
+    parts = urlsplit(url)
+    labels = (parts.hostname or "").split(".")
+    if len(labels) == 1:
+        # A Service of the own namespace. Its pods may listen on another port than it does, so none is named.
+        return {"to": [{"podSelector": {}}]}
+    if len(labels) >= 3 and labels[2] == "svc":
+        return {"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE_LABEL: labels[1]}}}]}
+    return {"ports": [_port(parts.port or (HTTPS_PORT if parts.scheme == "https" else 80))]}
+
+
+def _port(number: int, protocol: str = "TCP") -> Manifest:
+    return {"port": number, "protocol": protocol}

@@ -1,0 +1,56 @@
+"""The environment -> frozen Settings, read once at start. Messages name the variable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+PREFIX = "ROPEWALK_"
+
+
+class InvalidSettings(Exception):
+    """The environment cannot be used; the message names each variable."""
+
+
+class Settings(BaseModel):
+    """What the operator can be told. Each field is the variable ROPEWALK_<FIELD>, and `identity` is POD_NAME."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    agent_image: Annotated[str, Field(min_length=1)]
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    watch_namespaces: tuple[str, ...] = ()
+    workers: Annotated[int, Field(ge=1, le=256)] = 8
+    resync_seconds: Annotated[float, Field(ge=1)] = 600
+    host: str = "0.0.0.0"  # noqa: S104 - the kubelet and Prometheus come from outside the pod
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    identity: str = "ropewalk-operator"
+
+    @field_validator("watch_namespaces", mode="before")
+    @classmethod
+    def _comma_list(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Settings from `environ`; an empty variable counts as unset. Raises InvalidSettings."""
+    values = {
+        key.removeprefix(PREFIX).lower(): value for key, value in environ.items() if key.startswith(PREFIX) and value
+    }
+    values.pop("identity", None)
+    if name := environ.get("POD_NAME"):
+        values["identity"] = name
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise InvalidSettings("; ".join(_sentence(problem) for problem in error.errors(include_url=False))) from None
+
+
+def _sentence(problem: Any) -> str:
+    variable = PREFIX + str(problem["loc"][0]).upper()
+    if problem["type"] == "missing":
+        return f"{variable} is not set; it is required"
+    return f"{variable} is {problem['input']!r}: {problem['msg'][:1].lower() + problem['msg'][1:]}"

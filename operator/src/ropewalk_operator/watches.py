@@ -1,0 +1,89 @@
+"""Whether the watches are alive, and the listings that fill the cache before any work begins.
+
+kopf starts a watch after a listing of its own and says nothing of objects that vanished in between. So each kind is
+listed here once more after its watch has begun: what is in that listing exists, and what is not is gone. Until all
+kinds have been listed nothing is reconciled: an MCPServer that has not been read yet is not a missing one, and so a
+restart writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from ropewalk_operator.cache import Cache
+from ropewalk_operator.kinds import WATCHED, Key, Kind
+from ropewalk_operator.kube import Kube
+
+logger = logging.getLogger(__name__)
+
+WATCH_SECONDS = 240
+"""How long one watch request lasts: each new one is a sign of life."""
+SILENCE_SECONDS = 600.0
+SLOW_START_SECONDS = 60.0
+
+
+class Watches:
+    """Signs of life of the watches, by kind and namespace ("" for all). `clock` gives seconds that never go back."""
+
+    def __init__(self, namespaces: Sequence[str], clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._started = clock()
+        self.places: tuple[str, ...] = tuple(namespaces) or ("",)
+        self._missing = {(kind.name, place) for kind in WATCHED for place in self.places}
+        self._seen: dict[str, float] = {kind.name: clock() for kind in WATCHED}
+        self._begun = asyncio.Event()
+        self.relist: asyncio.Queue[Kind] = asyncio.Queue()
+        """Kinds that kopf has listed anew after it lost its place: deletions in the gap are unknown to it."""
+
+    def on_request(self, kind: Kind, place: str, is_watch: bool) -> None:
+        """A listing was answered, or a watch has begun."""
+        self._seen[kind.name] = self._clock()
+        if not is_watch:
+            if (kind.name, place) not in self._missing:
+                self.relist.put_nowait(kind)
+            return
+        self._missing.discard((kind.name, place))
+        if not self._missing:
+            self._begun.set()
+
+    def on_event(self, kind: str) -> None:
+        """An event has come."""
+        self._seen[kind] = self._clock()
+
+    async def begun(self) -> None:
+        """Return when every kind is watched in every place."""
+        await self._begun.wait()
+
+    def ages(self) -> dict[str, float]:
+        """Seconds since the last sign of life, by kind."""
+        now = self._clock()
+        return {kind: now - seen for kind, seen in self._seen.items()}
+
+    def problems(self) -> list[str]:
+        """Why the watches cannot be trusted."""
+        silent = [
+            f"no sign of life of the watch of {kind} for {age:.0f} s"
+            for kind, age in self.ages().items()
+            if age > SILENCE_SECONDS
+        ]
+        if self._missing and self._clock() - self._started > SLOW_START_SECONDS:
+            kinds = ", ".join(sorted({kind for kind, _ in self._missing}))
+            silent.append(f"not watched since the start: {kinds}; see whether the operator may list and watch them")
+        return silent
+
+
+async def list_into(cache: Cache, kube: Kube, kinds: Sequence[Kind], places: Sequence[str]) -> set[Key]:
+    """List the kinds in each place into the cache; the keys that this concerns."""
+    concerned: set[Key] = set()
+
+    async def one(kind: Kind, place: str) -> None:
+        items, version = await kube.list_all(kind, place or None)
+        for item in items:
+            # Items of a list do not say what they are.
+            item.setdefault("kind", kind.name)
+        concerned.update(cache.replace(kind.name, place or None, items, version))
+
+    await asyncio.gather(*(one(kind, place) for kind in kinds for place in places))
+    return concerned

@@ -1,0 +1,76 @@
+"""The loops around the work queue: workers, the slow resync, and listing anew what a watch has lost.
+
+They never end by themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from asyncio import sleep
+from collections.abc import Awaitable, Callable
+
+from ropewalk_operator.cache import Cache
+from ropewalk_operator.kinds import WATCHED, Key
+from ropewalk_operator.kube import ApiError, Kube
+from ropewalk_operator.metrics import Metrics
+from ropewalk_operator.watches import Watches, list_into
+from ropewalk_operator.workqueue import WorkQueue
+
+logger = logging.getLogger(__name__)
+
+RELIST_RETRY_SECONDS = 5.0
+
+
+async def work(queue: WorkQueue[Key], reconcile: Callable[[Key], Awaitable[float | None]], metrics: Metrics) -> None:
+    """One worker: whatever a reconcile runs into, the next one is not affected."""
+    while True:
+        key = await queue.get()
+        began = time.monotonic()
+        ok = False
+        try:
+            again = await reconcile(key)
+            ok = True
+            queue.forgive(key)
+            if again is not None:
+                queue.add_after(key, again)
+        except ApiError as error:
+            delay = queue.retry(key)
+            logger.warning(
+                "reconcile failed",
+                extra={"fields": {"object": str(key), "error": str(error), "retry_seconds": round(delay, 2)}},
+            )
+        except Exception:
+            delay = queue.retry(key)
+            logger.exception(
+                "reconcile failed", extra={"fields": {"object": str(key), "retry_seconds": round(delay, 2)}}
+            )
+        finally:
+            metrics.reconciled(key, time.monotonic() - began, ok=ok)
+            queue.done(key)
+
+
+async def resync(cache: Cache, kube: Kube, watches: Watches, queue: WorkQueue[Key], every_seconds: float) -> None:
+    """List everything now and then and look at every resource: a safety net for whatever a watch may miss."""
+    while True:
+        await sleep(every_seconds * random.uniform(0.8, 1.2))
+        try:
+            await list_into(cache, kube, WATCHED, watches.places)
+        except ApiError as error:
+            logger.warning("resync failed", extra={"fields": {"error": str(error)}})
+        for key in list(cache.owners):
+            queue.add(key)
+
+
+async def relist(cache: Cache, kube: Kube, watches: Watches, queue: WorkQueue[Key]) -> None:
+    """After a watch has lost its place, find out what vanished meanwhile."""
+    while True:
+        kind = await watches.relist.get()
+        try:
+            for key in await list_into(cache, kube, [kind], watches.places):
+                queue.add(key)
+        except ApiError as error:
+            logger.warning("listing failed", extra={"fields": {"kind": kind.name, "error": str(error)}})
+            await sleep(RELIST_RETRY_SECONDS)
+            watches.relist.put_nowait(kind)

@@ -1,0 +1,135 @@
+"""A keyed work queue: each key waits at most once and is in flight at most once.
+
+A key added while it is in flight runs once more afterwards. Errors back off exponentially with jitter. Never knows
+what a key means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Generic, Protocol, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+BASE_DELAY_SECONDS = 0.05
+MAX_DELAY_SECONDS = 60.0
+JITTER = 0.25
+
+
+class Timer(Protocol):
+    """Something that will happen, unless it is cancelled."""
+
+    def cancel(self) -> None:
+        """Make it not happen."""
+
+
+class Clock(Protocol):
+    """The two methods of an event loop that the queue needs."""
+
+    def time(self) -> float:
+        """Seconds of a clock that never goes back."""
+
+    def call_later(self, delay: float, callback: Callable[[K], None], key: K, /) -> Timer:
+        """Call `callback(key)` after `delay` seconds."""
+
+
+class WorkQueue(Generic[K]):
+    """Used from one event loop only; nothing in it awaits but `get`."""
+
+    def __init__(self, clock: Clock | None = None, jitter: Callable[[], float] = random.random) -> None:
+        self._clock: Clock = clock or asyncio.get_running_loop()
+        self._jitter = jitter
+        self._ready: deque[K] = deque()
+        self._waiting: set[K] = set()
+        self._in_flight: set[K] = set()
+        self._timers: dict[K, tuple[float, Timer]] = {}
+        self._failures: dict[K, int] = {}
+        self._getters: deque[asyncio.Future[None]] = deque()
+        self.retries = 0
+
+    def add(self, key: K) -> None:
+        """Run the key as soon as a worker is free."""
+        if key in self._waiting:
+            return
+        self._waiting.add(key)
+        if key not in self._in_flight:
+            self._offer(key)
+
+    def add_after(self, key: K, seconds: float) -> None:
+        """Run the key after a delay, or earlier if anything adds it before. Of several delays the shortest counts."""
+        due = self._clock.time() + seconds
+        if (timer := self._timers.get(key)) is not None:
+            if timer[0] <= due:
+                return
+            timer[1].cancel()
+        self._timers[key] = (due, self._clock.call_later(seconds, self._fire, key))
+
+    def retry(self, key: K) -> float:
+        """Run the key again after a delay that doubles with each failure; the delay in seconds."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        self.retries += 1
+        delay = min(BASE_DELAY_SECONDS * float(2 ** min(failures, 16)), MAX_DELAY_SECONDS)
+        delay *= 1 + JITTER * self._jitter()
+        self.add_after(key, delay)
+        return delay
+
+    def forgive(self, key: K) -> None:
+        """The key has worked: its next failure backs off from the beginning."""
+        self._failures.pop(key, None)
+
+    async def get(self) -> K:
+        """The next key, which is then in flight until `done`."""
+        while not self._ready:
+            getter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._getters.append(getter)
+            try:
+                await getter
+            except BaseException:
+                # A worker that is cancelled must not swallow the wake-up that another one waits for.
+                if getter in self._getters:
+                    self._getters.remove(getter)
+                elif self._ready:
+                    self._wake()
+                raise
+        key = self._ready.popleft()
+        self._waiting.discard(key)
+        self._in_flight.add(key)
+        # The run that begins now decides anew when the next one is due.
+        if (timer := self._timers.pop(key, None)) is not None:
+            timer[1].cancel()
+        return key
+
+    def done(self, key: K) -> None:
+        """The run of the key is over; a run that was asked for meanwhile begins."""
+        self._in_flight.discard(key)
+        if key in self._waiting:
+            self._offer(key)
+
+    @property
+    def depth(self) -> int:
+        """Keys that wait for a worker."""
+        return len(self._ready)
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing waits and nothing runs; delayed keys do not count."""
+        return not self._ready and not self._in_flight
+
+    def _fire(self, key: K) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
+
+    def _offer(self, key: K) -> None:
+        self._ready.append(key)
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._getters:
+            getter = self._getters.popleft()
+            if not getter.done():
+                getter.set_result(None)
+                return

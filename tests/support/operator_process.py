@@ -1,0 +1,96 @@
+"""The operator as a real process beside a real API server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from operator_wait import until
+
+REPOSITORY = Path(__file__).parents[2]
+AGENT_IMAGE = "ropewalk.dev/agent:0.1.0"
+
+
+class OperatorProcess:
+    """Start it, kill it, start it again. Its log goes to a file, shown by `log`."""
+
+    def __init__(self, kubeconfig: Path, log_file: Path, **environment: str) -> None:
+        self._log_file = log_file
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self._environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("ROPEWALK_")},
+            "KUBECONFIG": str(kubeconfig),
+            "PYTHONPATH": str(REPOSITORY / "operator" / "src"),
+            "ROPEWALK_AGENT_IMAGE": AGENT_IMAGE,
+            "ROPEWALK_HOST": "127.0.0.1",
+            "ROPEWALK_PORT": str(self.port),
+            **environment,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, wait: bool = True) -> OperatorProcess:
+        """Start the process; with `wait`, return when its caches are filled."""
+        with self._log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ropewalk_operator"], env=self._environment, stdout=log, stderr=log
+            )
+        if wait:
+            until(self.is_ready, f"the operator is ready; its log: {self.log()}")
+        return self
+
+    def is_ready(self) -> bool:
+        """What /ready says."""
+        assert self._process is not None
+        assert self._process.poll() is None, f"the operator has ended: {self.log()}"
+        return self.get("/ready")[0] == 200
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status code and body of one of its endpoints; 0 when it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric over all label values that fit."""
+        total = 0.0
+        for line in self.get("/metrics")[1].splitlines():
+            series, _, value = line.rpartition(" ")
+            if series.split("{", 1)[0] == name and all(f'{key}="{wanted}"' in series for key, wanted in labels.items()):
+                total += float(value)
+        return total
+
+    def writes(self) -> float:
+        """Requests that changed something since the process began."""
+        verbs = ("APPLY", "PATCH", "POST", "DELETE")
+        return sum(self.metric("ropewalk_operator_api_requests_total", verb=verb) for verb in verbs)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        return self._end(signal.SIGTERM)
+
+    def log(self) -> str:
+        """What it has said so far."""
+        return self._log_file.read_text() if self._log_file.exists() else ""
+
+    def _end(self, number: signal.Signals) -> int:
+        if self._process is None:
+            return 0
+        self._process.send_signal(number)
+        code = self._process.wait(timeout=10)
+        self._process = None
+        return code
