@@ -1,0 +1,106 @@
+"""What is left undocumented fails here: metrics, endpoints, error codes, settings, CRD fields and chart values."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from cluster.layout import REPOSITORY
+from ropewalk_agent.errors import STATUS_OF_CODE
+from ropewalk_agent.metrics import Metrics as AgentMetrics
+from ropewalk_operator import metrics as operator_metrics
+
+_REFERENCE = REPOSITORY / "docs" / "reference"
+
+
+def documented(page: str) -> set[str]:
+    """Everything that a page sets as code."""
+    return set(re.findall(r"`([^`\n]+)`", (_REFERENCE / page).read_text()))
+
+
+def names_of(registry: CollectorRegistry) -> set[str]:
+    """The names that Prometheus stores of our own metrics, without the series that a histogram is made of."""
+    families = [family for family in registry.collect() if not family.name.startswith(("process_", "python_"))]
+    return {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+
+
+def settings_read_by(source: Path) -> set[str]:
+    """The names of environment variables in a program."""
+    strings = (
+        node.value
+        for file in source.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    return {text for text in strings if re.fullmatch(r"ROPEWALK_[A-Z_]+", text)}
+
+
+def test_every_metric_of_the_agent_is_documented() -> None:
+    assert names_of(AgentMetrics().registry) - documented("agent.md") == set()
+
+
+def test_every_metric_of_the_operator_is_documented() -> None:
+    assert names_of(operator_metrics.REGISTRY) - documented("operator.md") == set()
+
+
+@pytest.mark.parametrize(("page", "prefix"), [("agent.md", "ropewalk_agent_"), ("operator.md", "ropewalk_operator_")])
+def test_no_metric_is_documented_that_does_not_exist(page: str, prefix: str) -> None:
+    metrics = names_of(AgentMetrics().registry) | names_of(operator_metrics.REGISTRY)
+    assert {name for name in documented(page) if name.startswith(prefix)} - metrics == set()
+
+
+def test_every_error_code_is_documented_with_its_status() -> None:
+    page = (_REFERENCE / "agent.md").read_text()
+    assert [code for code, status in STATUS_OF_CODE.items() if f"| `{code}` | {status} |" not in page] == []
+
+
+def test_every_setting_of_the_agent_is_documented() -> None:
+    assert settings_read_by(REPOSITORY / "agent_image" / "src") - documented("agent.md") == set()
+
+
+def test_every_setting_of_the_operator_is_documented() -> None:
+    found = settings_read_by(REPOSITORY / "operator" / "src")
+    handed_on = {"ROPEWALK_CONFIG_FILE", "ROPEWALK_DRAIN_SECONDS", "ROPEWALK_HOST"}  # rendered into the agent's pods
+    assert found - handed_on - documented("operator.md") == set()
+
+
+@pytest.mark.parametrize("crd", ["agent", "mcpserver"])
+def test_every_field_of_a_resource_has_an_explanation(crd: str) -> None:
+    document = yaml.safe_load((REPOSITORY / "crds" / f"{crd}.yaml").read_text())
+    schema = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert [path for path, field in fields(schema) if len(field.get("description", "")) < 10] == []
+
+
+def test_every_module_says_what_it_does() -> None:
+    sources = [
+        file
+        for folder in ("operator", "agent_image", "mcp_images", "dev", "bench")
+        for file in (REPOSITORY / folder).rglob("*.py")
+    ]
+    assert [
+        str(file.relative_to(REPOSITORY)) for file in sources if not ast.get_docstring(ast.parse(file.read_text()))
+    ] == []
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("examples/**/*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text())]
+    assert links
+    assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []
+
+
+def fields(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every property of a schema below `path`, with its dotted name."""
+    for name, field in schema.get("properties", {}).items():
+        if path == "" and name in ("apiVersion", "kind", "metadata"):
+            continue
+        yield f"{path}{name}", field
+        yield from fields(field, f"{path}{name}.")
+        yield from fields(field.get("items", {}), f"{path}{name}[].")
