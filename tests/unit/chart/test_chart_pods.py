@@ -74,6 +74,11 @@ def test_what_helm_test_makes_is_named_for_it_and_removed_after_it() -> None:
     assert [each["kind"] for each in by_weight][2:] == ["MCPServer", "Agent", "Pod"]
 
 
+def test_helm_test_prints_what_the_pod_said_before_it_is_removed() -> None:
+    pod = only(render(), "Pod", "ropewalk-test-ask")
+    assert pod["metadata"]["annotations"]["helm.sh/hook-output-log-policy"] == "hook-succeeded,hook-failed"
+
+
 def test_helm_test_works_in_a_namespace_that_the_operator_watches() -> None:
     def namespaces(*arguments: str) -> set[str]:
         return {each["metadata"]["namespace"] for each in render(*arguments) if is_test_hook(each)}

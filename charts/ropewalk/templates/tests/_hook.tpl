@@ -9,4 +9,6 @@ annotations:
   helm.sh/hook: test
   helm.sh/hook-weight: {{ index . 2 | quote }}
   helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+  # `helm test --logs` looks for the logs of every hook, as if all were pods, and after they are gone. This prints the pod's.
+  helm.sh/hook-output-log-policy: hook-succeeded,hook-failed
 {{- end -}}
