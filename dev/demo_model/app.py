@@ -1,8 +1,8 @@
 """The HTTP side of the demo model: POST /v1/chat/completions, GET /v1/models, GET /health."""
 
-import asyncio
 import json
 import time
+from asyncio import sleep
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
@@ -37,7 +37,7 @@ def create_app(settings: Settings) -> Starlette:
         delay = settings.delay_seconds + wanted.slow_seconds
         if not asked.stream:
             if delay:
-                await asyncio.sleep(delay)
+                await sleep(delay)
             return Response(protocol.completion(answer), media_type="application/json")
         events = protocol.chunks(answer, asked.include_usage)
         if not delay and not settings.chunk_seconds:
@@ -45,11 +45,13 @@ def create_app(settings: Settings) -> Starlette:
             return Response(b"".join(events), media_type="text/event-stream")
 
         async def paced() -> AsyncIterator[bytes]:
-            await asyncio.sleep(delay)
+            # The wait before the first token takes the place of the wait before its chunk.
+            wait = delay
             for event in events:
+                if wait:
+                    await sleep(wait)
                 yield event
-                if settings.chunk_seconds:
-                    await asyncio.sleep(settings.chunk_seconds)
+                wait = settings.chunk_seconds
 
         return StreamingResponse(paced(), media_type="text/event-stream")
 

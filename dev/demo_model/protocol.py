@@ -86,11 +86,14 @@ def parsed(body: bytes) -> Request:
     limit = asked.get("max_completion_tokens") or asked.get("max_tokens")
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise Refused(400, f"max_tokens is {limit!r}; use a whole number of 1 or more", "max_tokens")
+    options = asked.get("stream_options") or {}
+    if not isinstance(options, dict):
+        raise Refused(400, f"stream_options is {options!r}; use an object with include_usage", "stream_options")
     return Request(
         messages=messages,
         tools=[item["function"] for item in tools],
         stream=bool(asked.get("stream")),
-        include_usage=bool((asked.get("stream_options") or {}).get("include_usage")),
+        include_usage=bool(options.get("include_usage")),
         tool_choice=_tool_choice(asked.get("tool_choice"), tools),
         parallel=asked.get("parallel_tool_calls") is not False,
         max_tokens=limit,
@@ -124,9 +127,19 @@ def _check_messages(messages: list[Any]) -> None:
         if waiting:
             raise Refused(400, f"{where} comes before the result of tool call {waiting[0]!r}", where)
         if role == "assistant":
-            waiting = [str(call.get("id")) for call in message.get("tool_calls") or []]
+            waiting = _call_ids(message.get("tool_calls") or [], where)
     if waiting:
         raise Refused(400, f"tool call {waiting[0]!r} has no result; add a message with role tool", "messages")
+
+
+def _call_ids(calls: Any, where: str) -> list[str]:
+    for index, call in enumerate(calls if isinstance(calls, list) else [None]):
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or "name" not in function or not isinstance(call.get("id"), str):
+            raise Refused(
+                400, f"{where}.tool_calls[{index}] is no call; give it an id and a function with a name", where
+            )
+    return [call["id"] for call in calls]
 
 
 def text_of(message: Json) -> str:
