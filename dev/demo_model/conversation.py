@@ -70,8 +70,8 @@ def reply(request: Request, said: Conversation, asked: Control, created: int) ->
     """Return the reply to a request."""
     prompt_tokens = prompt_words(request.messages)
     text = _CONTROL.sub("", said.text).strip()
-    # The number of messages makes it unique within a conversation, in which the same call may be made twice.
-    identity = blake2b(f"{len(request.messages)} {prompt_tokens} {text}".encode(), digest_size=8).hexdigest()
+    # The words grow with each turn, so it is unique within a conversation, in which the same call may be made twice.
+    identity = blake2b(f"{prompt_tokens} {text}".encode(), digest_size=8).hexdigest()
     made = Plan(())
     if request.tools and request.tool_choice != "none":
         tools = _tools(dumps(request.tools))

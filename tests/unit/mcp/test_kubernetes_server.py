@@ -1,5 +1,6 @@
 """The Kubernetes server over the wire, against a strict API server on loopback."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -9,12 +10,13 @@ from pathlib import Path
 import mcp
 import pytest
 from aiohttp import web
-from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client import ApiClient, Configuration
 from prometheus_client import CollectorRegistry
 
 import mcp_kube_api as kube
 from mcp_wire import served
-from ropewalk_mcp_kubernetes.api import KubeApi, configuration
+from ropewalk_mcp_common.errors import CodedError
+from ropewalk_mcp_kubernetes.api import Access, KubeApi, configuration
 from ropewalk_mcp_kubernetes.server import KubernetesTools, kubernetes_server
 
 NOW = datetime(2026, 1, 3, tzinfo=UTC)
@@ -334,6 +336,30 @@ async def test_an_api_server_that_never_answers_is_given_up(server: Server, tool
     said = await server.refused(tool, **arguments)
     assert said.startswith("UPSTREAM_UNAVAILABLE: the API server did not")
     assert "within 0.05 s" in said
+
+
+async def test_a_token_that_never_comes_is_given_up(server: Server) -> None:
+    async def never(_: Configuration) -> None:
+        await asyncio.Event().wait()
+
+    client = ApiClient(Configuration(host=server.api.url))
+    client.configuration.refresh_api_key_hook = never
+    client.configuration.api_key = {"BearerToken": "old"}
+    api = KubeApi(client, timeout_seconds=0.05)
+    with pytest.raises(
+        CodedError, match="UPSTREAM_UNAVAILABLE: the API server did not list pods in the cluster within"
+    ):
+        await api.get("/api/v1/pods", Access("list", "pods"))
+    await api.close()
+
+
+async def test_connections_are_closed_when_the_server_ends(server: Server) -> None:
+    client = ApiClient(Configuration(host=server.api.url))
+    tools = KubernetesTools(KubeApi(client, 10), allow_delete=False, now=lambda: NOW)
+    async with served(kubernetes_server(tools, CollectorRegistry()).app()) as url, mcp.Client(f"{url}/mcp") as asking:
+        await asking.call_tool("cluster_info", {})
+        assert client.rest_client.pool_manager.closed is False
+    assert client.rest_client.pool_manager.closed is True
 
 
 async def test_an_api_server_that_stops_in_the_middle_is_given_up(server: Server) -> None:
