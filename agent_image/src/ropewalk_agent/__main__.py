@@ -33,15 +33,16 @@ def main() -> int:
             return _fail(f"the agent cannot start:\n- port {port} of {host} cannot be bound: {error.strerror}")
         listener.listen(_BACKLOG)
 
-    from ropewalk_agent import config, logs
+    from ropewalk_agent import config, lean, logs
 
     try:
         settings, agent = config.load(os.environ)
     except config.ConfigError as error:
         return _fail(str(error))
     logs.configure(settings.log_level)
-    asyncio.run(_serve(settings, agent, listener))
-    return 0
+    lean.install(with_boto=agent.model.provider == "bedrock")
+    failures = asyncio.run(_serve(settings, agent, listener))
+    return _fail("\n".join(failures)) if failures else 0
 
 
 def _fail(message: str) -> int:
@@ -50,7 +51,8 @@ def _fail(message: str) -> int:
     return 1
 
 
-async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket) -> None:
+async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket) -> list[str]:
+    """Serve until told to stop; return what kept the agent from starting, empty for a good life."""
     import uvicorn
 
     from ropewalk_agent.app import create_app
@@ -58,7 +60,13 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
     from ropewalk_agent.runtime import Runtime
 
     metrics = Metrics()
-    runtime = Runtime(agent, metrics)
+    failures: list[str] = []
+
+    def give_up(reason: str) -> None:
+        failures.append(reason)
+        server.should_exit = True
+
+    runtime = Runtime(agent, metrics, on_failure=give_up)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(agent, runtime, metrics),
@@ -91,6 +99,7 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, terminate)
     await server.serve(sockets=[listener])
+    return failures
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class BuiltModel:
     close: Callable[[], Awaitable[None]]
 
 
-def build(config: ModelConfig, *, timeout_seconds: float) -> BuiltModel:
+def build(config: ModelConfig, timeout_seconds: float) -> BuiltModel:
     """Return the provider's Model; `timeout_seconds` bounds a single call to it."""
     key = KeyFile(config.api_key_file)
     if config.provider == "anthropic":
@@ -80,6 +80,9 @@ def _openai(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltM
         max_retries=_RETRIES,
         http_client=openai.DefaultAsyncHttpxClient(**options),
     )
+
+    # The client imports this part only when it is asked for: now, rather than in somebody's first request.
+    _ = client.chat.completions
 
     def refresh_key() -> None:
         client.api_key = key.read() or "none"

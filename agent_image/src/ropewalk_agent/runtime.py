@@ -8,11 +8,11 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any
 
 from ropewalk_agent.bridge import Bridge, Turn
-from ropewalk_agent.config import AgentConfig
+from ropewalk_agent.config import AgentConfig, ModelConfig
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.events import TurnEvent, TurnRequest
 from ropewalk_agent.metrics import Metrics
@@ -37,10 +37,19 @@ _CLOSE_SECONDS = 2.0
 class Runtime:
     """One agent. Make it anywhere, `start` it on the server's loop; all public methods belong to that loop."""
 
-    def __init__(self, config: AgentConfig, metrics: Metrics, *, build_model: Any = None) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        metrics: Metrics,
+        *,
+        build_model: "Callable[[ModelConfig, float], BuiltModel] | None" = None,
+        on_failure: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`build_model` stands in for models.build; `on_failure` is told, on the server's loop, why it cannot start."""
         self._config = config
         self._metrics = metrics
         self._build_model = build_model
+        self._on_failure = on_failure
         self._sessions = MemorySessions(
             ttl_seconds=config.sessions.ttl_seconds,
             max_sessions=config.sessions.max_sessions,
@@ -161,12 +170,14 @@ class Runtime:
 
     async def _open(self) -> None:
         try:
+            # The turn comes first: Strands' modules import one another in circles, and its Agent is the way in.
+            from ropewalk_agent.turn import TurnRunner  # isort: split
+
             from ropewalk_agent import models
-            from ropewalk_agent.turn import TurnRunner
 
             limits = self._config.limits
             build = self._build_model or models.build
-            self._model = build(self._config.model, timeout_seconds=limits.request_timeout_seconds)
+            self._model = build(self._config.model, limits.request_timeout_seconds)
             if self._config.mcp_servers:
                 from ropewalk_agent.tools.mcp import Connection
 
@@ -185,9 +196,10 @@ class Runtime:
             for connection in self._connections:
                 connection.start()
         except Exception as error:
-            self._failure = f"the model client cannot be built: {type(error).__name__}: {error}"
+            self._failure = f"the agent cannot start: {type(error).__name__}: {error}"
             _log.exception("the agent cannot start")
-        self._tell_server()
+            self._tell_server(lambda: self._on_failure(self._failure or ""))
+        self._tell_server(self._changed.set)
         while True:
             await asyncio.sleep(_CLEANUP_SECONDS)
             self._sessions.forget_expired()
@@ -204,8 +216,8 @@ class Runtime:
             if clash not in before:
                 fields = {"tool": clash.tool, "kept": clash.kept, "ignored": clash.ignored}
                 _log.warning("two mcp servers offer the same tool", extra={"fields": fields})
-        self._tell_server()
+        self._tell_server(self._changed.set)
 
-    def _tell_server(self) -> None:
+    def _tell_server(self, what: Callable[[], None]) -> None:
         if self._server is not None and not self._server.is_closed():
-            self._server.call_soon_threadsafe(self._changed.set)
+            self._server.call_soon_threadsafe(what)

@@ -35,6 +35,8 @@ _log = logging.getLogger("ropewalk.mcp")
 
 CONNECT_SECONDS = 5.0
 """Bound on connecting: transport, negotiation and the first listing together."""
+_HANDSHAKE_SECONDS = 2.0
+"""Bound on one TCP handshake: packets to an address that nobody answers yet must not hold up the next attempt."""
 CHECK_SECONDS = 5.0
 """Pause between two listings while all is well."""
 SUSPICIOUS_CHECK_SECONDS = 2.0
@@ -121,7 +123,7 @@ class Connection:
 
     async def _open(self, stack: AsyncExitStack) -> ClientSession:
         http = httpx2.AsyncClient(
-            timeout=httpx2.Timeout(self._tool_timeout_seconds, connect=CONNECT_SECONDS),
+            timeout=httpx2.Timeout(self._tool_timeout_seconds, connect=_HANDSHAKE_SECONDS),
             verify=without_authorities() if self._config.url.startswith("http://") else True,
             follow_redirects=True,
         )
