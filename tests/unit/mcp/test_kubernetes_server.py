@@ -358,8 +358,10 @@ async def test_connections_are_closed_when_the_server_ends(server: Server) -> No
     tools = KubernetesTools(KubeApi(client, 10), allow_delete=False, now=lambda: NOW)
     async with served(kubernetes_server(tools, CollectorRegistry()).app()) as url, mcp.Client(f"{url}/mcp") as asking:
         await asking.call_tool("cluster_info", {})
-        assert client.rest_client.pool_manager.closed is False
-    assert client.rest_client.pool_manager.closed is True
+        session = client.rest_client.pool_manager
+        assert session is not None
+        assert not session.closed
+    assert session.closed
 
 
 async def test_an_api_server_that_stops_in_the_middle_is_given_up(server: Server) -> None:
