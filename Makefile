@@ -52,9 +52,10 @@ check: .venv/.ready .venv-mcp/.ready ## lint, types, architecture and complete d
 	.venv/bin/pytest -q tests/docs
 
 .PHONY: fix
-fix: .venv/.ready ## format, and mend what can be mended by rule
+fix: .venv/.ready ## format, mend what can be mended by rule, copy the CRDs into the chart
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+	charts/ropewalk/sync-crds
 
 .PHONY: golden
 golden: .venv/.ready ## rewrite the golden files of the renderers; read the diff

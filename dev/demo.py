@@ -26,6 +26,7 @@ from cluster.layout import Layout
 _SYSTEM, _DEMO = "ropewalk-system", "ropewalk-demo"
 _EXAMPLES = ("demo-model", "calculator", "cluster-helper")
 _QUESTIONS = {"calculator": "What is 21.5 plus 20.5?", "cluster-helper": "Which pods run in the namespace kube-system?"}
+_LAST_LINES = 20
 _NAMESPACE = f"""apiVersion: v1
 kind: Namespace
 metadata: {{name: {_DEMO}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}
@@ -76,7 +77,10 @@ def main() -> int:
 
 def show(target: Target, registry: str) -> None:
     """Everything after the cluster and the images."""
-    with step("Installing the chart", expected="15 seconds"):
+    with (
+        step("Installing the chart", expected="15 seconds"),
+        _explained(target, "describe", "pods", "-n", _SYSTEM, "--show-events"),
+    ):
         _run(*target.helm, "upgrade", "--install", "ropewalk", str(where.REPOSITORY / "charts" / "ropewalk"),
              "--namespace", _SYSTEM, "--create-namespace", "--wait", "--timeout=3m",
              f"--set=image.registry={registry}", f"--set=image.tag={images.tag()}")  # fmt: skip
@@ -87,7 +91,7 @@ def show(target: Target, registry: str) -> None:
         ]:
             _run(*target.kubectl, "apply", "-n", _DEMO, "-f", "-", text=_with_registry(file, registry))
         agents = [f"agent/{name}" for name in _QUESTIONS]
-        with _explained(target):
+        with _explained(target, "get", "ropewalk", "-n", _DEMO, "-o", "wide"):
             _run(*target.kubectl, "wait", "-n", _DEMO, "--for=condition=Ready", "--timeout=180s", *agents)
     for agent, question in _QUESTIONS.items():
         answer = target.ask(agent, question)
@@ -103,13 +107,13 @@ def _with_registry(file: Path, registry: str) -> str:
 
 
 @contextmanager
-def _explained(target: Target) -> Iterator[None]:
-    """When waiting fails, show what the resources say about it."""
+def _explained(target: Target, *question: str) -> Iterator[None]:
+    """When waiting fails, show the end of what kubectl answers to `question`."""
     try:
         yield
     except Failure as failure:
-        seen = _run(*target.kubectl, "get", "ropewalk", "-n", _DEMO, "-o", "wide")
-        raise Failure(f"{failure}\n{seen}") from failure
+        seen = _run(*target.kubectl, *question).splitlines()[-_LAST_LINES:]
+        raise Failure("\n".join([str(failure), *seen])) from failure
 
 
 def _where_to_look(target: Target) -> str:

@@ -23,7 +23,7 @@ def calculator(space: Workspace) -> Iterator[None]:
 
 
 def test_helm_test_asks_an_agent_and_cleans_up() -> None:
-    said = helm("test", RELEASE, "--namespace", SYSTEM, "--timeout=3m", "--logs")
+    said = helm("test", RELEASE, "--namespace", SYSTEM, "--timeout=3m")
     assert "42" in said
     eventually(
         lambda: "ropewalk-test" not in kubectl("get", "agents,deployments", "-n", SYSTEM, "-o", "name"), "all is gone"

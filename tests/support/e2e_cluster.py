@@ -52,9 +52,9 @@ def kubectl(*arguments: str, text: str | None = None) -> str:
 
 
 def helm(*arguments: str) -> str:
-    """Run helm as the cluster's administrator."""
+    """Run helm as the cluster's administrator; what it said, errors' stream included (tests' logs come there)."""
     here = Layout.default()
-    return _run(str(here.bin / "helm"), f"--kubeconfig={here.kubeconfig}", *arguments)
+    return _run(str(here.bin / "helm"), f"--kubeconfig={here.kubeconfig}", *arguments, both=True)
 
 
 def install_chart(*arguments: str, chart: str = str(REPOSITORY / "charts" / "ropewalk")) -> None:
@@ -136,7 +136,7 @@ def agent(name: str, *servers: str | Json, **spec: object) -> Json:
     return {"apiVersion": "ropewalk.dev/v1alpha1", "kind": "Agent", "metadata": {"name": name}, "spec": body | spec}
 
 
-def _run(*command: str, text: str | None = None) -> str:
+def _run(*command: str, text: str | None = None, both: bool = False) -> str:
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}:\n{done.stderr}\n{done.stdout}"
-    return done.stdout
+    return done.stdout + done.stderr if both else done.stdout

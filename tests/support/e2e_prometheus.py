@@ -46,7 +46,8 @@ def prometheus(namespace: str) -> Iterator[Prometheus]:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "prometheus.yml"
         config.write_text(json.dumps(_config(str(here.kubeconfig), namespace)))
-        command: list[str | Path] = [here.bin / "prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder}/data",
+        command: list[str | Path] = [here.bin / "prometheus", f"--config.file={config}",
+                   f"--storage.tsdb.path={folder}/data",
                    f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]  # fmt: skip
         with subprocess.Popen(command) as server:
             try:
