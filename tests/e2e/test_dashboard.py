@@ -20,7 +20,7 @@ _MAY_BE_EMPTY = {"MCP reconnects"}
 def seen(space: Workspace) -> Iterator[Prometheus]:
     space.apply(mcpserver(), agent("calculator", "math"))
     space.wait("agent/calculator")
-    with prometheus(space.name) as server:
+    with prometheus(space) as server:
         eventually(lambda: server.value("count(ropewalk_agent_build_info)"), "the agent is scraped")
         yield server
 

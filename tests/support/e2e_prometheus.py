@@ -1,4 +1,4 @@
-"""A real Prometheus on this machine that scrapes the cluster's agents, as the chart's PodMonitor makes one do it."""
+"""A real Prometheus on this machine that scrapes the cluster's agents, with the labels of the chart's PodMonitor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from cluster.layout import Layout
-from e2e_cluster import eventually
+from e2e_cluster import Workspace, eventually
 
 _SCRAPE_SECONDS = 1
 
@@ -38,14 +38,14 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(namespace: str) -> Iterator[Prometheus]:
-    """Run it for as long as the block lasts."""
+def prometheus(space: Workspace) -> Iterator[Prometheus]:
+    """Scrape the agents that run in a namespace now, for as long as the block lasts."""
     here = Layout.default()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "prometheus.yml"
-        config.write_text(json.dumps(_config(str(here.kubeconfig), namespace)))
+        config.write_text(json.dumps(_config(space)))
         command: list[str | Path] = [here.bin / "prometheus", f"--config.file={config}",
                    f"--storage.tsdb.path={folder}/data",
                    f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]  # fmt: skip
@@ -58,29 +58,21 @@ def prometheus(namespace: str) -> Iterator[Prometheus]:
                 server.terminate()
 
 
-def _config(kubeconfig: str, namespace: str) -> dict[str, Any]:
-    meta = "__meta_kubernetes_"
-    return {
-        "global": {"scrape_interval": f"{_SCRAPE_SECONDS}s"},
-        "scrape_configs": [
-            {
-                "job_name": "agents",
-                "kubernetes_sd_configs": [
-                    {"role": "pod", "kubeconfig_file": kubeconfig, "namespaces": {"names": [namespace]}}
-                ],
-                "relabel_configs": [
-                    {
-                        "source_labels": [
-                            f"{meta}pod_label_app_kubernetes_io_component",
-                            f"{meta}pod_container_port_name",
-                        ],
-                        "regex": "agent;http",
-                        "action": "keep",
-                    },
-                    {"source_labels": [f"{meta}pod_label_ropewalk_dev_agent"], "target_label": "agent"},
-                    {"source_labels": [f"{meta}namespace"], "target_label": "namespace"},
-                    {"source_labels": [f"{meta}pod_name"], "target_label": "pod"},
-                ],
-            }
-        ],
-    }
+def _config(space: Workspace) -> dict[str, Any]:
+    """What the chart's PodMonitor makes of the agents' pods, with fixed targets: Debian's Prometheus is built without
+    the discovery of Kubernetes pods.
+    """
+    pods = space.pods("app.kubernetes.io/component=agent")
+    targets = [
+        {
+            "targets": [f"{pod['status']['podIP']}:8080"],
+            "labels": {
+                "agent": pod["metadata"]["labels"]["ropewalk.dev/agent"],
+                "namespace": space.name,
+                "pod": pod["metadata"]["name"],
+            },
+        }
+        for pod in pods
+    ]
+    job = {"job_name": "agents", "static_configs": targets}
+    return {"global": {"scrape_interval": f"{_SCRAPE_SECONDS}s"}, "scrape_configs": [job]}

@@ -1,0 +1,109 @@
+"""A whole agent over real HTTP, and a real MCP server that can die and come back, both on loopback ports."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import uvicorn
+from agent_models import ScriptedModel, built
+from mcp.server.mcpserver import MCPServer
+from ropewalk_agent.app import create_app
+from ropewalk_agent.config import AgentConfig, parse
+from ropewalk_agent.metrics import Metrics
+from ropewalk_agent.runtime import Runtime
+
+
+def agent_document(**changes: Any) -> dict[str, Any]:
+    """Return a valid agent.json as a dict, with top-level fields replaced."""
+    model = {"provider": "openai-compatible", "id": "scripted", "baseURL": "http://127.0.0.1:9/v1"}
+    return {"formatVersion": 1, "name": "tested", "systemPrompt": "You are tested.", "model": model, **changes}
+
+
+def agent_config(**changes: Any) -> AgentConfig:
+    """Return a valid AgentConfig, with top-level fields replaced."""
+    return parse(agent_document(**changes))
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class RunningAgent:
+    """An agent that answers at `client`'s base URL."""
+
+    client: httpx.AsyncClient
+    runtime: Runtime
+    model: ScriptedModel
+    metrics: Metrics
+
+    async def query(self, text: str, **fields: Any) -> httpx.Response:
+        """POST /query."""
+        return await self.client.post("/query", json={"query": text, **fields})
+
+    async def until(self, path: str, status: int) -> httpx.Response:
+        """GET until the answer has this status."""
+        async with asyncio.timeout(10):
+            while (answer := await self.client.get(path)).status_code != status:
+                await asyncio.sleep(0.01)
+        return answer
+
+
+@asynccontextmanager
+async def running_agent(model: ScriptedModel, *, wait: bool = True, **changes: Any) -> AsyncIterator[RunningAgent]:
+    """Run an agent with this model and these fields of agent.json until the block ends."""
+    config, metrics = agent_config(**changes), Metrics()
+    runtime = Runtime(config, metrics, build_model=lambda *_: built(model))
+    port = free_port()
+    options: dict[str, Any] = {"ws": "none", "log_config": None, "timeout_graceful_shutdown": 1}
+    server = uvicorn.Server(uvicorn.Config(create_app(config, runtime, metrics), port=port, **options))
+    serving = asyncio.create_task(server._serve())
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+        try:
+            while not server.started:
+                await asyncio.sleep(0.005)
+            agent = RunningAgent(client, runtime, model, metrics)
+            if wait:
+                await agent.until("/ready", 200)
+            yield agent
+        finally:
+            await client.aclose()
+            server.should_exit = True
+            await serving
+
+
+class LoopbackMcpServer:
+    """A real MCP server over streamable HTTP, in a thread of its own; keeps its port when it comes back."""
+
+    def __init__(self, server: MCPServer) -> None:
+        self._server = server
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/mcp"
+        self._uvicorn: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Serve; returns when the port is open."""
+        app = self._server.streamable_http_app(stateless_http=True, json_response=True, host="127.0.0.1")
+        config = uvicorn.Config(app, port=self.port, log_config=None, ws="none", timeout_graceful_shutdown=0)
+        self._uvicorn = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._uvicorn.run, daemon=True)
+        self._thread.start()
+        while not self._uvicorn.started:
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        """Die at once, with all connections."""
+        if self._uvicorn is not None and self._thread is not None:
+            self._uvicorn.should_exit = self._uvicorn.force_exit = True
+            self._thread.join(5)
+            self._uvicorn = self._thread = None

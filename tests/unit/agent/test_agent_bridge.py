@@ -1,0 +1,281 @@
+"""The worker: order, interleaving, deadline, cancel, slow readers, drain. No HTTP and no Strands."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+from agent_models import Gate
+from ropewalk_agent.bridge import Bridge, Turn
+from ropewalk_agent.errors import AgentError
+
+
+async def _nothing() -> None:
+    pass
+
+
+@asynccontextmanager
+async def running(turn, **options) -> AsyncIterator[Bridge]:
+    bridge = Bridge(turn, **{"concurrency": 4, "queue_length": 10, **options})
+    bridge.start()
+    try:
+        yield bridge
+    finally:
+        await bridge.drain(0.0)
+        await bridge.stop(_nothing, timeout_seconds=2)
+
+
+async def all_of(bridge: Bridge, session: str, request, timeout_seconds: float = 5.0) -> list:
+    async with aclosing(bridge.run(session, request, timeout_seconds=timeout_seconds)) as events:
+        return [event async for event in events]
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def gated(gate: Gate, turn: Turn) -> AsyncGenerator[str, None]:
+    await gate.pass_through()
+    yield "done"
+
+
+async def test_a_turn_runs_on_the_workers_thread_and_its_events_come_back_in_order() -> None:
+    threads = set()
+
+    async def turn(request: int, _: Turn) -> AsyncGenerator[int, None]:
+        for number in range(request):
+            threads.add(threading.current_thread().name)
+            yield number
+
+    async with running(turn) as bridge:
+        assert await all_of(bridge, "s", 500) == list(range(500))
+    assert threads == {"ropewalk-worker"}
+
+
+async def test_turns_of_one_session_run_one_by_one_in_order_of_arrival() -> None:
+    log = []
+
+    async def turn(request: int, _: Turn) -> AsyncGenerator[int, None]:
+        log.append(("begin", request))
+        await asyncio.sleep(0)
+        log.append(("end", request))
+        yield request
+
+    async with running(turn) as bridge:
+        await asyncio.gather(*(all_of(bridge, "s", number) for number in range(5)))
+    assert log == [(what, number) for number in range(5) for what in ("begin", "end")]
+
+
+async def test_turns_of_different_sessions_interleave_up_to_the_concurrency() -> None:
+    gates = [Gate() for _ in range(3)]
+    async with running(gated, concurrency=2) as bridge:
+        turns = [asyncio.create_task(all_of(bridge, str(i), gate)) for i, gate in enumerate(gates)]
+        await gates[0].wait_reached()
+        await gates[1].wait_reached()
+        assert (bridge.running, bridge.waiting) == (2, 1)
+        assert not gates[2].reached.is_set()
+        gates[1].open()
+        await gates[2].wait_reached()
+        for gate in gates:
+            gate.open()
+        assert await asyncio.gather(*turns) == [["done"]] * 3
+
+
+async def test_a_full_queue_refuses_with_retry_after() -> None:
+    gate = Gate()
+    async with running(gated, concurrency=1, queue_length=0) as bridge:
+        first = asyncio.create_task(all_of(bridge, "a", gate))
+        await gate.wait_reached()
+        with pytest.raises(AgentError) as refused:
+            await all_of(bridge, "b", gate)
+        assert (refused.value.code, refused.value.retry_after_seconds) == ("queue_full", 1)
+        gate.open()
+        assert await first == ["done"]
+
+
+async def test_who_leaves_the_queue_gives_its_turn_up() -> None:
+    gate, never = Gate(), Gate()
+    async with running(gated, concurrency=1) as bridge:
+        first = asyncio.create_task(all_of(bridge, "a", gate))
+        await gate.wait_reached()
+        waiting = asyncio.create_task(all_of(bridge, "b", never))
+        await until(lambda: bridge.waiting == 1)
+        waiting.cancel()
+        await until(lambda: bridge.waiting == 0)
+        gate.open()
+        assert await first == ["done"]
+        await until(lambda: bridge.running == 0)
+    assert not never.reached.is_set()
+
+
+async def test_the_deadline_ends_a_turn_and_frees_its_place() -> None:
+    gate, ended = Gate(), threading.Event()
+
+    async def turn(request: Gate, _: Turn) -> AsyncGenerator[str, None]:
+        try:
+            await request.pass_through()
+            yield "done"
+        finally:
+            ended.set()
+
+    async with running(turn, concurrency=1) as bridge:
+        with pytest.raises(AgentError) as late:
+            await all_of(bridge, "s", gate, timeout_seconds=0.05)
+        assert late.value.code == "timeout"
+        open_gate = Gate()
+        open_gate.open()
+        assert await all_of(bridge, "s", open_gate) == ["done"]
+        assert ended.is_set()
+
+
+async def test_the_deadline_counts_the_time_in_the_queue() -> None:
+    gate = Gate()
+    async with running(gated, concurrency=1) as bridge:
+        first = asyncio.create_task(all_of(bridge, "a", gate))
+        await gate.wait_reached()
+        with pytest.raises(AgentError) as late:
+            await all_of(bridge, "b", gate, timeout_seconds=0.05)
+        assert late.value.code == "timeout"
+        assert "queue" in late.value.message
+        gate.open()
+        assert await first == ["done"]
+
+
+async def test_a_worker_that_is_hogged_does_not_delay_the_deadlines_answer() -> None:
+    release = threading.Event()
+
+    async def hog(_: None, __: Turn) -> AsyncGenerator[str, None]:
+        release.wait(5)
+        yield "done"
+
+    async with running(hog) as bridge:
+        with pytest.raises(AgentError) as late:
+            await all_of(bridge, "s", None, timeout_seconds=0.05)
+        assert late.value.code == "timeout"
+        assert bridge.running == 1, "the place is not free before the worker has let go"
+        bridge.stuck_seconds()
+        await until(lambda: bridge.stuck_seconds() > 0.02)
+        release.set()
+        await until(lambda: bridge.running == 0)
+        await until(lambda: bridge.stuck_seconds() == 0.0)
+
+
+async def test_a_reader_that_leaves_cancels_the_turn_and_the_session_goes_on() -> None:
+    gate = Gate()
+
+    async def turn(request: Gate, _: Turn) -> AsyncGenerator[str, None]:
+        yield "first"
+        await request.pass_through()
+        yield "second"
+
+    async with running(turn, concurrency=1) as bridge:
+        async with aclosing(bridge.run("s", gate, timeout_seconds=5)) as events:
+            assert await anext(events) == "first"
+            await gate.wait_reached()
+        open_gate = Gate()
+        open_gate.open()
+        assert await all_of(bridge, "s", open_gate) == ["first", "second"]
+
+
+async def test_a_committed_turn_is_finished_although_the_deadline_passes() -> None:
+    gate, saved = Gate(), threading.Event()
+
+    async def turn(request: Gate, turn: Turn) -> AsyncGenerator[str, None]:
+        turn.commit()
+        await request.pass_through()
+        saved.set()
+        yield "done"
+
+    async with running(turn) as bridge:
+        result = asyncio.create_task(all_of(bridge, "s", gate, timeout_seconds=0.02))
+        await gate.wait_reached()
+        deadline = time.monotonic() + 0.05
+        await until(lambda: time.monotonic() > deadline)
+        gate.open()
+        assert await result == ["done"]
+    assert saved.is_set()
+
+
+async def test_a_cancelled_turn_cannot_commit() -> None:
+    turn = Turn(0.0)
+    assert turn.try_cancel()
+    with pytest.raises(asyncio.CancelledError):
+        turn.commit()
+
+
+async def test_a_slow_reader_makes_the_turn_wait_instead_of_filling_memory() -> None:
+    made = []
+
+    async def turn(request: int, _: Turn) -> AsyncGenerator[int, None]:
+        for number in range(request):
+            made.append(number)
+            yield number
+
+    async with running(turn) as bridge, aclosing(bridge.run("s", 10_000, timeout_seconds=5)) as events:
+        assert await anext(events) == 0
+        count = 0
+        while count != len(made):  # until it makes no more
+            count = len(made)
+            await bridge.call(_nothing)
+        assert count < 200
+        assert sum(1 for _ in [event async for event in events]) == 9_999
+
+
+async def test_an_error_of_a_turn_reaches_its_reader_and_nobody_else() -> None:
+    async def turn(request: str, _: Turn) -> AsyncGenerator[str, None]:
+        if request == "bad":
+            raise ValueError(request)
+        yield request
+
+    async with running(turn) as bridge:
+        with pytest.raises(ValueError, match="bad"):
+            await all_of(bridge, "s", "bad")
+        assert await all_of(bridge, "s", "good") == ["good"]
+
+
+async def test_a_drain_finishes_what_runs_and_waits_and_refuses_what_comes() -> None:
+    gate = Gate()
+    async with running(gated, concurrency=1) as bridge:
+        turns = [asyncio.create_task(all_of(bridge, str(i), gate)) for i in range(2)]
+        await gate.wait_reached()
+        draining = asyncio.create_task(bridge.drain(5))
+        await until(lambda: bridge.draining)
+        with pytest.raises(AgentError) as refused:
+            await all_of(bridge, "new", gate)
+        assert refused.value.code == "not_ready"
+        assert not draining.done()
+        gate.open()
+        assert await asyncio.gather(*turns) == [["done"], ["done"]]
+        assert await draining
+
+
+async def test_a_drain_that_takes_too_long_cuts_turns_off() -> None:
+    gate = Gate()
+    async with running(gated) as bridge:
+        turn = asyncio.create_task(all_of(bridge, "s", gate))
+        await gate.wait_reached()
+        assert not await bridge.drain(0.02)
+        with pytest.raises(AgentError) as cut:
+            await turn
+        assert cut.value.code == "not_ready"
+
+
+async def test_places_are_never_lost_under_random_cancels() -> None:
+    async def turn(request: int, _: Turn) -> AsyncGenerator[int, None]:
+        for number in range(request):
+            await asyncio.sleep(0)
+            yield number
+
+    async with running(turn, concurrency=3, queue_length=1000) as bridge:
+        tasks = [asyncio.create_task(all_of(bridge, str(i % 7), i % 5)) for i in range(300)]
+        for i, task in enumerate(tasks):
+            if i % 3 == 0:
+                await asyncio.sleep(0)
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await until(lambda: (bridge.running, bridge.waiting) == (0, 0))
+        assert await all_of(bridge, "0", 2) == [0, 1]
