@@ -24,7 +24,8 @@ _CLOSE_SECONDS = 2
 def main() -> int:
     """Run until SIGTERM; return the exit code: 0 after a drain, 1 with a message if the agent cannot start."""
     host, port = os.environ.get("ROPEWALK_HOST") or "0.0.0.0", os.environ.get("ROPEWALK_PORT") or "8080"  # noqa: S104
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # asyncio sets TCP_NODELAY only on a socket that names its protocol; without it every answer waits 40 ms for an ACK.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if port.isdigit():  # anything else is reported below, with all that is wrong beside it
         try:

@@ -9,11 +9,12 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from strands.models.model import Model
+from typing import TYPE_CHECKING, Any
 
 from ropewalk_agent.config import ModelConfig
+
+if TYPE_CHECKING:
+    from strands.models.model import Model
 
 _RETRIES = 2
 _CONNECT_SECONDS = 5.0
@@ -49,7 +50,7 @@ class KeyFile:
 class BuiltModel:
     """A Model that is ready for use. Call `refresh_key` before each turn; `close` when the pod ends."""
 
-    model: Model
+    model: "Model"
     key: KeyFile
     refresh_key: Callable[[], None]
     close: Callable[[], Awaitable[None]]

@@ -170,10 +170,8 @@ class Runtime:
 
     async def _open(self) -> None:
         try:
-            # The turn comes first: Strands' modules import one another in circles, and its Agent is the way in.
-            from ropewalk_agent.turn import TurnRunner  # isort: split
-
             from ropewalk_agent import models
+            from ropewalk_agent.turn import TurnRunner
 
             limits = self._config.limits
             build = self._build_model or models.build
