@@ -3,13 +3,21 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from ropewalk_agent.models import BuiltModel, KeyFile
 from strands.models.model import Model
+
+from ropewalk_agent.models import BuiltModel, KeyFile
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
+    """Wait until the condition holds; it may be made true by any thread."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 -- what happens on another thread sets no event of this loop
+            await asyncio.sleep(0.001)
 
 
 class Gate:
@@ -26,13 +34,11 @@ class Gate:
     async def pass_through(self) -> None:
         """Wait until the gate is open."""
         self.reached.set()
-        while not self._opened.is_set():
-            await asyncio.sleep(0.001)
+        await until(self._opened.is_set)
 
     async def wait_reached(self) -> None:
         """Wait until a turn stands before the gate."""
-        while not self.reached.is_set():
-            await asyncio.sleep(0.001)
+        await until(self.reached.is_set)
 
 
 @dataclass(frozen=True)

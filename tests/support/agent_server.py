@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx
 import uvicorn
-from agent_models import ScriptedModel, built
 from mcp.server.mcpserver import MCPServer
+
+from agent_models import ScriptedModel, built, until
 from ropewalk_agent.app import create_app
 from ropewalk_agent.config import AgentConfig, parse
 from ropewalk_agent.metrics import Metrics
@@ -53,9 +54,11 @@ class RunningAgent:
     async def until(self, path: str, status: int) -> httpx.Response:
         """GET until the answer has this status."""
         async with asyncio.timeout(10):
-            while (answer := await self.client.get(path)).status_code != status:
+            while True:
+                answer = await self.client.get(path)
+                if answer.status_code == status:
+                    return answer
                 await asyncio.sleep(0.01)
-        return answer
 
 
 @asynccontextmanager
@@ -69,8 +72,7 @@ async def running_agent(model: ScriptedModel, *, wait: bool = True, **changes: A
     serving = asyncio.create_task(server._serve())
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
         try:
-            while not server.started:
-                await asyncio.sleep(0.005)
+            await until(lambda: server.started)
             agent = RunningAgent(client, runtime, model, metrics)
             if wait:
                 await agent.until("/ready", 200)

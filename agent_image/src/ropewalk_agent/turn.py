@@ -50,6 +50,7 @@ class TurnRunner:
     async def run(self, request: TurnRequest, turn: bridge.Turn) -> AsyncGenerator[TurnEvent, None]:
         """Yield the turn's events, the Answer last. Raises AgentError model_error where the model fails."""
         started = time.monotonic()
+        self._metrics.queue_wait.observe(turn.queue_seconds)
         self._model.refresh_key()
         watch = _Watch(self._config, self._metrics)
         key = SessionKey(request.user_id, request.session_id)

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
-from agent_models import Gate
+
+from agent_models import Gate, until
 from ropewalk_agent.bridge import Bridge, Turn
 from ropewalk_agent.errors import AgentError
 
@@ -30,12 +31,6 @@ async def running(turn, **options) -> AsyncIterator[Bridge]:
 async def all_of(bridge: Bridge, session: str, request, timeout_seconds: float = 5.0) -> list:
     async with aclosing(bridge.run(session, request, timeout_seconds=timeout_seconds)) as events:
         return [event async for event in events]
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def gated(gate: Gate, turn: Turn) -> AsyncGenerator[str, None]:

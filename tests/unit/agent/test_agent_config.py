@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from agent_server import agent_document
 from ropewalk_agent.config import ConfigError, load, parse
 

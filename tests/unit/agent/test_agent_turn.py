@@ -5,6 +5,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+
 from agent_models import Call, Cut, Gate, ScriptedModel, built
 from agent_server import agent_config
 from ropewalk_agent.bridge import Turn

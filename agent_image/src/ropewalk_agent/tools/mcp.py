@@ -69,6 +69,7 @@ class Connection:
         self._calls_in_flight = 0
         self._specs: tuple[mcp_types.Tool, ...] = ()
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
         self.tools: tuple[Tool, ...] = ()
         """The admitted tools, as last listed; kept while the server is away."""
         self.status = ServerStatus(config.name, config.required, "connecting", _now(), None, (), ())
@@ -80,15 +81,17 @@ class Connection:
 
     async def stop(self) -> None:
         """Close the connection."""
-        if self._task is not None:
+        self._stopping = True
+        while self._task is not None and not self._task.done():
+            # Once may not be enough: a cancel that meets the transport's own clean-up can be swallowed by it.
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait((self._task,), timeout=0.1)
 
     # Supervision
 
     async def _supervise(self) -> None:
         delay, losses = _FIRST_RETRY_SECONDS, 0
-        while True:
+        while not self._stopping:
             try:
                 await self._connect_and_watch(reconnected=losses > 0)
             except Exception as error:

@@ -1,0 +1,134 @@
+"""The agent as a process of its own: what it imports, how it refuses bad settings, how it ends."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from agent_server import agent_document, free_port
+
+SOURCES = Path(__file__).parents[3] / "agent_image" / "src"
+PROVIDERS = {
+    "openai-compatible": {"baseURL": "http://127.0.0.1:9/v1"},
+    "openai": {},
+    "anthropic": {},
+    "bedrock": {"region": "eu-central-1"},
+}
+
+
+def environment(**variables: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), "ROPEWALK_HOST": "127.0.0.1", **variables}
+
+
+def write_config(folder: Path, provider: str, fields: dict) -> Path:
+    model = {"provider": provider, "id": "m", **fields}
+    if provider in ("openai", "anthropic"):
+        (folder / "key").write_text("k")
+        model["apiKeyFile"] = str(folder / "key")
+    file = folder / "agent.json"
+    file.write_text(
+        json.dumps(
+            agent_document(model=model, mcpServers=[{"name": "x", "url": "http://127.0.0.1:9/mcp", "required": False}])
+        )
+    )
+    return file
+
+
+@asynccontextmanager
+async def process(folder: Path, provider: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
+    port = free_port()
+    variables = environment(
+        ROPEWALK_CONFIG_FILE=str(write_config(folder, provider, PROVIDERS[provider])),
+        ROPEWALK_PORT=str(port),
+        ROPEWALK_DRAIN_SECONDS="5",
+    )
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ropewalk_agent", env=variables, stdout=pipe, stderr=pipe
+    )
+    transport = httpx.AsyncHTTPTransport(retries=0)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", transport=transport, timeout=30) as client:
+        try:
+            async with asyncio.timeout(60):
+                while child.returncode is None:
+                    try:
+                        if (await client.get("/ready")).status_code == 200:
+                            break
+                    except httpx.TransportError:
+                        await asyncio.sleep(0.01)
+            yield child, client
+        finally:
+            if child.returncode is None:
+                child.kill()
+            await child.wait()
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_an_agent_of_each_provider_starts_and_ends_with_0_on_sigterm(provider: str, tmp_path: Path) -> None:
+    async with process(tmp_path, provider) as (child, client):
+        assert (await client.get("/health")).json() == {"healthy": True}
+        child.send_signal(signal.SIGTERM)
+        out, err = await child.communicate()
+    assert (child.returncode, err.decode()) == (0, "")
+    assert all(json.loads(line)["level"] in {"info", "warning"} for line in out.decode().splitlines())
+
+
+def test_bad_settings_end_with_1_and_one_message_that_names_each_problem(tmp_path: Path) -> None:
+    file = tmp_path / "agent.json"
+    file.write_text('{"formatVersion": 1}')
+    variables = environment(ROPEWALK_CONFIG_FILE=str(file), ROPEWALK_PORT="eighty")
+    ended = subprocess.run(
+        [sys.executable, "-m", "ropewalk_agent"], check=False, env=variables, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("the agent cannot start:\n- ROPEWALK_PORT is 'eighty'")
+    for problem in ("name is missing", "systemPrompt is missing", "model is missing"):
+        assert problem in ended.stderr
+
+
+LEAN = """
+import sys
+from ropewalk_agent import lean
+lean.install(with_boto=False)
+import ropewalk_agent.turn, ropewalk_agent.tools.mcp
+import strands.models.openai, openai
+openai.AsyncOpenAI(api_key="k").chat.completions
+for heavy in ("botocore.session", "mcp.server", "openai.resources.images", "openai.types.image", "yaml"):
+    assert heavy not in sys.modules, heavy
+import mcp, openai.types
+assert mcp.Client.__module__ == "mcp.client.client"
+assert openai.types.Image.__name__ == "Image"
+assert openai.types.chat.ChatCompletion is not None
+assert set(openai.resources.__all__) <= {n for n in openai.resources.__all__ if hasattr(openai.resources, n)}
+for package in lean.RE_EXPORTING:
+    module = sys.modules.get(package)
+    for name in getattr(module, "__all__", ()):
+        getattr(module, name)
+try:
+    strands.models.BedrockModel(model_id="x")
+except ImportError as error:
+    assert "not Bedrock" in str(error)
+else:
+    raise AssertionError("the stand-in was used")
+try:
+    openai.types.no_such_name
+except AttributeError:
+    pass
+else:
+    raise AssertionError("a name out of nowhere")
+"""
+
+
+def test_lean_imports_leave_out_the_unused_and_give_it_all_on_demand() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LEAN], check=False, env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
