@@ -1,5 +1,7 @@
 """Who runs, who waits, who is turned away."""
 
+from functools import partial
+
 from ropewalk_agent.admission import Admission
 
 
@@ -24,10 +26,11 @@ def test_the_queue_is_bounded() -> None:
 
 
 def test_waiting_turns_are_admitted_in_order_of_arrival() -> None:
-    admission, admitted = Admission(concurrency=1, queue_length=9), []
+    admission = Admission(concurrency=1, queue_length=9)
+    admitted: list[str] = []
     admission.take("a")
     for session in ("b", "c"):
-        admission.wait(session, session, lambda session=session: admitted.append(session))
+        admission.wait(session, session, partial(admitted.append, session))
     admission.leave("a")
     assert admitted == ["b"]
     admission.leave("b")

@@ -3,8 +3,9 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -12,14 +13,16 @@ from agent_models import Gate, until
 from ropewalk_agent.bridge import Bridge, Turn
 from ropewalk_agent.errors import AgentError
 
+AnyBridge = Bridge[Any, Any]
+
 
 async def _nothing() -> None:
     pass
 
 
 @asynccontextmanager
-async def running(turn, **options) -> AsyncIterator[Bridge]:
-    bridge = Bridge(turn, **{"concurrency": 4, "queue_length": 10, **options})
+async def running(turn: Callable[[Any, Turn], AsyncGenerator[Any, None]], **options: Any) -> AsyncIterator[AnyBridge]:
+    bridge: AnyBridge = Bridge(turn, **{"concurrency": 4, "queue_length": 10, **options})
     bridge.start()
     try:
         yield bridge
@@ -28,7 +31,7 @@ async def running(turn, **options) -> AsyncIterator[Bridge]:
         await bridge.stop(_nothing, timeout_seconds=2)
 
 
-async def all_of(bridge: Bridge, session: str, request, timeout_seconds: float = 5.0) -> list:
+async def all_of(bridge: AnyBridge, session: str, request: object, timeout_seconds: float = 5.0) -> list[Any]:
     async with aclosing(bridge.run(session, request, timeout_seconds=timeout_seconds)) as events:
         return [event async for event in events]
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_an_allow_list_admits_only_what_it_names_and_deny_wins() -> None:
         ({"mcpServers": [{"name": "a", "url": "http://a"}] * 2}, "mcpServers names a more than once"),
     ],
 )
-def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(change: dict, sentence: str) -> None:
+def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse(agent_document(**change))
     assert sentence in str(error.value)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from ropewalk_agent.routes import query
 MCP_DOWN = {"name": "math", "url": "http://127.0.0.1:9/mcp"}
 
 
-def frames(text: str) -> list[tuple[str, dict]]:
+def frames(text: str) -> list[tuple[str, dict[str, Any]]]:
     parsed = []
     for frame in filter(None, text.split("\n\n")):
         name, data = frame.split("\n")

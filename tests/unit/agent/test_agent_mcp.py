@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from mcp.server.mcpserver import MCPServer
@@ -12,10 +13,10 @@ from agent_models import Call, ScriptedModel, until
 from agent_server import LoopbackMcpServer, running_agent
 from ropewalk_agent.config import McpServerConfig
 from ropewalk_agent.metrics import Metrics
-from ropewalk_agent.tools import catalogue, mcp
+from ropewalk_agent.tools import Tool, ToolResult, catalogue, mcp
 
 
-def math(**extra: Callable) -> MCPServer:
+def math(**extra: Callable[..., Any]) -> MCPServer:
     server = MCPServer("math")
 
     @server.tool()
@@ -54,7 +55,7 @@ async def serving(server: MCPServer) -> AsyncIterator[LoopbackMcpServer]:
 
 
 @asynccontextmanager
-async def connected(url: str, *, wait: bool = True, **config) -> AsyncIterator[mcp.Connection]:
+async def connected(url: str, *, wait: bool = True, **config: Any) -> AsyncIterator[mcp.Connection]:
     server = McpServerConfig(name="math", url=url, **config)
     connection = mcp.Connection(server, tool_timeout_seconds=5.0, metrics=Metrics(), changed=lambda: None)
     connection.start()
@@ -66,7 +67,7 @@ async def connected(url: str, *, wait: bool = True, **config) -> AsyncIterator[m
         await connection.stop()
 
 
-def named(connection: mcp.Connection, name: str):
+def named(connection: mcp.Connection, name: str) -> Tool:
     return next(tool for tool in connection.tools if tool.name == name)
 
 
@@ -179,7 +180,7 @@ async def test_a_server_that_accepts_but_never_answers_does_not_hold_up_the_conn
     async with connected(f"http://127.0.0.1:{port}/mcp", wait=False) as connection:
         await until(lambda: connection.status.last_error is not None)
         assert connection.status.state == "connecting"
-        assert "no answer within 0.1 s" in connection.status.last_error
+        assert "no answer within 0.1 s" in (connection.status.last_error or "")
     listener.close()
 
 
@@ -204,8 +205,12 @@ async def test_of_two_equal_names_the_first_server_wins_and_the_clash_is_told() 
             assert agent.model.tools_shown == [["add", "divide"]]
 
 
+async def never_called(_: dict[str, Any]) -> ToolResult:
+    raise AssertionError
+
+
 def test_names_that_differ_only_in_a_dash_clash() -> None:
-    first, second = (mcp.Tool(name, server, "", {}, lambda _: None) for name, server in (("a-b", "x"), ("a_b", "y")))
+    first, second = (Tool(name, server, "", {}, never_called) for name, server in (("a-b", "x"), ("a_b", "y")))
     tools, clashes = catalogue([(first,), (second,)])
     assert tools == (first,)
     assert clashes[0].ignored == "y"

@@ -16,7 +16,7 @@ import pytest
 from agent_server import agent_document, free_port
 
 SOURCES = Path(__file__).parents[3] / "agent_image" / "src"
-PROVIDERS = {
+PROVIDERS: dict[str, dict[str, str]] = {
     "openai-compatible": {"baseURL": "http://127.0.0.1:9/v1"},
     "openai": {},
     "anthropic": {},
@@ -28,7 +28,7 @@ def environment(**variables: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), "ROPEWALK_HOST": "127.0.0.1", **variables}
 
 
-def write_config(folder: Path, provider: str, fields: dict) -> Path:
+def write_config(folder: Path, provider: str, fields: dict[str, str]) -> Path:
     model = {"provider": provider, "id": "m", **fields}
     if provider in ("openai", "anthropic"):
         (folder / "key").write_text("k")

@@ -1,6 +1,8 @@
 """Sessions in memory, and the window that never parts a tool call from its result."""
 
-from ropewalk_agent.sessions import SessionKey, is_consistent, windowed
+from typing import Any
+
+from ropewalk_agent.sessions import Message, SessionKey, is_consistent, windowed
 from ropewalk_agent.sessions.memory import MemorySessions
 
 
@@ -11,19 +13,19 @@ class Clock:
         return self.now
 
 
-def said(role: str, text: str) -> dict:
+def said(role: str, text: str) -> Message:
     return {"role": role, "content": [{"text": text}]}
 
 
-def asked(*ids: str) -> dict:
+def asked(*ids: str) -> Message:
     return {"role": "assistant", "content": [{"toolUse": {"toolUseId": i, "name": "t", "input": {}}} for i in ids]}
 
 
-def answered(*ids: str) -> dict:
+def answered(*ids: str) -> Message:
     return {"role": "user", "content": [{"toolResult": {"toolUseId": i, "content": []}} for i in ids]}
 
 
-def sessions(clock: Clock, **options) -> MemorySessions:
+def sessions(clock: Clock, **options: Any) -> MemorySessions:
     return MemorySessions(**{"ttl_seconds": 10, "max_sessions": 20, "clock": clock, **options})
 
 

@@ -1,19 +1,21 @@
 """One turn on a scripted model: what is answered, what is saved, and what is left alone."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agent_models import Call, Cut, Gate, ScriptedModel, built
+from agent_models import Call, Cut, Gate, ScriptedModel, Step, built
 from agent_server import agent_config
 from ropewalk_agent.bridge import Turn
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.events import Answer, TextDelta, ToolEnded, ToolStarted, TurnRequest
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.models import KeyFile
-from ropewalk_agent.sessions import SessionKey, is_consistent
+from ropewalk_agent.sessions import Message, SessionKey, is_consistent
 from ropewalk_agent.sessions.memory import MemorySessions
 from ropewalk_agent.tools import Tool, ToolResult
 from ropewalk_agent.turn import TurnRunner
@@ -21,18 +23,20 @@ from ropewalk_agent.turn import TurnRunner
 KEY = SessionKey("", "s")
 
 
-async def _ok(_: dict) -> ToolResult:
+async def _ok(_: dict[str, Any]) -> ToolResult:
     return ToolResult("ok", [{"text": "tool says hi"}])
 
 
-def tool(name: str, call=_ok) -> Tool:
+def tool(name: str, call: Callable[[dict[str, Any]], Awaitable[ToolResult]] = _ok) -> Tool:
     return Tool(name, "srv", f"does {name}", {"type": "object", "properties": {}}, call)
 
 
 class Desk:
     """A TurnRunner with its surroundings."""
 
-    def __init__(self, *answers: list, tools: tuple[Tool, ...] = (), key: KeyFile | None = None, **changes) -> None:
+    def __init__(
+        self, *answers: list[Step], tools: tuple[Tool, ...] = (), key: KeyFile | None = None, **changes: Any
+    ) -> None:
         self.model = ScriptedModel(*answers)
         self.sessions = MemorySessions(ttl_seconds=60, max_sessions=10, clock=lambda: 0.0)
         self.metrics = Metrics()
@@ -40,15 +44,16 @@ class Desk:
             agent_config(**changes), built(self.model, key), lambda: tools, self.sessions, self.metrics
         )
 
-    async def events(self, query: str = "question", turn: Turn | None = None) -> list:
+    async def events(self, query: str = "question", turn: Turn | None = None) -> list[Any]:
         request = TurnRequest(query, "s", "", "r", streaming=True)
         async with aclosing(self.runner.run(request, turn or Turn(0.0))) as events:
             return [event async for event in events]
 
     async def answer(self, query: str = "question") -> Answer:
-        return (await self.events(query))[-1]
+        answer: Answer = (await self.events(query))[-1]
+        return answer
 
-    async def history(self) -> tuple:
+    async def history(self) -> tuple[Message, ...]:
         return await self.sessions.load(KEY)
 
     def sample(self, name: str, **labels: str) -> float | None:
@@ -123,7 +128,7 @@ async def test_a_turn_cancelled_at_its_very_end_saves_nothing() -> None:
 
 
 async def test_a_failing_tool_tells_the_model_and_the_turn_goes_on() -> None:
-    async def fails(_: dict) -> ToolResult:
+    async def fails(_: dict[str, Any]) -> ToolResult:
         return ToolResult("unavailable", [{"text": "server srv is away"}])
 
     desk = Desk([Call("add")], ["sorry"], tools=(tool("add", fails),))
@@ -145,11 +150,11 @@ async def test_a_tool_that_is_not_shown_is_not_run_although_the_model_names_it()
 async def test_tools_of_one_answer_run_at_once_but_no_more_than_allowed() -> None:
     running, most = 0, 0
 
-    async def call(_: dict) -> ToolResult:
+    async def call(_: dict[str, Any]) -> ToolResult:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        for _ in range(20):
+        for _turn in range(20):
             await asyncio.sleep(0)
         running -= 1
         return ToolResult("ok", [{"text": "x"}])
