@@ -54,6 +54,7 @@ class Operator:
             discovery=Discovery(self._queue.add, every_seconds=chosen.resync_seconds, clock=time.monotonic),
             ask_ready=self._ready_client.ask,
             options=Options(chosen.agent_image, chosen.image_pull_policy),
+            is_pressed=lambda: self._queue.is_pressed,
             clock=time.time,
         )
         counted.read_at_scrape(self._cache, self._queue, self._watches.ages)
@@ -111,10 +112,10 @@ class Operator:
         self._start(workers.resync(self._cache, self._kube, self._watches, self._queue, every), "resync")
         self._start(workers.relist(self._cache, self._kube, self._watches, self._queue), "relist")
 
-    def _enqueue(self, key: Key) -> None:
+    def _enqueue(self, key: Key, urgent: bool) -> None:
         # Before the caches are filled nothing is decided; then every resource is looked at once.
         if self._cache.synced:
-            self._queue.add(key)
+            self._queue.add(key, urgent=urgent)
 
     def _start(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine, name=name)

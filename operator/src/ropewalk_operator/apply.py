@@ -19,9 +19,9 @@ from ropewalk_operator import cache as world
 from ropewalk_operator import drift, names
 from ropewalk_operator.api import API_VERSION
 from ropewalk_operator.cache import Cache, Child
-from ropewalk_operator.kinds import BY_NAME, EVENT, Key, Kind
+from ropewalk_operator.kinds import BY_NAME, CONFIG_MAP, EVENT, Key, Kind
 from ropewalk_operator.kube import ApiError
-from ropewalk_operator.render.pod import Manifest, digest
+from ropewalk_operator.manifest import Manifest, digest
 from ropewalk_operator.times import timestamp
 
 logger = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class Applier:
         shown = f"{key.kind} {key.name}"
         live = self._cache.children.get(key)
         was_seen = live is not None
-        if live is None:
+        if live is None and self._may_exist(key):
             found = await self._writer.get(kind, key.namespace, key.name, metadata_only=True)
             live = world.child(key.kind, found) if found is not None else None
         if live is not None and (problem := _obstacle(live, owner)) is not None:
@@ -184,6 +184,10 @@ class Applier:
         # The same wish as before, and yet there was something to do: somebody had changed or deleted the child.
         if before is not None and before.desired_hash == desired_hash and before.version != world.version_of(answer):
             outcome.corrected.append(shown)
+
+    def _may_exist(self, key: Key) -> bool:
+        # Of ConfigMaps the watch shows all names, so that only those that it has shown need a closer look.
+        return key.kind != CONFIG_MAP.name or (key.namespace, key.name) in self._cache.config_maps
 
     async def _is_right(self, live: Child, manifest: Manifest, desired_hash: str) -> bool:
         if live.desired_hash != desired_hash:

@@ -9,7 +9,7 @@ import kopf
 from kopf._core.engines.peering import Identity
 
 from ropewalk_operator.cache import Cache
-from ropewalk_operator.kinds import WATCHED, Key, Kind
+from ropewalk_operator.kinds import OWNERS, WATCHED, Key, Kind
 from ropewalk_operator.kube import Kube
 from ropewalk_operator.names import MANAGED_SELECTOR
 from ropewalk_operator.watches import WATCH_SECONDS, Watches
@@ -29,7 +29,7 @@ class NoDiffBase(kopf.DiffBaseStorage):
         """Nothing is kept."""
 
 
-def registry(cache: Cache, watches: Watches, kube: Kube, enqueue: Callable[[Key], None]) -> kopf.OperatorRegistry:
+def registry(cache: Cache, watches: Watches, kube: Kube, enqueue: Callable[[Key, bool], None]) -> kopf.OperatorRegistry:
     """The handlers of every watched kind, and the login by which kopf shares the operator's credentials."""
     handlers = kopf.OperatorRegistry()
 
@@ -43,14 +43,15 @@ def registry(cache: Cache, watches: Watches, kube: Kube, enqueue: Callable[[Key]
 
 
 def _watch(
-    handlers: kopf.OperatorRegistry, kind: Kind, cache: Cache, watches: Watches, enqueue: Callable[[Key], None]
+    handlers: kopf.OperatorRegistry, kind: Kind, cache: Cache, watches: Watches, enqueue: Callable[[Key, bool], None]
 ) -> None:
     @kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=handlers)
     async def seen(event: Mapping[str, Any], **_: Any) -> None:
         watches.on_event(kind.name)
         take = cache.lose if event["type"] == "DELETED" else cache.see
         for key in take(kind.name, event["object"]):
-            enqueue(key)
+            # What a user has changed goes before the echoes of what the operator and the cluster do.
+            enqueue(key, kind in OWNERS)
 
 
 async def watch(*, registry: kopf.OperatorRegistry, namespaces: Sequence[str], identity: str) -> None:

@@ -41,7 +41,10 @@ class Options:
 
 
 class Reconciler:
-    """`clock` gives seconds since the epoch; everything that talks to the outside is an argument."""
+    """`clock` gives seconds since the epoch, `is_pressed` whether other resources wait that a user has just changed.
+
+    Everything that talks to the outside is an argument.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Reconciler:
         discovery: Discovery,
         ask_ready: observe.AskReady,
         options: Options,
+        is_pressed: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
         self._cache = cache
@@ -60,6 +64,7 @@ class Reconciler:
         self._discovery = discovery
         self._ask_ready = ask_ready
         self._options = options
+        self._is_pressed = is_pressed
         self._clock = clock
         self._prompts: dict[Key, tuple[api.KeyRef, int, str]] = {}
 
@@ -83,6 +88,9 @@ class Reconciler:
         else:
             facts, outcome, again = await self._agent(key, body)
             new = status.agent_status(facts, previous, now)
+        if not previous and self._is_pressed():
+            # Many resources are new at once: the children of the others go first, then what there is to say of this one.
+            return 0.0
         if not self._is_outdated(key, body):
             await self._report(key, body, new, outcome, now)
         return again

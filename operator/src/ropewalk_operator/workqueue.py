@@ -1,7 +1,7 @@
 """A keyed work queue: each key waits at most once and is in flight at most once.
 
-A key added while it is in flight runs once more afterwards. Errors back off exponentially with jitter. Never knows
-what a key means.
+Urgent keys go first. A key added while it is in flight runs once more afterwards. Errors back off exponentially with
+jitter. Never knows what a key means.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class WorkQueue(Generic[K]):
     def __init__(self, clock: Clock | None = None, jitter: Callable[[], float] = random.random) -> None:
         self._clock: Clock = clock or asyncio.get_running_loop()
         self._jitter = jitter
-        self._ready: deque[K] = deque()
+        self._urgent: deque[K] = deque()
+        self._ordinary: deque[K] = deque()
+        self._hurried: set[K] = set()
         self._waiting: set[K] = set()
         self._in_flight: set[K] = set()
         self._timers: dict[K, tuple[float, Timer]] = {}
@@ -50,8 +52,10 @@ class WorkQueue(Generic[K]):
         self._getters: deque[asyncio.Future[None]] = deque()
         self.retries = 0
 
-    def add(self, key: K) -> None:
-        """Run the key as soon as a worker is free."""
+    def add(self, key: K, *, urgent: bool = False) -> None:
+        """Run the key as soon as a worker is free; urgent ones before the others."""
+        if urgent:
+            self._hurried.add(key)
         if key in self._waiting:
             return
         self._waiting.add(key)
@@ -83,7 +87,7 @@ class WorkQueue(Generic[K]):
 
     async def get(self) -> K:
         """The next key, which is then in flight until `done`."""
-        while not self._ready:
+        while not self.depth:
             getter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._getters.append(getter)
             try:
@@ -92,11 +96,12 @@ class WorkQueue(Generic[K]):
                 # A worker that is cancelled must not swallow the wake-up that another one waits for.
                 if getter in self._getters:
                     self._getters.remove(getter)
-                elif self._ready:
+                elif self.depth:
                     self._wake()
                 raise
-        key = self._ready.popleft()
+        key = self._urgent.popleft() if self._urgent else self._ordinary.popleft()
         self._waiting.discard(key)
+        self._hurried.discard(key)
         self._in_flight.add(key)
         # The run that begins now decides anew when the next one is due.
         if (timer := self._timers.pop(key, None)) is not None:
@@ -112,19 +117,19 @@ class WorkQueue(Generic[K]):
     @property
     def depth(self) -> int:
         """Keys that wait for a worker."""
-        return len(self._ready)
+        return len(self._urgent) + len(self._ordinary)
 
     @property
-    def idle(self) -> bool:
-        """True when nothing waits and nothing runs; delayed keys do not count."""
-        return not self._ready and not self._in_flight
+    def is_pressed(self) -> bool:
+        """True while urgent keys wait."""
+        return bool(self._urgent)
 
     def _fire(self, key: K) -> None:
         self._timers.pop(key, None)
         self.add(key)
 
     def _offer(self, key: K) -> None:
-        self._ready.append(key)
+        (self._urgent if key in self._hurried else self._ordinary).append(key)
         self._wake()
 
     def _wake(self) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from ropewalk_operator import names
 from ropewalk_operator.api import Agent, MCPServer
+from ropewalk_operator.manifest import Manifest
 from ropewalk_operator.render import pod
 from ropewalk_operator.render.config import agent_json
 from ropewalk_operator.render.networkpolicy import agent_policy
-from ropewalk_operator.render.pod import Manifest
 
 DEFAULT_RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
 DRAIN_MARGIN_SECONDS = 5

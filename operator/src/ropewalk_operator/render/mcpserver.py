@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ropewalk_operator import names
 from ropewalk_operator.api import MCPServer
+from ropewalk_operator.manifest import Manifest
 from ropewalk_operator.render import pod
 from ropewalk_operator.render.networkpolicy import mcp_policy
-from ropewalk_operator.render.pod import Manifest
 
 DEFAULT_RESOURCES = {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
 GRACE_SECONDS = 30

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from ropewalk_operator import names
 from ropewalk_operator.api import Agent, MCPServer
-from ropewalk_operator.render.pod import Manifest, metadata
+from ropewalk_operator.manifest import Manifest
+from ropewalk_operator.render.pod import metadata
 
 DNS_PORT = 53
 HTTPS_PORT = 443

@@ -5,14 +5,9 @@ Never knows what runs inside the container.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import Any
-
 from ropewalk_operator import names
 from ropewalk_operator.api import API_VERSION
-
-Manifest = dict[str, Any]
+from ropewalk_operator.manifest import Manifest, digest
 
 USER_ID = 65532
 REVISION_HISTORY = 2
@@ -143,8 +138,3 @@ def config_hash(manifests: list[Manifest]) -> str | None:
         if manifest["kind"] == "Deployment":
             return str(manifest["spec"]["template"]["metadata"]["annotations"][names.CONFIG_HASH])
     return None
-
-
-def digest(value: object) -> str:
-    """SHA-256 over canonical JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
