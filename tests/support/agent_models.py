@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,8 +61,8 @@ Step = str | Call | Cut | Gate | Exception
 class ScriptedModel(Model):
     """Answers the n-th call with the n-th list of steps, and every later call with the last one."""
 
-    def __init__(self, *answers: list[Step]) -> None:
-        self.answers = list(answers) or [["ok"]]
+    def __init__(self, *answers: Sequence[Step]) -> None:
+        self.answers: list[Sequence[Step]] = list(answers) or [["ok"]]
         self.asked: list[list[dict[str, Any]]] = []
         self.tools_shown: list[list[str]] = []
 

@@ -158,10 +158,10 @@ async def test_a_server_that_dies_during_a_call_ends_the_call() -> None:
         return "never"
 
     async with serving(math(hang=hang)) as server, connected(server.url) as connection:
-        call = asyncio.create_task(named(connection, "hang").call({}))
+        calling = asyncio.ensure_future(named(connection, "hang").call({}))
         await begun.wait()
         await asyncio.to_thread(server.stop)
-        result = await call
+        result = await calling
         assert result.outcome in {"unavailable", "error"}
         assert "math" in result.content[0]["text"]
 

@@ -1,7 +1,7 @@
 """One turn on a scripted model: what is answered, what is saved, and what is left alone."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Desk:
     """A TurnRunner with its surroundings."""
 
     def __init__(
-        self, *answers: list[Step], tools: tuple[Tool, ...] = (), key: KeyFile | None = None, **changes: Any
+        self, *answers: Sequence[Step], tools: tuple[Tool, ...] = (), key: KeyFile | None = None, **changes: Any
     ) -> None:
         self.model = ScriptedModel(*answers)
         self.sessions = MemorySessions(ttl_seconds=60, max_sessions=10, clock=lambda: 0.0)
