@@ -26,6 +26,7 @@ _KINDS = {
     "Deployment": "apps/v1",
     "NetworkPolicy": "networking.k8s.io/v1",
 }
+_OTHERS = {"ConfigMap": 1, "ServiceAccount": 1}  # every namespace has kube-root-ca.crt and default
 _MANAGED = "app.kubernetes.io/managed-by=ropewalk-operator"
 _SERVER_MADE = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences")
 
@@ -52,6 +53,8 @@ async def _compare(server: ApiServer, number: int) -> tuple[float, float]:
         through, beside = f"operator-{number}", f"bare-{number}"
         for namespace in (through, beside):
             server.kubectl("create", "namespace", namespace)
+            for other in ("serviceaccount/default", "configmap/kube-root-ca.crt"):
+                server.kubectl("wait", "-n", namespace, "--for=create", other, "--timeout=30s")
         with _operator(server, through):
             began = time.perf_counter()
             agents = [_agent(f"agent-{index:03}") for index in range(_AGENTS)]
@@ -93,8 +96,9 @@ async def _all_children(dynamic: Any, namespace: str) -> list[tuple[str, dict[st
     for kind, version in _KINDS.items():
         resource = await dynamic.resources.get(api_version=version, kind=kind)
         while True:
-            found = await resource.get(namespace=namespace, label_selector=_MANAGED, limit=1)
-            if 1 + (found.metadata.remainingItemCount or 0) >= _AGENTS:
+            # The API server counts what is left only where nothing is selected by label.
+            found = await resource.get(namespace=namespace, limit=1)
+            if len(found.items) + (found.metadata.remainingItemCount or 0) >= _AGENTS + _OTHERS.get(kind, 0):
                 break
             await asyncio.sleep(0.02)
     children = []
