@@ -61,6 +61,15 @@ def test_every_metric_of_the_agent_is_documented() -> None:
     assert names_of(AgentMetrics().registry) - documented("agent.md") == set()
 
 
+def test_every_metric_and_setting_of_the_mcp_servers_is_documented() -> None:
+    # Their libraries are in another environment, so their sources are read instead.
+    sources = [file.read_text() for file in (REPOSITORY / "mcp_images").rglob("*.py")]
+    counters = {f"{name}_total" for text in sources for name in re.findall(r'Counter\(\s*"([a-z_]+)"', text)}
+    histograms = {name for text in sources for name in re.findall(r'Histogram\(\s*"([a-z_]+)"', text)}
+    assert counters
+    assert (counters | histograms | settings_read_by(REPOSITORY / "mcp_images")) - documented("mcp-servers.md") == set()
+
+
 def test_every_metric_of_the_operator_is_documented() -> None:
     assert names_of(operator_registry()) - documented("operator.md") == set()
 
