@@ -1,4 +1,4 @@
-"""Waiting for a thing itself, with a bound: polls a probe until it gives something true, and says what it saw when it never did."""
+"""Waiting for a thing itself, with a bound: polls a probe until it gives something true, or says what it saw."""
 
 from __future__ import annotations
 

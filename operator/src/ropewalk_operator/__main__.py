@@ -139,7 +139,11 @@ async def _forever(coroutine: Coroutine[Any, Any, None], what: str) -> None:
 async def run(chosen: settings.Settings) -> int:
     """Run the operator; the exit code of the process."""
     counted = metrics.Metrics()
-    kube = await Kube.connect(counted.api_request)
+    try:
+        kube = await Kube.connect(counted.api_request)
+    except ApiError as error:
+        logger.error("the operator cannot start", extra={"fields": {"error": str(error)}})
+        return 2
     fields = {"version": __version__, "identity": chosen.identity, "server": kube.server}
     logger.info("the operator starts", extra={"fields": fields})
     code = 0

@@ -90,7 +90,8 @@ class Applier:
         first = [manifest for manifest in manifests if manifest["kind"] != "Deployment"]
         last = [manifest for manifest in manifests if manifest["kind"] == "Deployment"]
         for phase in (first, last):
-            if phase and not outcome.taken:
+            # Pods that start with old settings would keep them, so the Deployment waits until all else is right.
+            if not (outcome.taken or outcome.refused or outcome.waiting):
                 await _all(self._apply_child(owner, manifest, outcome) for manifest in phase)
         wanted = {_key(manifest) for manifest in manifests}
         surplus = [key for key in self._cache.children_of(owner.uid) if key not in wanted]

@@ -60,13 +60,17 @@ class Kube:
     async def connect(cls, observe: Callable[[str, int], None] | None = None) -> Kube:
         """In a pod by its service account; elsewhere by KUBECONFIG or ~/.kube/config.
 
-        `observe` gets verb and status code.
+        `observe` gets verb and status code. Raises ApiError where there are no usable credentials.
         """
         configuration = Configuration()
-        if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
-            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        else:
-            await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        try:
+            if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
+                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            else:
+                await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        except config.ConfigException as error:
+            message = f"{error}; set KUBECONFIG, or run in a pod with a service account"
+            raise ApiError(0, "NoCredentials", message) from error
         return cls(configuration, observe)
 
     @property

@@ -89,7 +89,7 @@ class Reconciler:
             facts, outcome, again = await self._agent(key, body)
             new = status.agent_status(facts, previous, now)
         if not previous and self._is_pressed():
-            # Many resources are new at once: the children of the others go first, then what there is to say of this one.
+            # Many are new at once: the children of the others go first, then what there is to say of this one.
             return 0.0
         if not self._is_outdated(key, body):
             await self._report(key, body, new, outcome, now)

@@ -1,0 +1,192 @@
+"""Building bricks for the operator's unit tests: resource bodies, and a strict writer that plays the API server.
+
+The writer refuses what the API server refuses: a second controller, a delete of another uid, a status of something that
+does not exist. It records every write, so that a test can list all it wants and no more.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from ropewalk_operator.cache import Cache
+from ropewalk_operator.kinds import BY_NAME, Key, Kind
+from ropewalk_operator.kube import ApiError
+from ropewalk_operator.names import FIELD_MANAGER, MANAGED_BY
+
+Body = dict[str, Any]
+
+MODEL = {"provider": "openai-compatible", "id": "m", "baseURL": "http://demo-model:8080/v1"}
+
+
+def agent(name: str = "calc", **spec: Any) -> Body:
+    """An Agent as a user applies it, with a generation and uid as the API server gives them."""
+    if "systemPromptFrom" not in spec:
+        spec.setdefault("systemPrompt", "You are a calculator.")
+    return owner("Agent", name, {"model": MODEL, **spec})
+
+
+def mcp_server(name: str = "math", *, ready: bool | None = None, **spec: Any) -> Body:
+    """An MCPServer; `ready` adds a status that says so."""
+    if "remote" not in spec:
+        spec.setdefault("image", "ropewalk.dev/mcp-math:0.1.0")
+    body = owner("MCPServer", name, spec)
+    if ready is not None:
+        text = str(ready)
+        body["status"] = {
+            "conditions": [{"type": "Ready", "status": text, "message": "2 tools" if ready else "no pods"}]
+        }
+    return body
+
+
+def owner(kind: str, name: str, spec: Body) -> Body:
+    """An Agent or MCPServer in namespace default."""
+    metadata = {"name": name, "namespace": "default", "uid": f"uid-of-{name}", "generation": 1, "resourceVersion": "1"}
+    return {"apiVersion": "ropewalk.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def pod(
+    owner_name: str = "calc",
+    *,
+    kind: str = "Agent",
+    config_hash: str = "new",
+    name: str | None = None,
+    ready: bool = False,
+    state: Body | None = None,
+    last: Body | None = None,
+    restarts: int = 0,
+    scheduled: bool = True,
+    conditions: list[Body] | None = None,
+    version: int = 1,
+) -> Body:
+    """A pod of an Agent or MCPServer."""
+    label = {"Agent": "ropewalk.dev/agent", "MCPServer": "ropewalk.dev/mcpserver"}[kind]
+    shown = name or f"{owner_name}-{config_hash}"
+    container = {
+        "name": "agent" if kind == "Agent" else "mcpserver",
+        "ready": ready,
+        "restartCount": restarts,
+        "state": {"running": {}} if ready else state or {},
+        **({"lastState": {"terminated": last}} if last else {}),
+    }
+    return {
+        "kind": "Pod",
+        "metadata": {
+            "name": shown,
+            "namespace": "default",
+            "uid": f"uid-of-{shown}",
+            "resourceVersion": str(version),
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {label: owner_name, MANAGED_BY: FIELD_MANAGER},
+            "annotations": {"ropewalk.dev/config-hash": config_hash},
+        },
+        "spec": {"containers": [{"image": "ropewalk.dev/agent:0.1.0"}]},
+        "status": {
+            "phase": "Running" if ready else "Pending",
+            "podIP": "10.0.0.9",
+            "conditions": [
+                {"type": "PodScheduled", "status": "True" if scheduled else "False"},
+                {"type": "Ready", "status": "True" if ready else "False"},
+                *(conditions or []),
+            ],
+            "containerStatuses": [container],
+        },
+    }
+
+
+class FakeApiServer:
+    """Objects by key; every write is recorded in `writes` as `VERB Kind name`."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Key, Body] = {}
+        self.writes: list[str] = []
+        self.reads: list[str] = []
+        self.events: list[Body] = []
+        self.refuse: dict[str, ApiError] = {}
+        """By kind: what to answer to an apply instead of doing it."""
+        self._versions = itertools.count(100)
+
+    def put(self, body: Body) -> Body:
+        """Place an object as if somebody else had written it."""
+        stored = copy.deepcopy(body)
+        metadata = stored["metadata"]
+        metadata["resourceVersion"] = str(next(self._versions))
+        metadata.setdefault("uid", f"uid-of-{stored['kind']}-{metadata['name']}")
+        self.objects[self._key(stored)] = stored
+        return copy.deepcopy(stored)
+
+    def fill(self, cache: Cache) -> None:
+        """Show all objects to the cache, as the watches would."""
+        for key, body in self.objects.items():
+            cache.see(key.kind, copy.deepcopy(body))
+
+    async def get(self, kind: Kind, namespace: str, name: str, *, metadata_only: bool = False) -> Body | None:
+        self.reads.append(f"GET {kind.name} {name}")
+        found = self.objects.get(Key(kind.name, namespace, name))
+        if found is None:
+            return None
+        if metadata_only:
+            return {"kind": "PartialObjectMetadata", "metadata": copy.deepcopy(found["metadata"])}
+        return copy.deepcopy(found)
+
+    async def list_all(self, kind: Kind, namespace: str | None, query: str = "") -> tuple[list[Body], int]:
+        self.reads.append(f"LIST {kind.name} {query}")
+        if kind.name == "Event":
+            return copy.deepcopy(self.events), 0
+        return [copy.deepcopy(body) for key, body in self.objects.items() if key.kind == kind.name], 0
+
+    async def apply(self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, Any]) -> Body:
+        self.writes.append(f"APPLY {kind.name} {name}")
+        assert manifest["metadata"]["name"] == name, "the address and the manifest name two objects"
+        assert manifest["metadata"]["namespace"] == namespace, "the address and the manifest name two namespaces"
+        assert manifest["kind"] == kind.name, "the address and the manifest are of two kinds"
+        assert "managedFields" not in manifest["metadata"], "managedFields must be nil"
+        assert "status" not in manifest, "a status is not applied with the object"
+        if kind.name in self.refuse:
+            raise self.refuse[kind.name]
+        key = Key(kind.name, namespace, name)
+        live = self.objects.get(key)
+        if live is not None:
+            before = {ref["uid"] for ref in live["metadata"].get("ownerReferences", ()) if ref.get("controller")}
+            after = {ref["uid"] for ref in manifest["metadata"].get("ownerReferences", ()) if ref.get("controller")}
+            assert len(before | after) <= 1, "only one reference can have controller set to true"
+        stored = copy.deepcopy(dict(manifest))
+        metadata = stored["metadata"]
+        metadata["uid"] = live["metadata"]["uid"] if live else f"uid-{next(self._versions)}"
+        metadata["generation"] = (live["metadata"].get("generation", 1) + 1) if live else 1
+        metadata["resourceVersion"] = str(next(self._versions))
+        if live is not None and "status" in live:
+            stored["status"] = live["status"]
+        self.objects[key] = stored
+        return copy.deepcopy(stored)
+
+    async def merge_status(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> Body:
+        self.writes.append(f"STATUS {kind.name} {name}")
+        live = self.objects.get(Key(kind.name, namespace, name))
+        if live is None:
+            raise ApiError(404, "NotFound", f"{kind.plural} {name} not found")
+        if patch["metadata"]["uid"] != live["metadata"]["uid"]:
+            raise ApiError(409, "Conflict", "the uid differs")
+        assert set(patch) == {"metadata", "status"}, "only the status is written"
+        status = {**live.get("status", {}), **copy.deepcopy(patch["status"])}
+        live["status"] = {field: value for field, value in status.items() if value is not None}
+        live["metadata"]["resourceVersion"] = str(next(self._versions))
+        return copy.deepcopy(live)
+
+    async def create(self, kind: Kind, namespace: str, manifest: Mapping[str, Any]) -> Body:
+        assert kind.name == "Event", "everything else is applied"
+        self.writes.append(f"EVENT {manifest['type']} {manifest['reason']}")
+        return dict(manifest)
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        self.writes.append(f"DELETE {kind.name} {name}")
+        key = Key(kind.name, namespace, name)
+        assert self.objects[key]["metadata"]["uid"] == uid, "another object of that name would be deleted"
+        del self.objects[key]
+
+    @staticmethod
+    def _key(body: Body) -> Key:
+        assert body["kind"] in BY_NAME, f"unknown kind {body['kind']}"
+        return Key(body["kind"], body["metadata"]["namespace"], body["metadata"]["name"])
