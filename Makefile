@@ -48,7 +48,7 @@ check: .venv/.ready .venv-mcp/.ready ## lint, types, architecture and complete d
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy $(CODE) --exclude '$(MCP_TESTS)|tests/support/mcp_'
 	.venv-mcp/bin/mypy $(MCP_CODE)
-	.venv/bin/lint-imports
+	PYTHONPATH=operator/src:agent_image/src .venv/bin/lint-imports
 	.venv/bin/pytest -q tests/docs
 
 .PHONY: fix

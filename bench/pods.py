@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 from kubernetes import client, config, watch
 
@@ -50,7 +51,7 @@ def _apply_to_ready(space: Workspace, name: str) -> float:
         api.list_namespaced_custom_object, *where, resource_version=version, timeout_seconds=60,
         field_selector=f"metadata.name={name}",
     )  # fmt: skip
-    for event in events:
+    for event in cast(Iterator[dict[str, Any]], events):
         conditions = event["object"].get("status", {}).get("conditions", [])
         if any(each["type"] == "Ready" and each["status"] == "True" for each in conditions):
             return time.perf_counter() - began
