@@ -44,7 +44,8 @@ def _apply_to_ready(space: Workspace, name: str) -> float:
     """Seconds from sending the Agent to the API server until a watch, open since before, sees Ready=True."""
     api = client.CustomObjectsApi(config.new_client_from_config(str(Layout.default().kubeconfig)))
     where = ("ropewalk.dev", "v1alpha1", space.name, "agents")
-    version = api.list_namespaced_custom_object(*where)["metadata"]["resourceVersion"]
+    listed = cast(dict[str, Any], api.list_namespaced_custom_object(*where))
+    version = listed["metadata"]["resourceVersion"]
     began = time.perf_counter()
     api.create_namespaced_custom_object(*where, agent(name, "math"))
     events = watch.Watch().stream(

@@ -41,7 +41,7 @@ class ScriptedModel(Model):
         raise NotImplementedError
         yield {}
 
-    async def stream(self, *_: Any, **__: Any) -> AsyncIterable[Any]:  # type: ignore[override]
+    async def stream(self, *_: Any, **__: Any) -> AsyncIterable[Any]:
         """One short text and its usage."""
         yield {"messageStart": {"role": "assistant"}}
         yield {"contentBlockStart": {"start": {}}}
