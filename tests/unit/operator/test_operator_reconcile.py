@@ -122,7 +122,7 @@ def created(*kinds: str, name: str = "calc-agent") -> list[str]:
     return [f"APPLY {kind} {name}" for kind in kinds]
 
 
-# Rows: a sentence, what happens to a settled Agent "calc" with its MCPServer "math", and the writes wanted, in any order.
+# Rows: a sentence, what happens to a settled Agent "calc" with its MCPServer "math", and the wanted writes.
 @dataclass(frozen=True)
 class Row:
     sentence: str

@@ -1,0 +1,137 @@
+"""The contract between operator and agent: what the operator renders, the agent reads; and so do later agents.
+
+agent_json/<release>/ holds what each release rendered. Files of a release are written once, by
+ROPEWALK_GOLDEN=write, and never change afterwards: an agent that no longer reads one would break on the first upgrade.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ropewalk_agent import config
+from ropewalk_operator import __version__, api
+from ropewalk_operator.render.agent import agent_children
+from ropewalk_operator.render.config import agent_json
+
+STORED = Path(__file__).parent / "agent_json"
+
+SERVERS: list[dict[str, Any]] = [
+    {"name": "math", "spec": {"image": "ropewalk.dev/mcp-math:0.1.0"}},
+    {"name": "weather", "spec": {"remote": {"url": "https://weather.example.com/mcp"}}},
+]
+SPECS: dict[str, dict[str, Any]] = {
+    "minimal": {
+        "systemPrompt": "You are a calculator.",
+        "model": {"provider": "openai-compatible", "id": "m", "baseURL": "http://demo-model:8080/v1"},
+    },
+    "everything": {
+        "description": "Helps.",
+        "systemPrompt": 'You help.\n"Brief" – bitte.',
+        "model": {
+            "provider": "anthropic",
+            "id": "m",
+            "baseURL": "https://proxy.example.com",
+            "apiKeySecretRef": {"name": "keys", "key": "k"},
+            "parameters": {"temperature": 0.5, "nested": {"a": [1, None, True]}},
+        },
+        "mcpServers": [
+            {"name": "math", "tools": {"allow": ["add"], "deny": ["divide"]}},
+            {"name": "weather", "required": False},
+        ],
+        "limits": {
+            "requestTimeoutSeconds": 900,
+            "toolTimeoutSeconds": 1,
+            "maxTurns": 200,
+            "maxParallelTools": 64,
+            "maxTokensPerRequest": 1,
+        },
+        "concurrency": 256,
+        "queue": {"maxLength": 0},
+        "sessions": {"store": "memory", "ttlSeconds": 1, "maxSessions": 1, "windowSize": 1},
+    },
+    "bedrock": {"systemPrompt": "Hi.", "model": {"provider": "bedrock", "id": "m", "region": "eu-central-1"}},
+    "openai": {
+        "systemPrompt": "Hi.",
+        "model": {"provider": "openai", "id": "m", "apiKeySecretRef": {"name": "keys", "key": "k"}},
+    },
+}
+
+
+def resource(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "default", "uid": f"uid-of-{name}", "generation": 1}
+    return {"kind": kind, "metadata": metadata, "spec": spec}
+
+
+def parsed(name: str) -> tuple[api.Agent, dict[str, api.MCPServer]]:
+    servers = {each["name"]: api.mcp_server(resource("MCPServer", **each)) for each in SERVERS}
+    return api.agent(resource("Agent", name, SPECS[name])), servers
+
+
+def text_of(name: str) -> str:
+    agent, servers = parsed(name)
+    return agent_json(agent, agent.system_prompt or "", servers)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_agent_reads_what_the_operator_renders(name: str) -> None:
+    read = config.parse(json.loads(text_of(name)))
+    spec = SPECS[name]
+    assert read.name == name
+    assert read.system_prompt == spec["systemPrompt"]
+    assert read.model.provider == spec["model"]["provider"]
+    assert read.model.parameters == spec["model"].get("parameters", {})
+    assert [server.name for server in read.mcp_servers] == [server["name"] for server in spec.get("mcpServers", [])]
+    assert read.limits.request_timeout_seconds == spec.get("limits", {}).get("requestTimeoutSeconds", 60)
+
+
+def rendered(name: str) -> tuple[config.AgentConfig, set[str], dict[str, str], str]:
+    """What the agent reads, its mount paths, its environment, and the file's text."""
+    agent, servers = parsed(name)
+    children = agent_children(agent, system_prompt="Hi.", servers=servers, image="i", pull_policy="Always")
+    container = children[-1]["spec"]["template"]["spec"]["containers"][0]
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    text = children[0]["data"]["agent.json"]
+    return config.parse(json.loads(text)), mounts, environment, text
+
+
+def test_the_agent_finds_its_file_and_its_key_where_the_operator_mounts_them() -> None:
+    read, mounts, environment, _ = rendered("everything")
+    assert environment["ROPEWALK_CONFIG_FILE"] in mounts
+    assert str(read.model.api_key_file) == "/etc/ropewalk/secrets/model/api-key"
+    assert str(Path(str(read.model.api_key_file)).parent) in mounts
+
+
+def test_the_agents_own_loader_takes_the_environment_that_the_operator_gives(tmp_path: Path) -> None:
+    _, _, environment, text = rendered("minimal")
+    file = tmp_path / "agent.json"
+    file.write_text(text)
+    settings, read = config.load({**environment, "ROPEWALK_CONFIG_FILE": str(file)})
+    assert read.name == "minimal"
+    assert str(settings.port) == environment["ROPEWALK_PORT"]
+
+
+def test_unknown_settings_are_refused_so_that_a_typing_error_cannot_pass() -> None:
+    with pytest.raises(config.ConfigError):
+        config.parse({**json.loads(text_of("minimal")), "concurency": 1})
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_file_of_this_release_is_stored(name: str) -> None:
+    stored = STORED / __version__ / f"{name}.json"
+    if os.environ.get("ROPEWALK_GOLDEN") == "write":
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        stored.write_text(text_of(name))
+    assert stored.read_text() == text_of(name), "raise the version, and run the tests with ROPEWALK_GOLDEN=write"
+
+
+@pytest.mark.parametrize(
+    "stored", sorted(STORED.glob("*/*.json")), ids=lambda stored: f"{stored.parent.name}-{stored.stem}"
+)
+def test_the_agent_reads_the_files_of_every_release(stored: Path) -> None:
+    assert config.parse(json.loads(stored.read_text())).name == stored.stem

@@ -1,0 +1,335 @@
+"""The operator as a process beside a real API server: children, edits, drift, deletion, restarts.
+
+No pod ever runs here (there is no kubelet): where a test needs a status, it writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apiserver import ApiServer
+from operator_process import OperatorProcess
+from operator_wait import until
+
+REPOSITORY = Path(__file__).parents[2]
+MODEL = {"provider": "openai-compatible", "id": "m", "baseURL": "http://demo-model:8080/v1"}
+KINDS = "configmap,serviceaccount,service,deployment,networkpolicy"
+# The garbage collector learns of new kinds every 30 s; before that it does not know what an Agent is.
+COLLECTED_SECONDS = 100
+MANAGED = "app.kubernetes.io/managed-by=ropewalk-operator"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ApiServer]:
+    started = ApiServer().start()
+    try:
+        started.kubectl("apply", "-f", str(REPOSITORY / "crds"))
+        started.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture(scope="module")
+def operator(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+    process = OperatorProcess(server.kubeconfig, tmp_path_factory.mktemp("operator") / "log").start()
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+class Namespace:
+    """One test's namespace."""
+
+    def __init__(self, server: ApiServer, name: str) -> None:
+        self._server = server
+        self.name = name
+        server.kubectl("create", "namespace", name)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return self._server.kubectl("-n", self.name, *arguments, input=stdin)
+
+    def apply(self, kind: str, name: str, spec: dict[str, Any]) -> None:
+        body = {"apiVersion": "ropewalk.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+
+    def agent(self, name: str = "calc", **spec: Any) -> None:
+        self.apply("Agent", name, {"systemPrompt": "You are a calculator.", "model": MODEL, **spec})
+
+    def get(self, kind: str, name: str) -> dict[str, Any] | None:
+        text = self.kubectl("get", kind, name, "-o", "json", "--ignore-not-found")
+        found: dict[str, Any] | None = json.loads(text) if text else None
+        return found
+
+    def children(self) -> set[str]:
+        text = self.kubectl("get", KINDS, "-l", MANAGED, "-o", "name")
+        return set(text.split())
+
+    def versions(self) -> dict[str, str]:
+        """Versions of everything that the operator writes, Deployments and resources by what it owns of them."""
+        items = json.loads(self.kubectl("get", f"{KINDS},agents,mcpservers", "-o", "json"))["items"]
+        return {f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in items}
+
+    def condition(self, kind: str, name: str, type_: str) -> dict[str, Any]:
+        body = self.get(kind, name) or {}
+        conditions = body.get("status", {}).get("conditions", [])
+        return next((each for each in conditions if each["type"] == type_), {})
+
+
+@pytest.fixture
+def namespace(server: ApiServer, request: pytest.FixtureRequest) -> Namespace:
+    name = re.sub("[^a-z0-9]+", "-", request.node.name.lower())[:50].strip("-")
+    return Namespace(server, name)
+
+
+ALL = {
+    "configmap/calc-agent",
+    "serviceaccount/calc-agent",
+    "service/calc-agent",
+    "deployment.apps/calc-agent",
+    "networkpolicy.networking.k8s.io/calc-agent",
+}
+
+
+def test_an_agent_gets_its_children_and_an_edit_reaches_them(operator: OperatorProcess, namespace: Namespace) -> None:
+    namespace.agent()
+    until(lambda: namespace.children() == ALL, "all children exist")
+    namespace.agent(systemPrompt="Be brief.")
+    until(lambda: "Be brief." in str(namespace.get("configmap", "calc-agent")), "the edit arrives")
+    namespace.kubectl("scale", "agent", "calc", "--replicas=3")
+    until(lambda: (namespace.get("deployment", "calc-agent") or {})["spec"]["replicas"] == 3, "scaling arrives")
+
+
+@pytest.mark.timeout(150)
+def test_deleting_the_agent_leaves_no_child(operator: OperatorProcess, namespace: Namespace) -> None:
+    namespace.agent()
+    until(lambda: namespace.children() == ALL, "all children exist")
+    namespace.kubectl("delete", "agent", "calc")
+    until(lambda: not namespace.children(), "all children are gone", COLLECTED_SECONDS)
+    until(
+        lambda: not namespace.kubectl("get", "replicaset,pod", "-o", "name"), "their pods are gone", COLLECTED_SECONDS
+    )
+    assert not namespace.children()
+
+
+def test_deleting_the_agent_in_the_foreground_leaves_no_child(operator: OperatorProcess, namespace: Namespace) -> None:
+    namespace.agent()
+    until(lambda: namespace.children() == ALL, "all children exist")
+    namespace.kubectl("delete", "agent", "calc", "--cascade=foreground")
+    assert not namespace.children()
+
+
+@pytest.mark.parametrize(
+    ("kind", "patch", "path"),
+    [
+        ("deployment", [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "evil"}], "evil"),
+        ("service", [{"op": "replace", "path": "/spec/ports/0/port", "value": 9999}], "9999"),
+        ("configmap", [{"op": "replace", "path": "/data/agent.json", "value": "hacked"}], "hacked"),
+        ("networkpolicy", [{"op": "add", "path": "/spec/egress/-", "value": {"ports": [{"port": 6666}]}}], "6666"),
+        ("serviceaccount", [{"op": "replace", "path": "/automountServiceAccountToken", "value": True}], "Token': True"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_change_by_hand_is_put_back(
+    kind: str, patch: Any, path: str, operator: OperatorProcess, namespace: Namespace
+) -> None:
+    namespace.agent()
+    until(lambda: namespace.children() == ALL, "all children exist")
+    namespace.kubectl("patch", kind, "calc-agent", "--type=json", "-p", json.dumps(patch))
+    until(lambda: path not in str({**(namespace.get(kind, "calc-agent") or {}), "metadata": 0}), "it is put back", 5)
+
+
+def test_a_deleted_child_comes_back(operator: OperatorProcess, namespace: Namespace) -> None:
+    namespace.agent()
+    until(lambda: namespace.children() == ALL, "all children exist")
+    for child in sorted(ALL):
+        namespace.kubectl("delete", child, "--wait=false")
+    until(lambda: namespace.children() == ALL, "all children are back", 5)
+
+
+def test_a_child_whose_label_was_removed_is_found_and_put_back(operator: OperatorProcess, namespace: Namespace) -> None:
+    namespace.agent()
+    until(lambda: namespace.children() == ALL, "all children exist")
+    namespace.kubectl("label", "service", "calc-agent", "app.kubernetes.io/managed-by-")
+    until(lambda: namespace.children() == ALL, "the label is back", 5)
+    namespace.kubectl("delete", "service", "calc-agent")
+    until(lambda: namespace.children() == ALL, "and the Service is still watched", 5)
+
+
+def test_an_agent_waits_for_its_mcp_server_and_goes_on_by_itself(
+    operator: OperatorProcess, namespace: Namespace
+) -> None:
+    namespace.agent(mcpServers=[{"name": "math"}])
+    accepted = until(lambda: namespace.condition("agent", "calc", "Accepted"), "the agent is judged")
+    assert (accepted["status"], accepted["reason"]) == ("False", "McpServerNotFound")
+    assert '"math"' in accepted["message"]
+    assert not namespace.children()
+    namespace.apply("MCPServer", "math", {"image": "ropewalk.dev/mcp-math:0.1.0"})
+    until(lambda: namespace.children() >= ALL, "the children are made")
+    until(lambda: namespace.condition("agent", "calc", "Accepted")["status"] == "True", "the agent is accepted")
+    assert '"math"' in namespace.condition("agent", "calc", "ToolsReady")["message"]
+
+
+def test_a_system_prompt_edited_in_its_config_map_reaches_the_agent(
+    operator: OperatorProcess, namespace: Namespace
+) -> None:
+    reference = {"configMapKeyRef": {"name": "prompts", "key": "calc"}}
+    namespace.apply("Agent", "calc", {"systemPromptFrom": reference, "model": MODEL})
+    until(lambda: namespace.condition("agent", "calc", "Accepted").get("reason") == "SystemPromptNotFound", "it waits")
+    namespace.kubectl("create", "configmap", "prompts", "--from-literal=calc=First.")
+    until(lambda: "First." in str(namespace.get("configmap", "calc-agent")), "the prompt arrives", 5)
+    change = json.dumps({"data": {"calc": "Second."}})
+    namespace.kubectl("patch", "configmap", "prompts", "--type=merge", "-p", change)
+    until(lambda: "Second." in str(namespace.get("configmap", "calc-agent")), "the edit arrives", 5)
+
+
+@pytest.mark.parametrize("kind", ["serviceaccount", "configmap"])
+def test_an_object_of_somebody_else_is_not_taken_over(
+    kind: str, operator: OperatorProcess, namespace: Namespace
+) -> None:
+    namespace.kubectl("create", kind, "calc-agent")
+    before = namespace.get(kind, "calc-agent")
+    namespace.agent()
+    until(lambda: namespace.condition("agent", "calc", "Accepted").get("reason") == "ChildNameTaken", "it is noticed")
+    assert "calc-agent" in namespace.condition("agent", "calc", "Accepted")["message"]
+    assert namespace.get(kind, "calc-agent") == before
+    namespace.kubectl("delete", kind, "calc-agent")
+    until(lambda: namespace.children() == ALL, "the name is used once it is free")
+
+
+def test_children_that_were_orphaned_are_adopted_again(operator: OperatorProcess, namespace: Namespace) -> None:
+    namespace.agent()
+    until(lambda: namespace.children() == ALL, "all children exist")
+    uid = (namespace.get("service", "calc-agent") or {})["metadata"]["uid"]
+    namespace.kubectl("delete", "agent", "calc", "--cascade=orphan")
+    namespace.agent()
+    agent_uid = (namespace.get("agent", "calc") or {})["metadata"]["uid"]
+
+    def owner() -> str:
+        references = (namespace.get("service", "calc-agent") or {})["metadata"].get("ownerReferences", [{}])
+        return str(references[0].get("uid"))
+
+    until(lambda: owner() == agent_uid, "the children have their new owner")
+    assert (namespace.get("service", "calc-agent") or {})["metadata"]["uid"] == uid
+
+
+def test_a_ready_pod_makes_the_agent_ready_and_a_lost_one_unready(
+    operator: OperatorProcess, namespace: Namespace
+) -> None:
+    namespace.agent()
+    name = until(lambda: namespace.kubectl("get", "pod", "-o", "name").strip(), "a pod is made")
+    make_ready(namespace, name)
+    until(lambda: namespace.condition("agent", "calc", "Ready").get("status") == "True", "the agent is ready")
+    status = (namespace.get("agent", "calc") or {})["status"]
+    assert status["readyReplicas"] == 1
+    assert status["observedGeneration"] == 1
+    assert status["url"] == f"http://calc-agent.{namespace.name}.svc:8080"
+    namespace.kubectl("delete", name, "--force", "--grace-period=0")
+    until(lambda: namespace.condition("agent", "calc", "Ready")["status"] == "False", "the agent is not ready", 5)
+
+
+def make_ready(namespace: Namespace, pod: str) -> None:
+    """Say what a kubelet would say of a pod that is ready."""
+    conditions = [{"type": type_, "status": "True"} for type_ in ("PodScheduled", "ContainersReady", "Ready")]
+    container = {
+        "name": "agent", "ready": True, "restartCount": 0, "image": "i", "imageID": "", "state": {"running": {}},
+    }  # fmt: skip
+    status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": conditions, "containerStatuses": [container]}
+    namespace.kubectl("patch", pod, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+
+
+def test_a_broken_rollout_is_not_ready_while_old_pods_answer(operator: OperatorProcess, namespace: Namespace) -> None:
+    namespace.agent()
+    old = until(lambda: namespace.kubectl("get", "pod", "-o", "name").strip(), "a pod is made")
+    make_ready(namespace, old)
+    until(lambda: namespace.condition("agent", "calc", "Ready").get("status") == "True", "the agent is ready")
+    namespace.agent(systemPrompt="Something else.")
+    new = until(lambda: set(namespace.kubectl("get", "pod", "-o", "name").split()) - {old}, "a new pod is made").pop()
+    waiting = {"reason": "ImagePullBackOff", "message": "no such host"}
+    container = {
+        "name": "agent", "ready": False, "restartCount": 0, "image": "i", "imageID": "", "state": {"waiting": waiting},
+    }  # fmt: skip
+    status = {"status": {"containerStatuses": [container]}}
+    namespace.kubectl("patch", new, "--subresource=status", "--type=merge", "-p", json.dumps(status))
+    until(lambda: namespace.condition("agent", "calc", "Ready").get("reason") == "ImagePullFailed", "it is reported", 5)
+    message = namespace.condition("agent", "calc", "Ready")["message"]
+    assert "no such host" in message
+    assert "1 old pod goes on answering" in message
+
+
+def test_nothing_to_do_and_a_restart_write_nothing(
+    server: ApiServer, operator: OperatorProcess, namespace: Namespace, tmp_path: Path
+) -> None:
+    namespace.apply("MCPServer", "math", {"image": "x"})
+    resources = {"requests": {"cpu": "1000m", "memory": "1024Mi"}, "limits": {"cpu": 2}}
+    pod = {"resources": resources, "env": [{"name": "EMPTY", "value": ""}], "nodeSelector": {"a": "b"}}
+    for number in range(5):
+        namespace.agent(f"calc-{number}", mcpServers=[{"name": "math"}], pod=pod)
+    until(lambda: len(namespace.children()) == 29, "all children exist")
+    before = stable_versions(namespace)
+    namespace.kubectl("annotate", "agents", "--all", "touched=yes")
+    quiet(operator)
+    after = stable_versions(namespace)
+    assert {name: v for name, v in after.items() if not name.startswith("Agent/")} == {
+        name: v for name, v in before.items() if not name.startswith("Agent/")
+    }
+    again = OperatorProcess(server.kubeconfig, tmp_path / "log").start()
+    try:
+        quiet(again)
+        assert again.metric("ropewalk_operator_reconcile_total", result="ok") >= 6
+        assert again.writes() == 0, again.log()
+    finally:
+        assert again.stop() == 0
+    assert stable_versions(namespace) == after
+
+
+def quiet(operator: OperatorProcess) -> None:
+    """Wait until the operator has looked at everything and has nothing left to do."""
+    seen: list[tuple[float, float]] = []
+
+    def is_quiet() -> bool:
+        reconciles = operator.metric("ropewalk_operator_reconcile_total")
+        seen.append((reconciles, operator.metric("ropewalk_operator_workqueue_depth")))
+        return len(seen) > 10 and seen[-1] == seen[-10] and seen[-1][1] == 0 and reconciles > 0
+
+    until(is_quiet, "the operator is quiet")
+
+
+def stable_versions(namespace: Namespace) -> dict[str, str]:
+    """Versions once neither the operator nor the controllers write any more."""
+    seen: list[dict[str, str]] = []
+
+    def is_stable() -> bool:
+        seen.append(namespace.versions())
+        return len(seen) > 3 and seen[-1] == seen[-2] == seen[-3]
+
+    until(is_stable, "nothing is written any more")
+    return seen[-1]
+
+
+def test_the_endpoints_tell_of_health_readiness_and_metrics(operator: OperatorProcess, namespace: Namespace) -> None:
+    assert operator.get("/health")[0] == 200
+    assert operator.get("/ready")[0] == 200
+    namespace.agent()
+    until(lambda: namespace.children() == ALL, "all children exist")
+    until(
+        lambda: operator.metric("ropewalk_resource_condition", namespace=namespace.name, condition="Accepted") == 1,
+        "the condition is a metric",
+    )
+    text = operator.get("/metrics")[1]
+    for name in ("reconcile_total", "reconcile_duration_seconds_bucket", "workqueue_depth", "api_requests_total"):
+        assert f"ropewalk_operator_{name}" in text
+    assert all(json.loads(line)["level"] for line in operator.log().splitlines())
+
+
+def test_an_operator_without_crds_or_settings_says_what_is_missing(tmp_path: Path) -> None:
+    process = OperatorProcess(tmp_path / "no-such-file", tmp_path / "log", ROPEWALK_AGENT_IMAGE="")
+    process.start(wait=False)
+    until(lambda: "ROPEWALK_AGENT_IMAGE is not set" in process.log(), "the message names the variable")

@@ -1,0 +1,131 @@
+"""Rendering against golden files: every folder in golden/ holds in.yaml (resources) and out.yaml (the children).
+
+ROPEWALK_GOLDEN=write rewrites the out.yaml files; the diff is the review.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from operator_world import agent, mcp_server
+from ropewalk_operator import api, names
+from ropewalk_operator.manifest import Manifest
+from ropewalk_operator.render.agent import agent_children
+from ropewalk_operator.render.mcpserver import mcp_children
+from ropewalk_operator.render.pod import config_hash
+
+GOLDEN = Path(__file__).parent / "golden"
+IMAGE = "ropewalk.dev/agent:0.1.0"
+
+
+class Block(str):
+    """Text that is shown line by line in YAML."""
+
+
+class Dumper(yaml.SafeDumper):
+    """Plain YAML without anchors, and settings files as blocks."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+Dumper.add_representer(str, _block)
+
+
+def rendered(folder: Path) -> str:
+    bodies = list(yaml.safe_load_all((folder / "in.yaml").read_text()))
+    for body in bodies:
+        body["metadata"].setdefault("namespace", "default")
+        body["metadata"].setdefault("uid", f"uid-of-{body['metadata']['name']}")
+    servers = {body["metadata"]["name"]: api.mcp_server(body) for body in bodies if body["kind"] == "MCPServer"}
+    prompts = {body["metadata"]["name"]: body["data"] for body in bodies if body["kind"] == "ConfigMap"}
+    manifests: list[Manifest] = []
+    for body in bodies:
+        if body["kind"] == "MCPServer":
+            manifests += mcp_children(servers[body["metadata"]["name"]], pull_policy="IfNotPresent")
+        elif body["kind"] == "Agent":
+            parsed = api.agent(body)
+            prompt = parsed.system_prompt
+            if parsed.system_prompt_from is not None:
+                ref = parsed.system_prompt_from.config_map_key_ref
+                prompt = prompts[ref.name][ref.key]
+            assert prompt is not None
+            manifests += children(parsed, prompt, servers)
+    return yaml.dump_all(manifests, Dumper=Dumper, sort_keys=False, width=120)
+
+
+def children(parsed: api.Agent, prompt: str = "Hi.", servers: dict[str, api.MCPServer] | None = None) -> list[Manifest]:
+    return agent_children(parsed, system_prompt=prompt, servers=servers or {}, image=IMAGE, pull_policy="IfNotPresent")
+
+
+@pytest.mark.parametrize("folder", sorted(GOLDEN.iterdir()), ids=lambda folder: folder.name)
+def test_children_are_rendered_as_the_golden_file_says(folder: Path) -> None:
+    text = rendered(folder)
+    if os.environ.get("ROPEWALK_GOLDEN") == "write":
+        (folder / "out.yaml").write_text(text)
+    assert text == (folder / "out.yaml").read_text(), "run the tests with ROPEWALK_GOLDEN=write and review the diff"
+
+
+def hash_of(**spec: Any) -> str | None:
+    return config_hash(children(api.agent(agent(**spec))))
+
+
+def test_the_config_hash_changes_with_settings_and_template_and_not_with_scaling() -> None:
+    base = hash_of()
+    assert hash_of() == base
+    assert hash_of(concurrency=2) != base
+    assert hash_of(pod={"resources": {"limits": {"memory": "1Gi"}}}) != base
+    assert hash_of(replicas=3) == base
+    assert hash_of(suspend=True) == base
+
+
+def test_every_child_carries_the_name_the_labels_and_the_controlling_owner() -> None:
+    for owner, manifests in (
+        (api.agent(agent()), children(api.agent(agent()))),
+        (api.mcp_server(mcp_server()), mcp_children(api.mcp_server(mcp_server()), pull_policy="Always")),
+    ):
+        for manifest in manifests:
+            assert manifest["metadata"]["name"] == names.child(owner)
+            assert manifest["metadata"]["labels"] == names.labels(owner)
+            (reference,) = manifest["metadata"]["ownerReferences"]
+            assert (reference["uid"], reference["controller"]) == (owner.uid, True)
+            assert reference["blockOwnerDeletion"] is False
+
+
+def test_the_labels_of_the_user_never_replace_those_of_the_operator() -> None:
+    parsed = api.agent(agent(pod={"labels": {"team": "a"}}))
+    template = children(parsed)[-1]["spec"]["template"]
+    assert template["metadata"]["labels"] == {"team": "a", **names.labels(parsed)}
+
+
+def test_an_environment_variable_of_the_user_replaces_the_default_once() -> None:
+    parsed = api.agent(agent(pod={"env": [{"name": "ROPEWALK_LOG_LEVEL", "value": "debug"}]}))
+    environment = children(parsed)[-1]["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert [entry["value"] for entry in environment if entry["name"] == "ROPEWALK_LOG_LEVEL"] == ["debug"]
+
+
+def egress(base_url: str | None, **model: Any) -> list[dict[str, Any]]:
+    spec = {"provider": "openai-compatible", "id": "m", "baseURL": base_url, **model}
+    policy = children(api.agent(agent(model={key: value for key, value in spec.items() if value})))[-2]
+    rules: list[dict[str, Any]] = policy["spec"]["egress"][1:]
+    return rules
+
+
+def test_the_model_may_be_reached_and_nothing_else() -> None:
+    assert egress("http://demo-model:8080/v1") == [{"to": [{"podSelector": {}}]}]
+    label = {"kubernetes.io/metadata.name": "models"}
+    namespace = [{"to": [{"namespaceSelector": {"matchLabels": label}}]}]
+    assert egress("http://server.models.svc:80/v1") == namespace
+    assert egress("http://server.models.svc.cluster.local/v1") == namespace
+    assert egress("https://api.example.com/v1") == [{"ports": [{"port": 443, "protocol": "TCP"}]}]
+    assert egress("http://api.example.com:8443/v1") == [{"ports": [{"port": 8443, "protocol": "TCP"}]}]
+    assert egress(None, provider="bedrock") == [{"ports": [{"port": 443, "protocol": "TCP"}]}]
