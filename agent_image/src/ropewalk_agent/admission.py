@@ -44,13 +44,15 @@ class Admission:
         self._waiting[ticket] = (session, admitted)
         return True
 
-    def give_up(self, ticket: object) -> None:
-        """Forget a ticket that still waits; nothing happens to one that does not."""
-        self._waiting.pop(ticket, None)
+    def give_up(self, ticket: object) -> bool:
+        """Forget a ticket that still waits. False: it does not wait, and nothing happens."""
+        return self._waiting.pop(ticket, None) is not None
 
     def leave(self, session: Hashable) -> None:
         """Give the session's place back and hand free places to those who have waited longest."""
         self._busy.discard(session)
+        if not self._waiting:
+            return
         free = self._concurrency - len(self._busy)
         admitted: list[Callable[[], None]] = []
         for ticket, (waiting_session, callback) in list(self._waiting.items()):

@@ -5,9 +5,12 @@ The server's loop submits turns and reads their events; the turns themselves run
 given to `Bridge`: this module knows neither the web framework nor Strands.
 
 Which thread touches what:
-- admission, deadlines and everything in `Bridge.run` belong to the server's loop;
+- deadlines and everything in `Bridge.run` belong to the server's loop;
 - the turn's generator and its task belong to the worker's loop;
-- `_Outlet` (the events of one turn) and `Turn` (may it still be cancelled?) are shared and hold a lock.
+- admission is shared, under `Bridge._lock`: the server asks for places, the worker gives them back and begins at once
+  whoever waited, without asking the server;
+- `_Outlet` (the events of one turn) and `Turn` (may it still be cancelled?) are shared and hold a lock;
+- all else crosses through a `_Mailbox`, one for each direction. To wake the other thread is what costs most here.
 """
 
 import asyncio
@@ -17,6 +20,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from ropewalk_agent.admission import Admission
@@ -30,12 +34,44 @@ _BUFFERED_EVENTS = 64
 """How many events of a turn may wait for a slow reader before the turn itself waits."""
 
 
+class _Mailbox:
+    """Calls to make on another thread's loop, in order. One thread posts; many posts share one wake-up.
+
+    The wake-up waits until the poster's loop has run what was ready: whatever is posted until then goes along.
+    """
+
+    def __init__(self, poster: asyncio.AbstractEventLoop, reader: asyncio.AbstractEventLoop) -> None:
+        self._poster, self._reader = poster, reader
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._wake_planned = False  # the poster's thread only
+        self._woken = False
+
+    def post(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Have `function` called on the reader's loop; on the poster's thread only."""
+        self._calls.append((function, arguments))
+        if not self._wake_planned:
+            self._wake_planned = True
+            self._poster.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._wake_planned = False
+        if not self._woken:
+            self._woken = True
+            _call_on(self._reader, self._deliver)
+
+    def _deliver(self) -> None:
+        self._woken = False  # first of all: what is posted from here on wakes again
+        for _ in range(len(self._calls)):
+            function, arguments = self._calls.popleft()
+            function(*arguments)
+
+
 class Turn:
     """What a running turn knows of its own place in the bridge."""
 
-    def __init__(self, queue_seconds: float) -> None:
+    def __init__(self, queue_seconds: float = 0.0) -> None:
         self.queue_seconds = queue_seconds
-        """How long the turn waited for its place."""
+        """How long the turn waited until the worker began it."""
         self._lock = threading.Lock()
         self._committed = False
         self._cancelled = False
@@ -59,24 +95,29 @@ class Turn:
             self._cancelled = True
             return True
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the turn was cancelled; it need not have noticed yet."""
+        return self._cancelled
+
 
 class _Outlet(Generic[EventT]):
-    """The events of one turn on their way from the worker's loop (`send`) to the server's loop (`events`)."""
+    """The events of one turn on their way from the worker's loop (`send`, `end`) to the server's (`events`, `cut`)."""
 
-    def __init__(self, worker: asyncio.AbstractEventLoop, server: asyncio.AbstractEventLoop) -> None:
-        self._worker, self._server = worker, server
+    def __init__(self, to_worker: _Mailbox, to_server: _Mailbox) -> None:
+        self._to_worker, self._to_server = to_worker, to_server
         self._lock = threading.Lock()
         self._items: deque[EventT] = deque()
-        self._ended = False
         self._error: Exception | None = None
-        self._arrival = asyncio.Event()  # awaited on the server's loop only
-        self._room = asyncio.Event()  # awaited on the worker's loop only
+        self._arrival = asyncio.Event()  # the server's loop only
+        self._room = asyncio.Event()  # the worker's loop only
+        self.ended = False
 
     async def send(self, event: EventT) -> None:
         """Hand over one event; waits while the reader is far behind, drops the event once nobody reads."""
         while True:
             with self._lock:
-                if self._ended:
+                if self.ended:
                     return
                 if len(self._items) < _BUFFERED_EVENTS:
                     self._items.append(event)
@@ -85,18 +126,25 @@ class _Outlet(Generic[EventT]):
                 self._room.clear()
             await self._room.wait()
         if wake_reader:
-            _call_on(self._server, self._arrival.set)
+            self._to_server.post(self._arrival.set)
 
-    def end(self, error: Exception | None = None, *, at_once: bool = False) -> None:
-        """Close the stream, from either loop; only the first call counts. `at_once` drops what was not yet read."""
+    def end(self, error: Exception | None) -> None:
+        """Close the stream behind what was sent; nothing happens to a stream that was cut."""
         with self._lock:
-            if self._ended:
+            if self.ended:
                 return
-            self._ended, self._error = True, error
-            if at_once:
-                self._items.clear()
-        _call_on(self._server, self._arrival.set)
-        _call_on(self._worker, self._room.set)
+            self.ended, self._error = True, error
+        self._to_server.post(self._arrival.set)
+
+    def cut(self, error: Exception | None) -> None:
+        """Close the stream now, without what was not yet read; nothing happens to a stream that has ended."""
+        with self._lock:
+            if self.ended:
+                return
+            self.ended, self._error = True, error
+            self._items.clear()
+        self._arrival.set()
+        self._to_worker.post(self._room.set)
 
     async def events(self) -> AsyncIterator[EventT]:
         """Yield the events in order, then raise the turn's error if it had one."""
@@ -105,7 +153,7 @@ class _Outlet(Generic[EventT]):
                 if self._items:
                     event = self._items.popleft()
                     wake_worker = len(self._items) == _BUFFERED_EVENTS // 2
-                elif self._ended:
+                elif self.ended:
                     if self._error is not None:
                         raise self._error
                     return
@@ -116,16 +164,19 @@ class _Outlet(Generic[EventT]):
                 await self._arrival.wait()
                 continue
             if wake_worker:
-                _call_on(self._worker, self._room.set)
+                self._to_worker.post(self._room.set)
             yield event
 
 
 class _Job(Generic[RequestT, EventT]):
-    """One admitted turn: what was asked, where its events go, and its task once the worker has begun it."""
+    """One turn that runs or waits: what was asked, where its events go, and its task once the worker has begun it."""
 
-    def __init__(self, session: Hashable, request: RequestT, turn: Turn, outlet: _Outlet[EventT]) -> None:
-        self.session, self.request, self.turn, self.outlet = session, request, turn, outlet
-        self.task: asyncio.Task[None] | None = None  # the worker's loop only
+    def __init__(self, session: Hashable, request: RequestT, outlet: _Outlet[EventT]) -> None:
+        self.session, self.request, self.outlet = session, request, outlet
+        self.turn = Turn()
+        self.arrived_at = time.monotonic()
+        self.task: asyncio.Task[None] | None = None  # set by the worker
+        self.begun = False  # set by the task in its first step; a task that is cancelled before has no last words
 
 
 class Bridge(Generic[RequestT, EventT]):
@@ -140,12 +191,14 @@ class Bridge(Generic[RequestT, EventT]):
         tool_threads: int = 8,
     ) -> None:
         self._turn = turn
+        self._lock = threading.Lock()
         self._admission = Admission(concurrency=concurrency, queue_length=queue_length)
         self._worker = asyncio.new_event_loop()
         self._worker.set_default_executor(ThreadPoolExecutor(tool_threads, thread_name_prefix="ropewalk-tool"))
         self._thread = threading.Thread(target=self._work_until_stopped, name="ropewalk-worker", daemon=True)
-        self._server: asyncio.AbstractEventLoop | None = None
-        self._jobs: set[_Job[RequestT, EventT]] = set()
+        self._to_worker: _Mailbox
+        self._to_server: _Mailbox
+        self._jobs: set[_Job[RequestT, EventT]] = set()  # the server's loop only
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -162,23 +215,11 @@ class Bridge(Generic[RequestT, EventT]):
         Raises AgentError: not_ready while draining, queue_full, timeout (the time in the queue counts), and whatever
         AgentError the turn itself raises; anything else a turn raises passes through.
         """
-        server = asyncio.get_running_loop()
-        deadline = server.time() + timeout_seconds
         if self._draining:
             raise AgentError("not_ready", "the agent is shutting down; ask again, another pod will answer")
-        self._idle.clear()
-        try:
-            queue_seconds = await self._take_a_place(session, timeout_seconds)
-        finally:
-            self._note_idle()
-        job = _Job(session, request, Turn(queue_seconds), _Outlet[EventT](self._worker, server))
-        self._jobs.add(job)
-        self._idle.clear()
-        _call_on(self._worker, self._begin, job)
-        message = (
-            f"the turn took longer than {timeout_seconds:g} s and was ended; ask for less, or raise the time limit"
-        )
-        timer = server.call_at(deadline, self._cancel, job, AgentError("timeout", message))
+        job = _Job(session, request, _Outlet[EventT](self._to_worker, self._to_server))
+        self._admit(job)
+        timer = asyncio.get_running_loop().call_later(timeout_seconds, self._time_out, job, timeout_seconds)
         try:
             async for event in job.outlet.events():
                 yield event
@@ -186,64 +227,72 @@ class Bridge(Generic[RequestT, EventT]):
             timer.cancel()
             self._cancel(job, None)
 
-    async def _take_a_place(self, session: Hashable, timeout_seconds: float) -> float:
-        """Wait for a place and return the seconds that it took; a caller that leaves gives its turn up."""
-        if self._admission.take(session):
-            return 0.0
-        started = time.monotonic()
-        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if not self._admission.wait(admitted, session, lambda: admitted.set_result(None)):
-            message = f"{self._admission.waiting} requests wait already, which is all that queue.maxLength allows"
-            raise AgentError("queue_full", message, retry_after_seconds=1)
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await asyncio.shield(admitted)
-        except BaseException as error:
-            self._admission.give_up(admitted)
-            if admitted.done():  # the place came in the same instant: hand it on
-                self._admission.leave(session)
-            if isinstance(error, TimeoutError):
-                message = f"the turn waited {timeout_seconds:g} s in the queue and was not begun"
-                raise AgentError("timeout", message) from None
-            raise
-        return time.monotonic() - started
+    def _admit(self, job: _Job[RequestT, EventT]) -> None:
+        with self._lock:
+            has_place = self._admission.take(job.session)
+            if not has_place and not self._admission.wait(job, job.session, partial(self._begin, job)):
+                message = f"{self._admission.waiting} requests wait already, which is all that queue.maxLength allows"
+                raise AgentError("queue_full", message, retry_after_seconds=1)
+        self._jobs.add(job)
+        self._idle.clear()
+        if has_place:
+            self._to_worker.post(self._begin, job)
+
+    def _time_out(self, job: _Job[RequestT, EventT], seconds: float) -> None:
+        if job.task is None:
+            message = f"the turn waited {seconds:g} s in the queue and was not begun"
+        else:
+            message = f"the turn took longer than {seconds:g} s and was ended; ask for less, or raise the time limit"
+        self._cancel(job, AgentError("timeout", message))
 
     def _cancel(self, job: _Job[RequestT, EventT], error: Exception | None) -> None:
-        """End a turn for its reader now and on the worker as soon as it can be; harmless if it has ended."""
-        if job in self._jobs and job.turn.try_cancel():
-            job.outlet.end(error, at_once=True)
-            _call_on(self._worker, _cancel_task, job)
+        """End a turn for its reader now and on the worker as soon as it can be; harmless if it has ended.
+
+        A turn that is past its point of no return ends by itself, and only a reader that has left (no error) is let go.
+        """
+        if job.outlet.ended:
+            return
+        with self._lock:
+            waited = self._admission.give_up(job)
+        if waited:
+            job.outlet.cut(error)
+            self._finished(job)
+        elif job.turn.try_cancel():
+            job.outlet.cut(error)
+            self._to_worker.post(_cancel_task, job)
         elif error is None:
-            job.outlet.end(at_once=True)  # nobody reads any more; a committed turn ends by itself
+            job.outlet.cut(None)
 
     def _finished(self, job: _Job[RequestT, EventT]) -> None:
-        """The worker is done with the turn: only now is its place free, so order and concurrency really hold."""
         self._jobs.discard(job)
-        self._admission.leave(job.session)
-        self._note_idle()
-
-    def _note_idle(self) -> None:
-        if not self._jobs and self._admission.running == 0 and self._admission.waiting == 0:
+        if not self._jobs:
             self._idle.set()
 
     # The worker's loop: turns
 
     def _begin(self, job: _Job[RequestT, EventT]) -> None:
+        job.turn.queue_seconds = time.monotonic() - job.arrived_at
         job.task = self._worker.create_task(self._work(job))
-        job.task.add_done_callback(lambda _: _call_on(self._server, self._finished, job))
 
     async def _work(self, job: _Job[RequestT, EventT]) -> None:
+        job.begun = True
+        error: Exception | None = None
         try:
-            async with aclosing(self._turn(job.request, job.turn)) as events:
-                async for event in events:
-                    await job.outlet.send(event)
+            if not job.turn.cancelled:
+                async with aclosing(self._turn(job.request, job.turn)) as events:
+                    async for event in events:
+                        await job.outlet.send(event)
         except asyncio.CancelledError:
             # Whoever cancelled has told the reader already; this is for a turn that cancelled itself.
-            job.outlet.end(internal_error())
-        except Exception as error:
+            error = internal_error()
+        except Exception as raised:
+            error = raised
+        finally:
+            # Only now, with the turn's generator closed, is its place free: so order and concurrency really hold.
             job.outlet.end(error)
-        else:
-            job.outlet.end()
+            self._to_server.post(self._finished, job)
+            with self._lock:
+                self._admission.leave(job.session)
 
     def _work_until_stopped(self) -> None:
         asyncio.set_event_loop(self._worker)
@@ -256,7 +305,8 @@ class Bridge(Generic[RequestT, EventT]):
 
     def start(self) -> None:
         """Start the worker; call it on the server's loop."""
-        self._server = asyncio.get_running_loop()
+        server = asyncio.get_running_loop()
+        self._to_worker, self._to_server = _Mailbox(server, self._worker), _Mailbox(self._worker, server)
         self._thread.start()
 
     async def call(self, function: Callable[[], Awaitable[ResultT]]) -> ResultT:
@@ -334,13 +384,11 @@ class Bridge(Generic[RequestT, EventT]):
 
 
 def _cancel_task(job: _Job[Any, Any]) -> None:
-    # Runs on the worker's loop after _begin, because a loop keeps the order of what it is handed.
-    if job.task is not None:
+    if job.begun and job.task is not None:
         job.task.cancel()
 
 
-def _call_on(loop: asyncio.AbstractEventLoop | None, function: Callable[..., Any], *arguments: Any) -> None:
+def _call_on(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *arguments: Any) -> None:
     """Call a function soon on another thread's loop; a loop that is closed already needs no telling."""
-    if loop is not None:
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(function, *arguments)
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *arguments)
