@@ -162,6 +162,15 @@ class FakeApiServer:
         self.objects[key] = stored
         return copy.deepcopy(stored)
 
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> Body:
+        self.writes.append(f"MERGE {kind.name} {name}")
+        live = self.objects[Key(kind.name, namespace, name)]
+        assert patch["metadata"] == {"uid": live["metadata"]["uid"]}, "another object would be patched"
+        live["spec"] = {**live["spec"], **copy.deepcopy(patch["spec"])}
+        live["metadata"]["resourceVersion"] = str(next(self._versions))
+        self.refuse.pop(kind.name, None)
+        return copy.deepcopy(live)
+
     async def merge_status(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> Body:
         self.writes.append(f"STATUS {kind.name} {name}")
         live = self.objects.get(Key(kind.name, namespace, name))

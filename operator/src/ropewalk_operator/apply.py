@@ -40,6 +40,9 @@ class Writer(Protocol):
     async def apply(self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Server-side apply; the object as it is then."""
 
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+        """Merge patch; the object as it is then."""
+
     async def merge_status(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> dict[str, Any]:
         """Merge patch of the status; the object as it is then."""
 
@@ -174,7 +177,7 @@ class Applier:
             return
         before = self._applied.get(key)
         try:
-            answer = await self._writer.apply(kind, key.namespace, key.name, _stamped(manifest, desired_hash))
+            answer = await self._apply(kind, key, _stamped(manifest, desired_hash), exists=was_seen)
         except ApiError as error:
             if error.is_refusal:
                 outcome.refused.append(f"{shown}: {error.message}")
@@ -185,6 +188,18 @@ class Applier:
         # The same wish as before, and yet there was something to do: somebody had changed or deleted the child.
         if before is not None and before.desired_hash == desired_hash and before.version != world.version_of(answer):
             outcome.corrected.append(shown)
+
+    async def _apply(self, kind: Kind, key: Key, manifest: Manifest, *, exists: bool) -> dict[str, Any]:
+        try:
+            return await self._writer.apply(kind, key.namespace, key.name, manifest)
+        except ApiError as error:
+            if not (exists and error.status == 422 and "spec" in manifest):
+                raise
+        # A port renumbered by hand is another port to server-side apply: ours would be added beside it, under a name
+        # that is taken. A merge patch replaces whole lists, and then there is nothing left in the way.
+        patch = {"metadata": {"uid": self._cache.children[key].uid}, "spec": manifest["spec"]}
+        await self._writer.merge(kind, key.namespace, key.name, patch)
+        return await self._writer.apply(kind, key.namespace, key.name, manifest)
 
     def _may_exist(self, key: Key) -> bool:
         # Of ConfigMaps the watch shows all names, so that only those that it has shown need a closer look.

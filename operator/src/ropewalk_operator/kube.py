@@ -115,6 +115,11 @@ class Kube:
         path = f"{kind.path(namespace, name)}?fieldManager={FIELD_MANAGER}&force=true"
         return (await self._request("PATCH", path, manifest, headers={"Content-Type": APPLY}, verb="APPLY"))[1]
 
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> Json:
+        """Merge patch: lists are replaced as a whole."""
+        path = f"{kind.path(namespace, name)}?fieldManager={FIELD_MANAGER}"
+        return (await self._request("PATCH", path, patch, headers={"Content-Type": MERGE}))[1]
+
     async def merge_status(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> Json:
         """Merge into the status subresource."""
         path = f"{kind.path(namespace, name, 'status')}?fieldManager={FIELD_MANAGER}"

@@ -44,8 +44,8 @@ AskReady = Callable[[str], Awaitable[list[str]]]
 
 
 async def extra_trouble(pods: Iterable[Pod], reader: Reader, ask_ready: AskReady, now: float) -> dict[str, Trouble]:
-    """By pod uid, what the first few pods that are not ready have to say; `now` in seconds since the epoch."""
-    asked = [pod for pod in pods if not pod.ready][:PODS_ASKED]
+    """By pod uid, what the first few of these pods have to say; `now` in seconds since the epoch."""
+    asked = list(pods)[:PODS_ASKED]
     answers = await asyncio.gather(*(_ask(pod, reader, ask_ready, now) for pod in asked))
     return {pod.uid: answer for pod, answer in zip(asked, answers, strict=True) if answer is not None}
 

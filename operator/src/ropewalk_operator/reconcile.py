@@ -168,11 +168,12 @@ class Reconciler:
         again: float | None = None
         if outcome.taken or outcome.waiting or outcome.refused:
             again = BLOCKED_SECONDS
-        elif facts.fresh_ready < facts.replicas and facts.fresh_pods:
+        elif asked := [pod for pod in facts.fresh_pods if not pod.ready and (pod.creating or pod.running)]:
+            # Of the others the watch tells all there is; these are asked until they are ready.
             now = self._clock()
-            extra = await observe.extra_trouble(facts.fresh_pods, self._connection, self._ask_ready, now)
+            extra = await observe.extra_trouble(asked, self._connection, self._ask_ready, now)
             facts = replace(facts, extra_trouble=extra)
-            age = now - min(pod.created for pod in facts.fresh_pods if not pod.ready)
+            age = now - min(pod.created for pod in asked)
             again = min(max(LOOK_AGAIN_SECONDS, age / 10), LOOK_AGAIN_AT_MOST_SECONDS)
         return facts, outcome, again
 

@@ -314,6 +314,17 @@ async def test_a_refused_child_is_reported_in_the_api_servers_words_and_the_depl
     assert "exceeded quota" in world.condition("Ready")["message"]
 
 
+async def test_a_list_that_server_side_apply_cannot_put_back_is_replaced_as_a_whole(world: World) -> None:
+    world.put(agent())
+    await world.settle()
+    world.change("Service", "calc-agent", lambda body: body["spec"]["ports"][0].update(port=9999))
+    world.api.refuse["Service"] = ApiError(422, "Invalid", "spec.ports[1].name: Duplicate value")
+    await world.reconciler.reconcile(AGENT)
+    service = "Service calc-agent"
+    assert world.api.writes == [f"APPLY {service}", f"MERGE {service}", f"APPLY {service}", CORRECTED]
+    assert world.api.objects[Key("Service", "default", "calc-agent")]["spec"]["ports"][0]["port"] == 8080
+
+
 async def test_an_api_server_that_is_down_is_an_error_to_be_retried(world: World) -> None:
     world.put(agent())
     world.api.refuse["ConfigMap"] = ApiError(503, "Unavailable", "no")
