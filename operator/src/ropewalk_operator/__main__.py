@@ -54,6 +54,7 @@ class Operator:
             discovery=Discovery(self._queue.add, every_seconds=chosen.resync_seconds, clock=time.monotonic),
             ask_ready=self._ready_client.ask,
             options=Options(chosen.agent_image, chosen.image_pull_policy),
+            enqueue=self._queue.add,
             is_pressed=lambda: self._queue.is_pressed,
             clock=time.time,
         )

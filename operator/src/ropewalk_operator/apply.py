@@ -102,8 +102,12 @@ class Applier:
             await _all(self._prune(key) for key in surplus)
         return outcome
 
-    async def patch_status(self, body: Mapping[str, Any], patch: Mapping[str, Any]) -> None:
-        """Write the changed fields of a status, unless the object has been replaced by another of the same name."""
+    async def patch_status(self, body: Mapping[str, Any], patch: Mapping[str, Any]) -> set[Key]:
+        """Write the changed fields of a status, unless the object has been replaced by another of the same name.
+
+        Returns the keys of other resources that go by this status. The watch will not name them: it brings a version
+        that is known by then.
+        """
         metadata = body["metadata"]
         kind = BY_NAME[body["kind"]]
         merge = {"metadata": {"uid": metadata["uid"]}, "status": patch}
@@ -111,9 +115,9 @@ class Applier:
             answer = await self._writer.merge_status(kind, metadata["namespace"], metadata["name"], merge)
         except ApiError as error:
             if error.status in (404, 409):
-                return
+                return set()
             raise
-        self._cache.see(body["kind"], answer)
+        return self._cache.see(body["kind"], answer) - {Key(body["kind"], metadata["namespace"], metadata["name"])}
 
     async def tell(self, body: Mapping[str, Any], type_: str, reason: str, message: str, now: float) -> None:
         """Record a Kubernetes Event about a resource, the same words at most once a minute; best effort.

@@ -55,6 +55,7 @@ class Reconciler:
         discovery: Discovery,
         ask_ready: observe.AskReady,
         options: Options,
+        enqueue: Callable[[Key], None],
         is_pressed: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
@@ -64,6 +65,7 @@ class Reconciler:
         self._discovery = discovery
         self._ask_ready = ask_ready
         self._options = options
+        self._enqueue = enqueue
         self._is_pressed = is_pressed
         self._clock = clock
         self._prompts: dict[Key, tuple[api.KeyRef, int, str]] = {}
@@ -253,7 +255,8 @@ class Reconciler:
         previous = body.get("status") or {}
         patch = status.changed(previous, new)
         if patch is not None:
-            await self._applier.patch_status(body, patch)
+            for other in await self._applier.patch_status(body, patch):
+                self._enqueue(other)
             self._log(key, previous, new)
         for type_, reason, message in news(previous, new, outcome):
             await self._applier.tell(body, type_, reason, message, now)

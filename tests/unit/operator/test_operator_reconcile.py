@@ -36,6 +36,7 @@ class World:
     asked: list[str] = field(default_factory=list)
     answer: Discovered | Exception = TOOLS
     told: list[Key] = field(default_factory=list)
+    woken: list[Key] = field(default_factory=list)
     _ask_ready: Any = None
 
     def __post_init__(self) -> None:
@@ -67,6 +68,7 @@ class World:
             discovery=self.discovery,
             ask_ready=ask_ready,
             options=Options("ropewalk.dev/agent:0.1.0", "IfNotPresent"),
+            enqueue=self.woken.append,
             is_pressed=lambda: self.pressed,
             clock=lambda: self.now,
         )
@@ -500,3 +502,13 @@ async def test_an_image_server_that_becomes_remote_loses_its_children(world: Wor
     assert deleted == [
         f"DELETE {kind} math-mcp" for kind in ("Deployment", "NetworkPolicy", "Service", "ServiceAccount")
     ]
+
+
+async def test_agents_are_looked_at_when_the_operator_itself_reports_a_change_of_their_server(world: World) -> None:
+    world.put(mcp_server())
+    world.put(agent(mcpServers=[{"name": "math"}]))
+    await world.settle(SERVER)
+    world.woken.clear()
+    world.rolled_out(SERVER)
+    await world.reconciler.reconcile(SERVER)
+    assert AGENT in world.woken
