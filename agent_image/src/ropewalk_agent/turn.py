@@ -13,11 +13,12 @@ from typing import Any, cast
 from strands import Agent
 from strands.agent.conversation_manager import NullConversationManager
 from strands.hooks import AfterModelCallEvent, BeforeModelCallEvent, HookProvider, HookRegistry
+from strands.plugins import Plugin
 from strands.types.agent import Limits
 from strands.types.exceptions import MaxTokensReachedException
 from strands.types.tools import AgentTool, ToolGenerator, ToolSpec, ToolUse
 
-from ropewalk_agent import bridge
+from ropewalk_agent import bridge, spare
 from ropewalk_agent.config import AgentConfig
 from ropewalk_agent.errors import AgentError, redacted
 from ropewalk_agent.events import Answer, TextDelta, Timings, ToolEnded, ToolStarted, TurnEvent, TurnRequest
@@ -46,6 +47,11 @@ class TurnRunner:
         self._tools = tools
         self._sessions = sessions
         self._metrics = metrics
+        self._plugins: list[Plugin] = [spare.NoDelegation()]
+        self._limits = Limits(turns=config.limits.max_turns)
+        if config.limits.max_tokens_per_request is not None:
+            self._limits["total_tokens"] = config.limits.max_tokens_per_request
+        spare.install()
 
     async def run(self, request: TurnRequest, turn: bridge.Turn) -> AsyncGenerator[TurnEvent, None]:
         """Yield the turn's events, the Answer last. Raises AgentError model_error where the model fails."""
@@ -58,7 +64,8 @@ class TurnRunner:
         agent = self._agent(list(history), watch)
         stop_reason = ""
         try:
-            async with aclosing(self._stream(agent, request.query)) as events:
+            stream = cast(AsyncGenerator[dict[str, Any], None], agent.stream_async(request.query, limits=self._limits))
+            async with aclosing(stream) as events:
                 async for event in events:
                     if "result" in event:
                         stop_reason = event["result"].stop_reason
@@ -109,14 +116,9 @@ class TurnRunner:
             hooks=[watch],
             # The provider's client retries; Strands' own strategy would pause for minutes.
             retry_strategy=None,
+            plugins=self._plugins,
             name=self._config.name,
         )
-
-    def _stream(self, agent: Agent, query: str) -> AsyncGenerator[dict[str, Any], None]:
-        limits = Limits(turns=self._config.limits.max_turns)
-        if self._config.limits.max_tokens_per_request is not None:
-            limits["total_tokens"] = self._config.limits.max_tokens_per_request
-        return cast(AsyncGenerator[dict[str, Any], None], agent.stream_async(query, limits=limits))
 
     def _explained(self, error: Exception, watch: "_Watch") -> Exception:
         """Return what the client may know: the provider's reason if the model failed, else the error itself."""

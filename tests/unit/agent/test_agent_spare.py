@@ -1,0 +1,55 @@
+"""What is switched off in Strands: that it is off, and that nothing is lost by it."""
+
+from typing import Any
+
+import pytest
+from strands import Agent
+from strands.models.model import _ModelPlugin
+from strands.plugins import Plugin
+from strands.plugins._discovery import discover_hooks, discover_tools
+from strands.telemetry.tracer import Tracer, get_tracer
+
+from agent_models import ScriptedModel
+from ropewalk_agent import spare
+
+
+@pytest.fixture(autouse=True)
+def _installed() -> None:
+    spare.install()
+
+
+def test_the_skipped_plugin_declares_no_hooks_and_no_tools() -> None:
+    plugin = _ModelPlugin()
+    assert (discover_hooks(plugin, "p"), discover_tools(plugin, "p")) == ([], [])
+    assert (plugin.hooks, plugin.tools) == ([], [])
+
+
+def test_strands_takes_our_plugin_in_place_of_its_own() -> None:
+    ours: list[Plugin] = [spare.NoDelegation()]
+    plugins = Agent(model=ScriptedModel(), callback_handler=None, plugins=ours)._plugin_registry._plugins
+    assert plugins["strands:agent-delegation"] is ours[0]
+
+
+def test_an_agent_looks_for_no_folder_of_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked(*_: Any) -> None:
+        raise AssertionError("a folder was looked for")
+
+    monkeypatch.setattr("pathlib.Path.cwd", looked)
+    assert Agent(model=ScriptedModel(), callback_handler=None).tool_names == []
+
+
+def test_strands_traces_in_silence_and_serialises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def serialised(*_: Any) -> str:
+        raise AssertionError("a history was serialised")
+
+    monkeypatch.setattr("strands.telemetry.tracer.serialize", serialised)
+    agent = Agent(model=ScriptedModel(["fine"]), callback_handler=None)
+    assert agent.tracer is get_tracer()
+    assert str(agent("q")).strip() == "fine"
+
+
+def test_the_silent_tracer_answers_for_every_span_that_a_turn_may_make() -> None:
+    ours = ("agent_span", "_cycle_span", "_invoke_span", "_call_span", "with_error", "with_cancellation")
+    spans = {name for name in vars(Tracer) if name.startswith(("start_", "end_")) and name.endswith(ours)}
+    assert len(spans) == 11
+    assert spans - vars(spare.SilentTracer).keys() == {"start_multiagent_span"}
