@@ -1,0 +1,140 @@
+"""The parts around the reconciler: settings, logs, endpoints, watches, workers."""
+
+import asyncio
+import json
+import logging
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from operator_world import agent
+from ropewalk_operator import server, settings
+from ropewalk_operator.cache import Cache
+from ropewalk_operator.kinds import AGENT, POD, WATCHED, Key
+from ropewalk_operator.kube import ApiError, _collection
+from ropewalk_operator.logs import JsonFormatter
+from ropewalk_operator.metrics import CONTENT_TYPE, Metrics
+from ropewalk_operator.watches import SILENCE_SECONDS, SLOW_START_SECONDS, Watches
+from ropewalk_operator.workers import work
+from ropewalk_operator.workqueue import WorkQueue
+
+
+def test_settings_come_from_the_environment_with_their_defaults() -> None:
+    loaded = settings.load(
+        {"ROPEWALK_AGENT_IMAGE": "a", "ROPEWALK_WATCH_NAMESPACES": "x, y", "POD_NAME": "p", "HOME": "/"}
+    )
+    assert loaded.watch_namespaces == ("x", "y")
+    assert loaded.identity == "p"
+    assert (loaded.workers, loaded.resync_seconds, loaded.port) == (8, 600, 8080)
+    assert settings.load({"ROPEWALK_AGENT_IMAGE": "a", "ROPEWALK_WATCH_NAMESPACES": ""}).watch_namespaces == ()
+
+
+def test_settings_that_cannot_be_used_name_every_variable() -> None:
+    with pytest.raises(settings.InvalidSettings) as error:
+        settings.load({"ROPEWALK_WORKERS": "many"})
+    assert "ROPEWALK_AGENT_IMAGE is not set" in str(error.value)
+    assert "ROPEWALK_WORKERS is 'many'" in str(error.value)
+
+
+def test_a_log_line_is_one_json_object() -> None:
+    record = logging.LogRecord("n", logging.INFO, "f", 1, "hello %s", ("you",), None)
+    record.fields = {"object": "Agent a/b"}
+    entry = json.loads(JsonFormatter().format(record))
+    assert entry["time"].endswith("Z")
+    assert {key: entry[key] for key in ("level", "logger", "message", "object")} == {
+        "level": "info", "logger": "n", "message": "hello you", "object": "Agent a/b",
+    }  # fmt: skip
+
+
+async def test_the_endpoints_answer_503_with_the_reasons() -> None:
+    problems: list[str] = []
+    counted = Metrics()
+    cache = Cache()
+    body = agent()
+    body["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
+    cache.see("Agent", body)
+    counted.read_at_scrape(cache, WorkQueue(), lambda: {"Pod": 2.0})
+    counted.reconciled(Key("Agent", "default", "calc"), 0.1, ok=False)
+    app = server.app(health=lambda: [], ready=lambda: problems, metrics=counted.text, metrics_type=CONTENT_TYPE)
+    async with TestClient(TestServer(app)) as client:
+        assert (await client.get("/ready")).status == 200
+        problems.append("no caches")
+        answer = await client.get("/ready")
+        assert answer.status == 503
+        assert await answer.json() == {"ready": False, "reasons": ["no caches"]}
+        assert (await client.get("/health")).status == 200
+        text = await (await client.get("/metrics")).text()
+    assert 'ropewalk_resource_condition{condition="Ready",kind="Agent",name="calc",namespace="default"} 1.0' in text
+    assert 'ropewalk_operator_reconcile_total{kind="Agent",result="error"} 1.0' in text
+    assert 'ropewalk_operator_last_watch_event_age_seconds{kind="Pod"} 2.0' in text
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_watching_has_begun_when_every_kind_is_watched_in_every_namespace() -> None:
+    watches = Watches(["a", "b"], Clock())
+    begun = asyncio.create_task(watches.begun())
+    for place in "ab":
+        for kind in WATCHED:
+            await asyncio.sleep(0)
+            assert not begun.done()
+            watches.on_request(kind, place, is_watch=False)
+            watches.on_request(kind, place, is_watch=True)
+    await begun
+    assert watches.relist.empty()
+    watches.on_request(POD, "a", is_watch=False)
+    assert watches.relist.get_nowait() is POD, "a listing after the start means that the watch had lost its place"
+
+
+def test_a_silent_watch_and_one_that_never_began_are_problems() -> None:
+    clock = Clock()
+    watches = Watches([], clock)
+    assert watches.problems() == []
+    for kind in WATCHED:
+        if kind is not AGENT:
+            watches.on_request(kind, "", is_watch=True)
+    clock.now = SLOW_START_SECONDS + 1
+    (problem,) = watches.problems()
+    assert problem.startswith("not watched since the start: Agent")
+    watches.on_request(AGENT, "", is_watch=True)
+    assert watches.problems() == []
+    clock.now += SILENCE_SECONDS
+    watches.on_event("Agent")
+    assert len(watches.problems()) == len(WATCHED) - 1
+
+
+def test_an_address_tells_kind_and_namespace() -> None:
+    assert _collection("/apis/ropewalk.dev/v1alpha1/agents") == (AGENT, "")
+    assert _collection("/api/v1/namespaces/pods/pods") == (POD, "pods")
+    assert _collection("/api/v1/namespaces/a/pods/b") is None
+    assert _collection("/apis/other.dev/v1/agents") is None
+    assert _collection("/apis") is None
+
+
+async def test_a_failed_reconcile_is_tried_again_and_the_worker_goes_on() -> None:
+    queue: WorkQueue[Key] = WorkQueue()
+    counted = Metrics()
+    seen: list[str] = []
+    enough = asyncio.Event()
+
+    async def reconcile(key: Key) -> float | None:
+        seen.append(key.name)
+        if seen.count(key.name) == 1 and key.name != "good":
+            raise ApiError(500, "Internal", "no") if key.name == "down" else ValueError("a bug")
+        if len(seen) >= 5:
+            enough.set()
+        return None
+
+    for name in ("down", "bug", "good"):
+        queue.add(Key("Agent", "default", name))
+    worker = asyncio.create_task(work(queue, reconcile, counted))
+    await enough.wait()
+    worker.cancel()
+    assert seen[:3] == ["down", "bug", "good"]
+    assert sorted(seen[3:]) == ["bug", "down"]
+    assert queue.retries == 2
