@@ -57,6 +57,7 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
     import uvicorn
 
     from ropewalk_agent.app import create_app
+    from ropewalk_agent.transport import Protocol
     from ropewalk_agent.metrics import Metrics
     from ropewalk_agent.runtime import Runtime
 
@@ -71,12 +72,13 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(agent, runtime, metrics),
-            http="httptools",
+            http=Protocol,
             ws="none",
             loop="asyncio",
             lifespan="on",
             log_config=None,
             access_log=False,
+            proxy_headers=False,  # nothing here asks who the client is
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_CLOSE_SECONDS,

@@ -94,11 +94,10 @@ class Runtime:
         key = SessionKey(request.user_id, request.session_id)
         return self._bridge.run(key, request, timeout_seconds=timeout_seconds)
 
-    async def _turn(self, request: TurnRequest, turn: Turn) -> AsyncGenerator[TurnEvent, None]:
+    def _turn(self, request: TurnRequest, turn: Turn) -> AsyncGenerator[TurnEvent, None]:
         if self._runner is None:
             raise AgentError("not_ready", self._failure or "the agent is starting; ask again in a second")
-        async for event in self._runner.run(request, turn):
-            yield event
+        return self._runner.run(request, turn)
 
     # The truth about the pod
 

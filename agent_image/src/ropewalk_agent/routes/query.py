@@ -10,8 +10,7 @@ from contextlib import aclosing
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from ropewalk_agent.config import Limits
@@ -58,22 +57,22 @@ class QueryEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; a client that leaves cancels its turn."""
-        request = Request(scope, receive)
         request_id: str = scope["state"]["request_id"]
-        body = _parsed(await _read(request))
+        body = _parsed(await _read(receive))
         timeout_seconds = float(self._limits.request_timeout_seconds)
         if body.timeout_seconds is not None:
             timeout_seconds = min(timeout_seconds, body.timeout_seconds)
         turn = TurnRequest(
             query=body.question,
+            # Unlike a request's id, a session's must not be guessed: where no user is named it is all that guards it.
             session_id=body.session_id or uuid.uuid4().hex,
             user_id=body.user_id or "",
             request_id=request_id,
-            streaming="text/event-stream" in request.headers.get("accept", ""),
+            streaming=any(name == b"accept" and b"text/event-stream" in value for name, value in scope["headers"]),
         )
         write = _write_stream if turn.streaming else _write_json
         async with aclosing(self._events(turn, timeout_seconds, scope)) as events:
-            await _unless_client_leaves(receive, write(events, turn, scope, receive, send))
+            await _unless_client_leaves(receive, write(events, turn, send))
 
     async def _events(self, turn: TurnRequest, timeout_seconds: float, scope: Scope) -> AsyncGenerator[TurnEvent, None]:
         """Yield the turn's events and write its log line; every error leaves as an AgentError."""
@@ -100,19 +99,18 @@ class QueryEndpoint:
             _log_turn(turn, outcome, answer, time.monotonic() - started)
 
 
-async def _write_json(
-    events: AsyncGenerator[TurnEvent, None], turn: TurnRequest, scope: Scope, receive: Receive, send: Send
-) -> None:
-    body: dict[str, Any] = {}
+async def _write_json(events: AsyncGenerator[TurnEvent, None], turn: TurnRequest, send: Send) -> None:
+    data: dict[str, Any] = {}
     async for event in events:
         if isinstance(event, Answer):
-            body = _answer_body(event, turn.request_id)
-    await JSONResponse(body)(scope, receive, send)
+            data = _answer_body(event, turn.request_id)
+    body = json.dumps(data, ensure_ascii=False).encode()
+    headers = [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
-async def _write_stream(
-    events: AsyncGenerator[TurnEvent, None], turn: TurnRequest, scope: Scope, receive: Receive, send: Send
-) -> None:
+async def _write_stream(events: AsyncGenerator[TurnEvent, None], turn: TurnRequest, send: Send) -> None:
     """Write each event as it comes. `send` waits for a slow client, and with it, in the end, the turn."""
     begun = False
     try:
@@ -146,20 +144,28 @@ def _frame(name: str, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answer_body(answer: Answer, request_id: str) -> dict[str, Any]:
-    timings = answer.timings
     return {
         "response": answer.response,
         "session_id": answer.session_id,
         "stop_reason": answer.stop_reason,
-        "usage": {"input_tokens": answer.input_tokens, "output_tokens": answer.output_tokens},
-        "tools_used": list(answer.tools_used),
-        "timings": {
-            "queue_seconds": round(timings.queue, 4),
-            "model_seconds": round(timings.model, 4),
-            "tools_seconds": round(timings.tools, 4),
-            "total_seconds": round(timings.total, 4),
-        },
+        "usage": _usage(answer),
+        "tools_used": answer.tools_used,
+        "timings": _timings(answer),
         "request_id": request_id,
+    }
+
+
+def _usage(answer: Answer) -> dict[str, int]:
+    return {"input_tokens": answer.input_tokens, "output_tokens": answer.output_tokens}
+
+
+def _timings(answer: Answer) -> dict[str, float]:
+    timings = answer.timings
+    return {
+        "queue_seconds": round(timings.queue, 4),
+        "model_seconds": round(timings.model, 4),
+        "tools_seconds": round(timings.tools, 4),
+        "total_seconds": round(timings.total, 4),
     }
 
 
@@ -167,18 +173,23 @@ def _log_turn(turn: TurnRequest, outcome: str, answer: Answer | None, seconds: f
     fields: dict[str, Any] = {"request_id": turn.request_id, "session_id": turn.session_id, "outcome": outcome}
     fields["seconds"] = round(seconds, 4)
     if answer is not None:
-        body = _answer_body(answer, turn.request_id)
-        fields.update({name: body[name] for name in ("stop_reason", "tools_used", "usage", "timings")})
+        fields.update(
+            stop_reason=answer.stop_reason, tools_used=answer.tools_used, usage=_usage(answer), timings=_timings(answer)
+        )
     _log.info("turn ended", extra={"fields": fields})
 
 
-async def _read(request: Request) -> bytes:
+async def _read(receive: Receive) -> bytes:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
         if len(body) > _LARGEST_BODY:
             raise AgentError("invalid_request", f"the body is larger than {_LARGEST_BODY} bytes; send less")
-    return bytes(body)
+        if not message.get("more_body", False):
+            return bytes(body)
 
 
 def _parsed(body: bytes) -> QueryBody:
@@ -198,17 +209,28 @@ def _problem(problem: Any) -> str:
 
 
 async def _unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Run `work`, and cancel it once the client has closed the connection."""
-    working = asyncio.ensure_future(work)
+    """Run `work`, and cancel it once the client has closed the connection. Reads `receive` in a task beside it."""
+    task = asyncio.current_task()
+    left = False
+
+    def leave(_: asyncio.Task[None]) -> None:
+        nonlocal left
+        left = True
+        if task is not None:
+            task.cancel()
+
     leaving = asyncio.ensure_future(_disconnect(receive))
+    leaving.add_done_callback(leave)
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
+        await work
+    except asyncio.CancelledError:
+        # Somebody else may have cancelled us too (the server, at its end): that one is passed on.
+        if not left or task is None or task.uncancel() > 0:
+            raise
+        raise ClientDisconnect from None
     finally:
+        leaving.remove_done_callback(leave)
         leaving.cancel()
-        working.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 async def _disconnect(receive: Receive) -> None:
