@@ -16,9 +16,9 @@ from mcp.server.mcpserver import MCPServer
 from agent_models import ScriptedModel, built, until
 from ropewalk_agent.app import create_app
 from ropewalk_agent.config import AgentConfig, parse
-from ropewalk_agent.transport import Protocol
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.runtime import Runtime
+from ropewalk_agent.transport import Protocol
 
 
 def agent_document(**changes: Any) -> dict[str, Any]:

@@ -57,9 +57,9 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
     import uvicorn
 
     from ropewalk_agent.app import create_app
-    from ropewalk_agent.transport import Protocol
     from ropewalk_agent.metrics import Metrics
     from ropewalk_agent.runtime import Runtime
+    from ropewalk_agent.transport import Protocol
 
     metrics = Metrics()
     failures: list[str] = []
