@@ -119,11 +119,13 @@ def test_deleting_the_agent_leaves_no_child(operator: OperatorProcess, namespace
     assert not namespace.children()
 
 
+@pytest.mark.timeout(150)
 def test_deleting_the_agent_in_the_foreground_leaves_no_child(operator: OperatorProcess, namespace: Namespace) -> None:
     namespace.agent()
     until(lambda: namespace.children() == ALL, "all children exist")
     namespace.kubectl("delete", "agent", "calc", "--cascade=foreground")
-    assert not namespace.children()
+    until(lambda: not namespace.children(), "all children are gone", COLLECTED_SECONDS)
+    assert namespace.get("agent", "calc") is None
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,11 @@ ROWS = [
         [*created("Service"), CORRECTED],
     ),
     Row(
+        "a stamp that speaks of another wish makes the child be written anew",
+        by_hand("Service", lambda body: body["metadata"]["annotations"].update({"ropewalk.dev/desired-hash": "old"})),
+        [*created("Service"), CORRECTED],
+    ),
+    Row(
         "what others add to a child is left alone",
         by_hand("Service", lambda body: body["metadata"].setdefault("annotations", {}).update({"other": "1"})),
         [],
@@ -347,8 +352,12 @@ async def test_what_an_admission_webhook_changes_is_not_fought(world: World) -> 
 
     world.api.apply = mutating  # type: ignore[method-assign]
     await world.settle()
+    world.change("Deployment", "calc-agent", lambda body: body.update(status={"observedGeneration": 0}))
     assert await world.reconciler.reconcile(AGENT) is None
     assert world.api.writes == []
+    world.change("Deployment", "calc-agent", lambda body: body["spec"].update(replicas=7))
+    await world.reconciler.reconcile(AGENT)
+    assert world.api.writes == [*created("Deployment"), CORRECTED], "a person's change is still put back"
 
 
 async def test_an_agent_whose_pod_is_ready_is_ready_and_says_so_once(world: World) -> None:
