@@ -225,5 +225,10 @@ def test_pod_monitors_give_the_labels_that_the_dashboards_use() -> None:
     assert operator["spec"]["selector"]["matchLabels"].items() <= labels.items()
 
 
-def test_nothing_for_monitoring_is_made_unasked() -> None:
-    assert of_kind(render(), "PodMonitor", "ConfigMap") == []
+def test_pod_monitors_are_made_only_when_asked_for_as_clusters_may_lack_their_crd() -> None:
+    assert of_kind(render(), "PodMonitor") == []
+
+
+def test_the_dashboard_can_be_left_out() -> None:
+    assert len(of_kind(render(), "ConfigMap")) == 1
+    assert of_kind(render("--set", "monitoring.dashboards.enabled=false"), "ConfigMap") == []

@@ -74,7 +74,7 @@ def test_the_process_says_what_it_is_and_ends_at_sigterm_with_exit_code_0() -> N
 
 
 def test_the_manifest_is_for_any_namespace_and_passes_restricted_pod_security() -> None:
-    documents = list(yaml.safe_load_all((ROOT / "dev" / "demo_model" / "deploy.yaml").read_text()))
+    documents = list(yaml.safe_load_all((ROOT / "examples" / "demo-model" / "demo-model.yaml").read_text()))
     deployment, service = documents
     assert [document["metadata"].get("namespace") for document in documents] == [None, None]
     assert (service["metadata"]["name"], service["spec"]["ports"][0]["port"]) == ("demo-model", 8080)
