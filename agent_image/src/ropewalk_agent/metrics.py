@@ -50,7 +50,7 @@ class Metrics:
         )
         self.tool_calls = counter(
             "ropewalk_agent_tool_calls",
-            "Tool calls, by outcome: ok, error, timeout, unavailable or cancelled.",
+            "Tool calls, by outcome: ok, error, timeout, unavailable, cancelled, or unknown (no tool has that name).",
             ("tool", "server", "outcome"),
         )
         build_info = gauge("ropewalk_agent_build_info", "Always 1; the label says what runs.", ("version",))

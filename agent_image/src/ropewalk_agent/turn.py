@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from strands import Agent
 from strands.agent.conversation_manager import NullConversationManager
-from strands.hooks import AfterModelCallEvent, BeforeModelCallEvent, HookProvider, HookRegistry
+from strands.hooks import AfterModelCallEvent, AfterToolCallEvent, BeforeModelCallEvent, HookProvider, HookRegistry
 from strands.plugins import Plugin
 from strands.types.agent import Limits
 from strands.types.exceptions import MaxTokensReachedException
@@ -147,6 +147,7 @@ class _Watch(HookProvider):
         """Tell Strands which calls to make."""
         registry.add_callback(BeforeModelCallEvent, self._model_called)
         registry.add_callback(AfterModelCallEvent, self._model_answered)
+        registry.add_callback(AfterToolCallEvent, self._tool_answered)
 
     def _model_called(self, event: BeforeModelCallEvent) -> None:
         self._model_called_at = time.monotonic()
@@ -157,6 +158,11 @@ class _Watch(HookProvider):
         self.model_seconds += seconds
         self.model_error = event.exception
         self._metrics.inference_duration.labels(**self._labels).observe(seconds)
+
+    def _tool_answered(self, event: AfterToolCallEvent) -> None:
+        # A tool that the model was not shown. Its name is the model's invention and so no label.
+        if event.selected_tool is None:
+            self._metrics.tool_calls.labels(tool="", server="", outcome="unknown").inc()
 
     def note(self, event: dict[str, Any]) -> None:
         """Take the first content and the usage out of the model's own chunks."""

@@ -218,6 +218,7 @@ async def test_what_is_asked_and_said_is_in_no_log_and_no_metric(caplog: pytest.
     lines = [JsonFormatter().format(record) for record in ours]
     assert any("turn ended" in line and '"s1"' in line for line in lines)
     assert "canary" not in metrics
+    assert 'ropewalk_agent_tool_calls_total{outcome="unknown",server="",tool=""} 1.0' in metrics
     assert [line for line in lines if "canary" in line.replace("canary_tool", "")] == []
 
 
