@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ropewalk_operator.cache import Cache
@@ -106,6 +106,8 @@ class FakeApiServer:
         self.events: list[Body] = []
         self.refuse: dict[str, ApiError] = {}
         """By kind: what to answer to an apply instead of doing it."""
+        self.before_status: Callable[[], object] = lambda: None
+        """What somebody else does just before a status is written."""
         self._versions = itertools.count(100)
 
     def put(self, body: Body) -> Body:
@@ -173,6 +175,7 @@ class FakeApiServer:
 
     async def merge_status(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> Body:
         self.writes.append(f"STATUS {kind.name} {name}")
+        self.before_status()
         live = self.objects.get(Key(kind.name, namespace, name))
         if live is None:
             raise ApiError(404, "NotFound", f"{kind.plural} {name} not found")

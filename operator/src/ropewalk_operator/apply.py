@@ -105,8 +105,8 @@ class Applier:
     async def patch_status(self, body: Mapping[str, Any], patch: Mapping[str, Any]) -> set[Key]:
         """Write the changed fields of a status, unless the object has been replaced by another of the same name.
 
-        Returns the keys of other resources that go by this status. The watch will not name them: it brings a version
-        that is known by then.
+        Returns the keys to look at: resources that go by this status, and the object itself when its user has changed
+        it meanwhile. The watch will not name them: it brings a version that is known by then.
         """
         metadata = body["metadata"]
         kind = BY_NAME[body["kind"]]
@@ -117,7 +117,11 @@ class Applier:
             if error.status in (404, 409):
                 return set()
             raise
-        return self._cache.see(body["kind"], answer) - {Key(body["kind"], metadata["namespace"], metadata["name"])}
+        concerned = self._cache.see(body["kind"], answer)
+        facets = ("generation", "deletionTimestamp")
+        if all(answer["metadata"].get(facet) == metadata.get(facet) for facet in facets):
+            concerned.discard(Key(body["kind"], metadata["namespace"], metadata["name"]))
+        return concerned
 
     async def tell(self, body: Mapping[str, Any], type_: str, reason: str, message: str, now: float) -> None:
         """Record a Kubernetes Event about a resource, the same words at most once a minute; best effort.

@@ -521,3 +521,13 @@ async def test_agents_are_looked_at_when_the_operator_itself_reports_a_change_of
     world.rolled_out(SERVER)
     await world.reconciler.reconcile(SERVER)
     assert AGENT in world.woken
+
+
+async def test_an_edit_that_arrives_together_with_the_status_is_not_lost(world: World) -> None:
+    world.put(agent())
+    edited = agent(systemPrompt="Be brief.")
+    edited["metadata"]["generation"] = 2
+    world.api.before_status = lambda: world.api.put(edited)
+    await world.reconciler.reconcile(AGENT)
+    assert world.woken == [AGENT], "the watch brings nothing newer than what the answer has brought"
+    assert world.api.objects[AGENT]["status"]["observedGeneration"] == 1
