@@ -18,7 +18,7 @@ MCP_TESTS := tests/unit/mcp
 
 .PHONY: help
 help: ## list these commands
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -ts '|'
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
 .PHONY: demo
 demo: cluster-up images ## a cluster, the chart, the examples, and a question to each agent (CONTEXT=name uses your cluster)
@@ -37,7 +37,7 @@ test-integration: .venv/.ready tools ## the operator against a real API server
 	.venv/bin/pytest tests/integration $(PYTEST)
 
 .PHONY: test-e2e
-test-e2e: .venv/.ready ## real pods in the local cluster, which is brought up for it and ends with it if it was not there
+test-e2e: .venv/.ready tools ## real pods in the local cluster, which is brought up for it and ends with it if it was not there
 	@if $(CLUSTER) status; then started=; else started=yes; fi; \
 	end() { if [ -n "$$started" ]; then $(CLUSTER) down; fi; }; trap end EXIT; \
 	$(CLUSTER) up; $(CLUSTER) images; .venv/bin/pytest tests/e2e $(PYTEST)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -89,7 +90,7 @@ def show(target: Target, registry: str) -> None:
         for file in [
             file for name in _EXAMPLES for file in sorted((where.REPOSITORY / "examples" / name).glob("*.yaml"))
         ]:
-            _run(*target.kubectl, "apply", "-n", _DEMO, "-f", "-", text=_with_registry(file, registry))
+            _run(*target.kubectl, "apply", "-n", _DEMO, "-f", "-", text=_with_own_images(file, registry))
         agents = [f"agent/{name}" for name in _QUESTIONS]
         with _explained(target, "get", "ropewalk", "-n", _DEMO, "-o", "wide"):
             _run(*target.kubectl, "wait", "-n", _DEMO, "--for=condition=Ready", "--timeout=180s", *agents)
@@ -102,8 +103,10 @@ def show(target: Target, registry: str) -> None:
     say(_where_to_look(target))
 
 
-def _with_registry(file: Path, registry: str) -> str:
-    return file.read_text().replace(f"image: {where.IMAGE_PREFIX}/", f"image: {registry}/")
+def _with_own_images(file: Path, registry: str) -> str:
+    """The example with this checkout's very images, so that a changed one is rolled out like any other change."""
+    released = rf"image: {where.IMAGE_PREFIX}/([a-z-]+):{images.VERSION}\b"
+    return re.sub(released, rf"image: {registry}/\1:{images.tag()}", file.read_text())
 
 
 @contextmanager

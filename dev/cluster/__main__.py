@@ -25,7 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="cluster", description="A one-machine Kubernetes for the demo and the tests.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("machine", help="install what building needs (Debian packages)")
-    commands.add_parser("tools", help="build the cluster's programs, kubectl and helm into the cache")
+    commands.add_parser("tools", help="build what the tests need into the cache: kubectl, helm, Prometheus …")
     commands.add_parser("up", help="bring the cluster up, or finish bringing it up")
     commands.add_parser("down", help="end the cluster and remove everything of it but the cache")
     commands.add_parser("status", help="exit 0 when the cluster runs, 3 when not")
@@ -44,6 +44,7 @@ def main() -> int:
             case "tools":
                 machine.install(machine.BUILD_PACKAGES)
                 tools.build(here)
+                tools.unpack_prometheus(here)
             case "up":
                 up(here)
             case "down":
@@ -73,6 +74,7 @@ def up(here: Layout) -> None:
     tools.build(here)
     plane = ControlPlane(here.bin, here.state)
     node = Node(here, plane)
+    node.refuse_company()
     with step("Starting the control plane", expected="10 seconds"):
         node.start_address()
         plane.start_api()

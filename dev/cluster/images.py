@@ -21,10 +21,9 @@ from cluster.node import PAUSE_IMAGE, ctr
 
 VERSION = "0.1.0"
 COREDNS_IMAGE = f"{where.IMAGE_PREFIX}/coredns:local"
-_BASE = "localhost/ropewalk-base:trixie"
 _BASE_PACKAGES = "python3,python3-venv,ca-certificates"
-_PUBLICCOREDNS_IMAGE = f"{where.IMAGE_PREFIX}/coredns:local"
-_BASE = "python:3.13-slim-trixie"
+# Made again when what is in it changes.
+_BASE = f"localhost/ropewalk-base:trixie-{hashlib.sha256(_BASE_PACKAGES.encode()).hexdigest()[:12]}"
 _IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache"}
 # A machine behind a proxy or a mirror has its settings here. They serve the build and stay out of the image.
 _MACHINE_SETTINGS = (
@@ -76,6 +75,8 @@ def load_local(layout: Layout) -> None:
         if references[0] not in present:
             archive = _archive(layout, image.name, image.fingerprint(), partial(_build_image, layout, image))
             _import(archive, image.name, references)
+        else:
+            ctr("images", "tag", "--force", *references)
 
 
 def load_system_images(layout: Layout) -> None:

@@ -9,15 +9,29 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import layout as where
+from cluster.console import Failure
 from cluster.controlplane import ControlPlane
 from cluster.layout import Layout
 from cluster.processes import Process, end, wait_until
 
-_IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+# Routing between pods, and what the kubelet and kube-proxy set on the machine by themselves: kept, and put back.
+_SYSTEM_SETTINGS = (
+    "net/ipv4/ip_forward",
+    "net/bridge/bridge-nf-call-iptables",
+    "net/ipv4/conf/all/route_localnet",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+    "vm/overcommit_memory",
+)
+_WANTED_SETTINGS = ("net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables")
+_SYSTEM = Path("/proc/sys")
 # The kubelet makes this one folder whatever its --root-dir.
 _DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 _CONTAINERD_STATE = where.CONTAINERD_SOCKET.parent
@@ -40,14 +54,22 @@ class Node:
         """One of the node's processes, running or not."""
         return Process(name, self.layout.logs)
 
+    def refuse_company(self) -> None:
+        """Raise Failure where another Kubernetes, or containers of CNI, run here: `cluster-down` would hurt them."""
+        if self.state.exists():
+            return
+        rules = "".join(_run(f"{family}-save", check=False).stdout for family in ("iptables", "ip6tables"))
+        if "KUBE-" in rules or "CNI-" in rules or _DEVICE_PLUGINS.exists():
+            raise Failure(
+                "this machine runs another Kubernetes or containers with CNI networks already (KUBE- or CNI- rules,\n"
+                "or /var/lib/kubelet), and the local cluster would get in their way. Use it: make demo CONTEXT=name"
+            )
+
     def start_address(self) -> None:
         """Give the machine the node's address. Without a dummy device, the loopback device carries it."""
         self.state.mkdir(parents=True, exist_ok=True)
         _run("ip", "address", "replace", f"{where.NODE_ADDRESS}/32", "dev", "lo")
-        before = self.state / "ip_forward"
-        if not before.exists():
-            before.write_text(_IP_FORWARD.read_text())
-        _IP_FORWARD.write_text("1")
+        self._set_up_system()
 
     def start_containerd(self) -> None:
         """Start containerd; return when it answers."""
@@ -87,6 +109,7 @@ class Node:
         self._clean_network()
         _remove_control_groups()
         self._clean_files()
+        self._put_system_back()
 
     def _clean_files(self) -> None:
         shutil.rmtree(where.RUNTIME_DIR, ignore_errors=True)
@@ -98,6 +121,27 @@ class Node:
             if folder.exists() and not any(folder.iterdir()):
                 folder.rmdir()
 
+    def _set_up_system(self) -> None:
+        if not (_SYSTEM / "net/bridge").exists():
+            # Pods share one bridge: without this module answers of Services would pass by the rules that rewrote them.
+            _run("modprobe", "br_netfilter", check=False)
+        before = self.state / "system-settings.json"
+        if not before.exists():
+            kept = {name: (_SYSTEM / name).read_text() for name in _SYSTEM_SETTINGS if (_SYSTEM / name).exists()}
+            before.write_text(json.dumps(kept))
+        for name in _WANTED_SETTINGS:
+            try:
+                (_SYSTEM / name).write_text("1")
+            except OSError as error:
+                what = f"{name.replace('/', '.')} cannot be set to 1 ({error.strerror}), and pods need it"
+                raise Failure(f"{what}; where it is missing, load the kernel module br_netfilter") from None
+
+    def _put_system_back(self) -> None:
+        before = self.state / "system-settings.json"
+        kept = json.loads(before.read_text()) if before.exists() else {}
+        for name, value in kept.items():
+            (_SYSTEM / name).write_text(value)
+
     def _clean_network(self) -> None:
         if (self.layout.bin / "kube-proxy").exists():
             _run(self.layout.bin / "kube-proxy", "--cleanup", "--config", self.state / "kube-proxy.json", check=False)
@@ -107,8 +151,6 @@ class Node:
             _run("ip", "netns", "delete", namespace.name, check=False)
         _run("ip", "link", "delete", where.BRIDGE, check=False)
         _run("ip", "address", "delete", f"{where.NODE_ADDRESS}/32", "dev", "lo", check=False)
-        if (before := self.state / "ip_forward").exists():
-            _IP_FORWARD.write_text(before.read_text())
         for result in Path("/var/lib/cni/results").glob(f"{where.CNI_NETWORK}-*"):
             result.unlink()
 
@@ -210,7 +252,7 @@ def _kube_proxy(kubeconfig: Path) -> dict[str, object]:
         "hostnameOverride": where.NODE_NAME,
         "clientConnection": {"kubeconfig": str(kubeconfig)},
         "clusterCIDR": where.POD_CIDR,
-        "iptables": {"minSyncPeriod": "100ms"},
+        "iptables": {"minSyncPeriod": "100ms", "localhostNodePorts": False},
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "oomScoreAdj": 0,
         "healthzBindAddress": "127.0.0.1:10256",
@@ -255,7 +297,8 @@ def _remove_rules(family: str) -> None:
 
 def _remove_control_groups() -> None:
     for group in (*Path("/sys/fs/cgroup").glob("*/kubepods"), Path("/sys/fs/cgroup/kubepods")):
-        for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
-            folder.rmdir()
-        if group.exists():
-            group.rmdir()
+        folders = sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True)
+        for folder in (*folders, group):
+            # A group that still holds a process is somebody else's.
+            with suppress(OSError):
+                folder.rmdir()

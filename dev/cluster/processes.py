@@ -32,10 +32,10 @@ class Process:
     def pid(self) -> int | None:
         """Its id, or None when it does not run (any more)."""
         try:
-            pid, born = (self.folder / f"{self.name}.pid").read_text().split()
+            pid, _, born = (self.folder / f"{self.name}.pid").read_text().partition(" ")
         except FileNotFoundError:
             return None
-        return int(pid) if _birth(int(pid)) == born else None
+        return int(pid) if born and _birth(int(pid)) == born else None
 
     def start(self, command: Sequence[str | Path], *, environment: dict[str, str] | None = None) -> None:
         """Start it, unless it runs already, in a session of its own, so that an interrupted make leaves it alone."""

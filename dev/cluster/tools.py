@@ -68,7 +68,6 @@ TOOLS = (
 def build(layout: Layout) -> None:
     """Build what is not in the cache. Raises Failure with the compiler's words."""
     layout.bin.mkdir(parents=True, exist_ok=True)
-    _unpack_prometheus(layout)
     stale = [tool for tool in TOOLS if not _fresh(layout, tool)]
     if not stale:
         return
@@ -79,18 +78,23 @@ def build(layout: Layout) -> None:
             _build(layout, go, tool)
 
 
-def _unpack_prometheus(layout: Layout) -> None:
+def unpack_prometheus(layout: Layout) -> None:
     """Prometheus, for tests of the dashboards: Debian's binary, without the service that its package starts."""
     if (layout.bin / "prometheus").exists():
         return
     with step("Fetching Prometheus (Debian's package, unpacked into the cache)"), TemporaryDirectory() as folder:
         # apt fetches as a user of its own, who has to be able to write here.
         Path(folder).chmod(0o777)
-        for command in ("apt-get -q download prometheus", "dpkg-deb -x prometheus_*.deb unpacked"):
+        for command in (
+            "apt-get -q download prometheus || { apt-get -q update && apt-get -q download prometheus; }",
+            "dpkg-deb -x prometheus_*.deb unpacked",
+        ):
             done = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise Failure(f"{command} failed (try `apt-get update`):\n{done.stderr[-1000:]}")
-        shutil.copy(Path(folder) / "unpacked" / "usr" / "bin" / "prometheus", layout.bin / "prometheus")
+        part = layout.bin / ".prometheus.part"
+        shutil.copy(Path(folder) / "unpacked" / "usr" / "bin" / "prometheus", part)
+        part.replace(layout.bin / "prometheus")
 
 
 def _stamp(layout: Layout, tool: Tool) -> Path:

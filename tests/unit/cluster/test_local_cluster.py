@@ -92,6 +92,12 @@ def test_a_reused_process_id_is_not_mistaken_for_the_clusters(tmp_path: Path) ->
     assert Process("etcd", tmp_path).pid is None
 
 
+@pytest.mark.parametrize("text", ["", "123 ", "123"])
+def test_a_pid_file_that_was_not_written_to_its_end_names_no_process(tmp_path: Path, text: str) -> None:
+    (tmp_path / "etcd.pid").write_text(text)
+    assert Process("etcd", tmp_path).pid is None
+
+
 def test_a_process_that_ends_while_it_is_waited_for_is_reported_with_its_log(tmp_path: Path) -> None:
     process = Process("broken", tmp_path)
     process.start([sys.executable, "-c", "raise SystemExit('no such luck')"])
