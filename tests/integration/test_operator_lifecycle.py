@@ -324,9 +324,3 @@ def test_the_endpoints_tell_of_health_readiness_and_metrics(operator: OperatorPr
     for name in ("reconcile_total", "reconcile_duration_seconds_bucket", "workqueue_depth", "api_requests_total"):
         assert f"ropewalk_operator_{name}" in text
     assert all(json.loads(line)["level"] for line in operator.log().splitlines())
-
-
-def test_an_operator_without_crds_or_settings_says_what_is_missing(tmp_path: Path) -> None:
-    process = OperatorProcess(tmp_path / "no-such-file", tmp_path / "log", ROPEWALK_AGENT_IMAGE="")
-    process.start(wait=False)
-    until(lambda: "ROPEWALK_AGENT_IMAGE is not set" in process.log(), "the message names the variable")

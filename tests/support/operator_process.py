@@ -83,6 +83,13 @@ class OperatorProcess:
         """SIGTERM; the exit code."""
         return self._end(signal.SIGTERM)
 
+    def wait(self, timeout_seconds: float) -> int:
+        """The exit code, once it has ended by itself."""
+        assert self._process is not None
+        code = self._process.wait(timeout=timeout_seconds)
+        self._process = None
+        return code
+
     def log(self) -> str:
         """What it has said so far."""
         return self._log_file.read_text() if self._log_file.exists() else ""

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any
 
 from ropewalk_operator import __version__, handlers, logs, metrics, server, settings, watches, workers
@@ -45,7 +45,7 @@ class Operator:
         self._queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop())
         self._watches = watches.Watches(chosen.watch_namespaces, time.monotonic)
         self._ready_client = ReadyClient()
-        self._stop = asyncio.Event()
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
         self._reconciler = Reconciler(
             cache=self._cache,
@@ -74,19 +74,12 @@ class Operator:
             self._settings.port,
         )
         try:
-            stopped = self._start(_until(self._stop), "signal")
             self._start(self._work(), "start")
-            # Only the start may end by itself, when the loops have taken over.
-            while not stopped.done():
-                done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    self._tasks.remove(task)
-                    task.result()
+            await self._over
         finally:
             for task in self._tasks:
                 task.cancel()
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+            await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
             await runner.cleanup()
             await self._ready_client.close()
 
@@ -94,13 +87,13 @@ class Operator:
         if not await self._kube.exists(f"/apis/{API_VERSION}"):
             raise CannotGoOn(f"the API server knows no {API_VERSION}; install the CRDs first, the chart brings them")
         registry = handlers.registry(self._cache, self._watches, self._kube, self._enqueue)
-        watching = handlers.watch(
+        watching = await handlers.watch(
             registry=registry, namespaces=self._settings.watch_namespaces, identity=self._settings.identity
         )
-        self._start(_forever(watching, "watching"), "kopf")
-        await self._watches.begun()
         # kopf has put its own signal handlers in place of ours, and its way out takes seconds.
         self._catch_signals()
+        self._start(_until_one_fails(watching), "watching")
+        await self._watches.begun()
         await watches.list_into(self._cache, self._kube, WATCHED, self._watches.places)
         self._cache.synced = True
         for key in list(self._cache.owners):
@@ -118,23 +111,31 @@ class Operator:
         if self._cache.synced:
             self._queue.add(key, urgent=urgent)
 
-    def _start(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def _start(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(coroutine, name=name)
+        task.add_done_callback(self._has_ended)
         self._tasks.append(task)
-        return task
+
+    def _has_ended(self, task: asyncio.Task[None]) -> None:
+        # Only the start may end by itself, when the loops have taken over.
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._over.done():
+            self._over.set_exception(error)
+
+    def _end(self) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
 
     def _catch_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, self._end)
 
 
-async def _until(event: asyncio.Event) -> None:
-    await event.wait()
-
-
-async def _forever(coroutine: Coroutine[Any, Any, None], what: str) -> None:
-    await coroutine
-    raise CannotGoOn(f"{what} has ended")
+async def _until_one_fails(tasks: Collection[asyncio.Task[Any]]) -> None:
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    errors = [task.exception() for task in done if not task.cancelled()]
+    # The others are not waited for: their way out takes seconds, and there is nothing to save.
+    raise CannotGoOn(f"watching has ended: {errors[0]!r}" if errors else "watching was cancelled")
 
 
 async def run(chosen: settings.Settings) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import kopf
@@ -54,9 +55,14 @@ def _watch(
             enqueue(key, kind in OWNERS)
 
 
-async def watch(*, registry: kopf.OperatorRegistry, namespaces: Sequence[str], identity: str) -> None:
-    """Watch until cancelled, all namespaces or only these. Raises when watching is no longer possible."""
-    await kopf.operator(
+async def watch(
+    *, registry: kopf.OperatorRegistry, namespaces: Sequence[str], identity: str
+) -> Collection[asyncio.Task[Any]]:
+    """Begin to watch all namespaces or only these.
+
+    Returns kopf's tasks, none of which ever ends while watching is possible. Sets signal handlers of kopf's own.
+    """
+    return await kopf.spawn_tasks(
         registry=registry,
         settings=watcher_settings(),
         identity=Identity(identity),

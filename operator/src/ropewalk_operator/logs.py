@@ -38,3 +38,6 @@ def configure(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("ropewalk_operator").setLevel(level.upper())
+    # They show the whole traceback of a failed watch; the operator says the same in one line, and ends.
+    for name in ("running", "orchestration"):
+        logging.getLogger(f"kopf._core.reactor.{name}").setLevel(logging.CRITICAL)

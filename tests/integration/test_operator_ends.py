@@ -1,0 +1,77 @@
+"""How the operator's process ends: at once, with a code, and with one line that says why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operator_fake_api import FailingApi, failing_api
+from operator_process import OperatorProcess
+
+END_SECONDS = 8
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[tuple[FailingApi, OperatorProcess]]:
+    with failing_api(tmp_path) as (server, kubeconfig):
+        process = OperatorProcess(kubeconfig, tmp_path / "log")
+        try:
+            yield server, process
+        finally:
+            process.kill()
+
+
+def errors(process: OperatorProcess) -> list[dict[str, Any]]:
+    """The lines of the operator's own logger at level error; every line must be JSON."""
+    lines = [json.loads(line) for line in process.log().splitlines()]
+    return [line for line in lines if line["level"] == "error"]
+
+
+def test_a_missing_crd_ends_the_process(api: tuple[FailingApi, OperatorProcess]) -> None:
+    server, process = api
+    server.without_crds = True
+    assert process.start(wait=False).wait(END_SECONDS) == 1
+    (said,) = errors(process)
+    assert "install the CRDs" in said["error"]
+
+
+def test_settings_that_are_missing_end_the_process(tmp_path: Path) -> None:
+    process = OperatorProcess(tmp_path / "no-such-file", tmp_path / "log", ROPEWALK_AGENT_IMAGE="")
+    assert process.start(wait=False).wait(END_SECONDS) == 2
+    assert "ROPEWALK_AGENT_IMAGE is not set" in errors(process)[0]["error"]
+
+
+def test_a_watch_that_is_refused_at_the_start_ends_the_process(api: tuple[FailingApi, OperatorProcess]) -> None:
+    server, process = api
+    server.refuse_watches = True
+    assert process.start(wait=False).wait(END_SECONDS) == 1
+    (said,) = errors(process)
+    assert "no watches today" in said["error"]
+
+
+def test_a_watch_that_fails_later_ends_the_process(api: tuple[FailingApi, OperatorProcess]) -> None:
+    server, process = api
+    process.start()
+    server.fail_now.set()
+    assert process.wait(END_SECONDS) == 1
+    (said,) = errors(process)
+    assert "no more today" in said["error"]
+
+
+def test_a_signal_while_the_listings_hang_ends_the_process(api: tuple[FailingApi, OperatorProcess]) -> None:
+    server, process = api
+    server.hang_listings = True
+    process.start(wait=False)
+    assert server.listing.wait(20), "the operator lists"
+    assert process.stop() == 0
+    assert not errors(process)
+
+
+def test_a_signal_ends_the_process(api: tuple[FailingApi, OperatorProcess]) -> None:
+    _, process = api
+    assert process.start().stop() == 0
+    assert not errors(process)

@@ -1,0 +1,134 @@
+"""An empty API server that fails on command: discovery, empty listings, and watches that stay open.
+
+For the operator's process tests: a real API server does not fail at the wished moment.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+GROUPS = {
+    "/api/v1": {
+        "configmaps": "ConfigMap", "serviceaccounts": "ServiceAccount", "services": "Service", "pods": "Pod",
+        "events": "Event", "namespaces": "Namespace",
+    },
+    "/apis/apps/v1": {"deployments": "Deployment"},
+    "/apis/networking.k8s.io/v1": {"networkpolicies": "NetworkPolicy"},
+    "/apis/ropewalk.dev/v1alpha1": {"agents": "Agent", "mcpservers": "MCPServer"},
+}  # fmt: skip
+VERBS = ["get", "list", "watch", "patch", "create", "delete"]
+
+
+class FailingApi:
+    """`refuse_watches` refuses the next watches of pods; `fail_now` ends the open one with an error."""
+
+    def __init__(self) -> None:
+        self.refuse_watches = False
+        self.hang_listings = False
+        self.without_crds = False
+        self.fail_now = threading.Event()
+        self.listing = threading.Event()
+        """Set once a listing of pods hangs."""
+        self.closing = threading.Event()
+
+    def discovery(self, path: str) -> dict[str, Any] | None:
+        """What is served, or None where it is not."""
+        groups = {key: value for key, value in GROUPS.items() if not (self.without_crds and "ropewalk" in key)}
+        if path == "/api":
+            return {"kind": "APIVersions", "versions": ["v1"]}
+        if path == "/apis":
+            pairs = [key.split("/")[2:] for key in groups if key.startswith("/apis/")]
+            versions = {group: {"groupVersion": f"{group}/{version}", "version": version} for group, version in pairs}
+            listed = [{"name": name, "versions": [one], "preferredVersion": one} for name, one in versions.items()]
+            return {"kind": "APIGroupList", "groups": listed}
+        if path in groups:
+            resources = [
+                {
+                    "name": plural,
+                    "kind": kind,
+                    "namespaced": True,
+                    "singularName": "",
+                    "verbs": VERBS,
+                    "shortNames": [],
+                    "categories": [],
+                }
+                for plural, kind in groups[path].items()
+            ]
+            return {"kind": "APIResourceList", "resources": resources}
+        return None
+
+
+@contextmanager
+def failing_api(folder: Path) -> Iterator[tuple[FailingApi, Path]]:
+    """The server and a kubeconfig that leads to it."""
+    api = FailingApi()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            is_pods = parts.path.endswith("/pods")
+            if (known := api.discovery(parts.path)) is not None:
+                self._answer(200, known)
+            elif not any(parts.path.startswith(f"{group}/") for group in GROUPS) or parts.path.count("/") < 3:
+                self._answer(404, {"kind": "Status", "code": 404, "message": "not served"})
+            elif "watch" in parse_qs(parts.query):
+                self._watch(is_pods=is_pods)
+            else:
+                if is_pods and api.hang_listings:
+                    api.listing.set()
+                    api.closing.wait()
+                self._answer(200, {"kind": "List", "metadata": {"resourceVersion": "5"}, "items": []})
+
+        def _watch(self, *, is_pods: bool) -> None:
+            if is_pods and api.refuse_watches:
+                self._answer(406, {"kind": "Status", "code": 406, "message": "no watches today"})
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.flush()
+            (api.fail_now if is_pods else api.closing).wait()
+            if is_pods:
+                error = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "no more today"}}
+                self.wfile.write(json.dumps(error).encode() + b"\n")
+
+        def _answer(self, code: int, body: dict[str, Any]) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the base class names it
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    kubeconfig = folder / "kubeconfig"
+    address = f"http://127.0.0.1:{server.server_port}"
+    kubeconfig.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1", "kind": "Config", "current-context": "a",
+                "clusters": [{"name": "a", "cluster": {"server": address}}],
+                "users": [{"name": "a", "user": {"token": "x"}}],
+                "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+            }
+        )
+    )  # fmt: skip
+    try:
+        yield api, kubeconfig
+    finally:
+        api.closing.set()
+        api.fail_now.set()
+        server.shutdown()
+        server.server_close()
