@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cluster import images, machine, tools
 from cluster import layout as where
@@ -117,3 +118,11 @@ def test_the_command_line_explains_itself() -> None:
         [sys.executable, "-m", "cluster", "--help"], capture_output=True, text=True, check=True, env=environment
     )
     assert "bring the cluster up" in said.stdout
+
+
+def test_the_dns_manifests_are_whole_and_at_the_address_that_pods_are_told() -> None:
+    path = where.REPOSITORY / "dev" / "cluster" / "coredns.yaml"
+    manifests = {each["kind"]: each for each in yaml.safe_load_all(path.read_text())}
+    assert manifests["Service"]["spec"]["clusterIP"] == where.DNS_SERVICE_ADDRESS
+    (container,) = manifests["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == images.COREDNS_IMAGE
