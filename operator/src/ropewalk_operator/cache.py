@@ -201,19 +201,26 @@ class Cache:
                     del index[place]
 
     def _see_pod(self, body: Body) -> set[Key]:
-        seen = pods.pod(body)
-        if seen is None:
-            return set()
-        key = Key(POD.name, seen.namespace, seen.name)
+        metadata = body["metadata"]
+        key = Key(POD.name, metadata["namespace"], metadata["name"])
         version = version_of(body)
         known = self.pods.get(key)
-        if known is not None and known.uid == seen.uid and version <= self._pod_versions[key]:
+        if known is not None and known.uid == metadata["uid"] and version <= self._pod_versions[key]:
             return set()
-        owner = Key(seen.owner_kind, seen.namespace, seen.owner_name)
-        self.pods[key] = seen
-        self._pod_versions[key] = version
-        self._pods_of[owner].add(key)
-        return {owner} if seen != known else set()
+        seen = pods.pod(body)
+        if seen == known:
+            if seen is not None:
+                self._pod_versions[key] = version
+            return set()
+        # A label changed by hand gives the pod to another owner, or to none.
+        concerned = self._drop_pod(key) if known is not None else set()
+        if seen is not None:
+            owner = Key(seen.owner_kind, seen.namespace, seen.owner_name)
+            self.pods[key] = seen
+            self._pod_versions[key] = version
+            self._pods_of[owner].add(key)
+            concerned.add(owner)
+        return concerned
 
     def _drop_pod(self, key: Key) -> set[Key]:
         known = self.pods.pop(key)

@@ -115,6 +115,18 @@ def test_a_pod_concerns_its_owner_when_something_of_it_matters(cache: Cache) -> 
     assert cache.pods_of(AGENT) == []
 
 
+def test_a_pod_whose_label_is_changed_leaves_its_owner(cache: Cache) -> None:
+    cache.see("Pod", pod(version=1))
+    relabelled = pod("dbg", name="calc-new", version=2)
+    assert cache.see("Pod", relabelled) == {AGENT, Key("Agent", "default", "dbg")}
+    assert cache.pods_of(AGENT) == []
+    unlabelled = pod("dbg", name="calc-new", version=3)
+    unlabelled["metadata"]["labels"].clear()
+    assert cache.see("Pod", unlabelled) == {Key("Agent", "default", "dbg")}
+    assert not cache.pods
+    assert cache.lose("Pod", unlabelled) == set()
+
+
 def test_metadata_alone_makes_the_content_of_a_child_unknown(cache: Cache) -> None:
     labels = {"app.kubernetes.io/managed-by": "ropewalk-operator"}
     full = {**child(1), "kind": "ConfigMap", "data": {"a": "b"}}
