@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 LOOK_AGAIN_SECONDS = 1.0
 LOOK_AGAIN_AT_MOST_SECONDS = 30.0
 BLOCKED_SECONDS = 10.0
+AS_ASKED = frozenset({"Progressing", "ScaledToZero", "Suspended"})
+"""Reasons of what a user has asked for, or that takes its time: no warnings."""
 SEVERAL_REPLICAS = "the spec is right; with sessions.store memory each replica keeps its own sessions"
 
 
@@ -145,7 +147,7 @@ class Reconciler:
         facts, outcome, again = await self._apply_and_observe(key, server, facts, manifests)
         view = self._discovery.look(key, _target(server, facts))
         # After a restart nothing has been asked yet; what the status says of this generation still holds.
-        is_known = view.pending and _was_discovered(body)
+        is_known = view.pending and _was_discovered(body, facts.url)
         facts = replace(
             facts,
             discovered=view.discovered,
@@ -180,10 +182,14 @@ class Reconciler:
         return facts, outcome, again
 
     def _blank(self, key: Key, body: Mapping[str, Any]) -> Facts:
+        previous = body.get("status") or {}
         return Facts(
             kind=key.kind,
             name=key.name,
             generation=body["metadata"]["generation"],
+            # What runs goes on running at its address, and is counted by its selector, also when the spec is invalid.
+            url=previous.get("url", ""),
+            selector=previous.get("selector", ""),
             deployment=self._deployment(key),
             pods=tuple(self._cache.pods_of(key)),
             discovery_pending=True,
@@ -293,7 +299,8 @@ def news(previous: Mapping[str, Any], new: Mapping[str, Any], outcome: Outcome) 
         if not moved or condition["type"] not in ("Accepted", "Ready"):
             continue
         if is_false and (condition["type"] == "Accepted" or former.get("status") == "True"):
-            told.append(("Warning", condition["reason"], condition["message"]))
+            type_ = "Normal" if condition["reason"] in AS_ASKED else "Warning"
+            told.append((type_, condition["reason"], condition["message"]))
         elif condition["type"] == "Ready" and condition["status"] == "True":
             told.append(("Normal", "Ready", condition["message"]))
     if new.get("tools") and new.get("tools") != previous.get("tools"):
@@ -314,13 +321,16 @@ def _target(server: api.MCPServer, facts: Facts) -> Target | None:
         return None
     host = f"[{ready[0].ip}]" if ":" in str(ready[0].ip) else ready[0].ip
     # Service names resolve inside the cluster only, and lag behind: a ready pod is asked at its own address.
-    fingerprint = ",".join(sorted(f"{pod.uid}/{pod.restarts}" for pod in ready))
-    return Target(f"http://{host}:{server.port}{server.path}", fingerprint, str(facts.config_hash))
+    pods = ",".join(sorted(f"{pod.uid}/{pod.restarts}" for pod in ready))
+    # Another path is another server in the same pods: nothing rolls them.
+    config = f"{facts.config_hash} {facts.url}"
+    return Target(f"http://{host}:{server.port}{server.path}", f"{pods} {facts.url}", config)
 
 
-def _was_discovered(body: Mapping[str, Any]) -> bool:
+def _was_discovered(body: Mapping[str, Any], url: str) -> bool:
     generation = body["metadata"]["generation"]
-    return any(
+    is_same_address = (body.get("status") or {}).get("url") == url
+    return is_same_address and any(
         c["type"] == "ToolsDiscovered" and c["status"] == "True" and c.get("observedGeneration") == generation
         for c in (body.get("status") or {}).get("conditions") or ()
     )

@@ -459,6 +459,52 @@ async def test_an_mcp_server_is_ready_once_its_pod_has_listed_its_tools(world: W
     assert world.api.writes == []
 
 
+async def test_another_path_of_the_same_pods_is_asked_for_its_tools(world: World) -> None:
+    world.put(mcp_server())
+    await world.settle(SERVER)
+    world.rolled_out(SERVER)
+    await discovered(world)
+
+    def move(body: dict[str, Any]) -> None:
+        body["spec"]["path"] = "/other"
+        body["metadata"]["generation"] += 1
+
+    world.change("MCPServer", "math", move)
+    await world.reconciler.reconcile(SERVER)
+    assert world.condition("ToolsDiscovered", SERVER)["status"] == "Unknown"
+    await discovered(world)
+    assert world.asked == ["http://10.0.0.9:8000/mcp", "http://10.0.0.9:8000/other"]
+    assert world.condition("ToolsDiscovered", SERVER)["status"] == "True"
+
+
+async def test_an_invalid_spec_keeps_address_and_selector_of_what_runs(world: World) -> None:
+    world.put(agent())
+    await world.settle()
+    spec(model={"provider": "openai", "id": "m"})(world)
+    await world.reconciler.reconcile(AGENT)
+    status = world.api.objects[AGENT]["status"]
+    assert status["conditions"][0]["reason"] == "InvalidSpec"
+    assert status["url"] == "http://calc-agent.default.svc:8080"
+    assert status["selector"] == "ropewalk.dev/agent=calc"
+
+
+async def test_a_rollout_and_a_suspension_are_no_warnings(world: World) -> None:
+    world.put(agent())
+    await world.settle()
+    world.rolled_out()
+    await world.settle()
+    spec(systemPrompt="Be brief.")(world)
+    await world.reconciler.reconcile(AGENT)
+    assert "EVENT Normal Progressing" in world.api.writes
+    await world.settle()
+    world.rolled_out()
+    await world.settle()
+    world.now += 100
+    spec(suspend=True)(world)
+    await world.reconciler.reconcile(AGENT)
+    assert "EVENT Normal Suspended" in world.api.writes
+
+
 async def test_a_restart_lists_the_tools_again_and_writes_nothing(world: World) -> None:
     world.put(mcp_server())
     await world.settle(SERVER)
