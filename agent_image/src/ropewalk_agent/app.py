@@ -53,8 +53,9 @@ async def _no_such_endpoint(request: Request, _: Exception) -> Response:
 
 
 async def _wrong_method(request: Request, _: Exception) -> Response:
-    message = f"{request.url.path} does not take {request.method}"
-    return _answer(AgentError("method_not_allowed", message), request.state.request_id)
+    error = AgentError("method_not_allowed", f"{request.url.path} does not take {request.method}")
+    request.state.outcome = error.code
+    return _answer(error, request.state.request_id)
 
 
 def _answer(error: AgentError, request_id: str) -> Response:

@@ -85,6 +85,9 @@ async def test_a_body_that_is_too_large_and_unknown_paths_are_refused() -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
         answer = await agent.client.get("/query")
         assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+        metrics = (await agent.client.get("/metrics")).text
+    assert 'ropewalk_agent_requests_total{endpoint="/query",outcome="method_not_allowed"} 1.0' in metrics
+    assert 'outcome="ok"' not in metrics
 
 
 async def test_streamed_text_leaves_before_the_model_has_finished() -> None:
