@@ -30,6 +30,9 @@ RequestT = TypeVar("RequestT")
 EventT = TypeVar("EventT")
 ResultT = TypeVar("ResultT")
 
+_SPARE_THREADS = 4
+"""Threads beside the one that each running turn may block (a provider's client may know no asyncio): for look-ups of
+names, and for turns that were ended and whose thread has not yet noticed."""
 _BUFFERED_EVENTS = 64
 """How many events of a turn may wait for a slow reader before the turn itself waits."""
 
@@ -188,13 +191,13 @@ class Bridge(Generic[RequestT, EventT]):
         *,
         concurrency: int,
         queue_length: int,
-        tool_threads: int = 8,
     ) -> None:
         self._turn = turn
         self._lock = threading.Lock()
         self._admission = Admission(concurrency=concurrency, queue_length=queue_length)
         self._worker = asyncio.new_event_loop()
-        self._worker.set_default_executor(ThreadPoolExecutor(tool_threads, thread_name_prefix="ropewalk-tool"))
+        threads = ThreadPoolExecutor(concurrency + _SPARE_THREADS, thread_name_prefix="ropewalk-thread")
+        self._worker.set_default_executor(threads)
         self._thread = threading.Thread(target=self._work_until_stopped, name="ropewalk-worker", daemon=True)
         self._to_worker: _Mailbox
         self._to_server: _Mailbox
@@ -347,8 +350,9 @@ class Bridge(Generic[RequestT, EventT]):
         Each call sends a ping unless one is still on its way, so the truth is as fresh as the calls are frequent and
         an idle pod never wakes up for it.
         """
-        if self._ping_sent_at is not None:
-            return time.monotonic() - self._ping_sent_at
+        sent_at = self._ping_sent_at  # read once: the worker may answer at any moment
+        if sent_at is not None:
+            return time.monotonic() - sent_at
         self._ping_sent_at = time.monotonic()
         _call_on(self._worker, self._answer_ping)
         return 0.0

@@ -277,3 +277,30 @@ async def test_places_are_never_lost_under_random_cancels() -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         await until(lambda: (bridge.running, bridge.waiting) == (0, 0))
         assert await all_of(bridge, "0", 2) == [0, 1]
+
+
+def test_a_ping_that_is_answered_while_it_is_looked_at_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent_at: list[float | None] = [time.monotonic(), None]
+
+    def read(_: AnyBridge) -> float | None:
+        return sent_at.pop(0)
+
+    def write(_: AnyBridge, __: float | None) -> None: ...
+
+    monkeypatch.setattr(Bridge, "_ping_sent_at", property(read, write), raising=False)
+    bridge: AnyBridge = Bridge(lambda *_: gated(Gate(), Turn()), concurrency=1, queue_length=1)
+    assert bridge.stuck_seconds() >= 0.0
+    bridge._worker.close()
+
+
+async def test_as_many_turns_as_may_run_find_a_thread_to_block_and_some_are_left() -> None:
+    places = 12
+    meeting = threading.Barrier(places + 2)
+
+    async def turn(request: int, _: Turn) -> AsyncGenerator[int, None]:
+        yield await asyncio.to_thread(meeting.wait, 5)
+
+    async with running(turn, concurrency=places + 1) as bridge:
+        beside = asyncio.create_task(bridge.call(lambda: asyncio.to_thread(meeting.wait, 5)))
+        await asyncio.gather(*(all_of(bridge, str(n), n) for n in range(places + 1)))
+        await beside
