@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -184,6 +185,88 @@ async def test_a_server_that_accepts_but_never_answers_does_not_hold_up_the_conn
     listener.close()
 
 
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Mute:
+    """A session whose server takes every request and answers none."""
+
+    def __init__(self) -> None:
+        self.listings = 0
+
+    async def list_tools(self, **_: Any) -> Any:
+        self.listings += 1
+        await asyncio.Event().wait()
+
+    async def call_tool(self, *_: Any) -> Any:
+        await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def watching(clock: Clock, session: Any) -> AsyncIterator[asyncio.Task[None]]:
+    """Watch a session over which a call is on its way."""
+    config = McpServerConfig(name="math", url="http://127.0.0.1:9/mcp")
+    connection = mcp.Connection(config, tool_timeout_seconds=30.0, metrics=Metrics(), changed=lambda: None, clock=clock)
+    connection._session = session
+    calling = asyncio.create_task(connection._call("add", {}))
+    watch = asyncio.create_task(connection._watch(session))
+    try:
+        yield watch
+    finally:
+        calling.cancel()
+        watch.cancel()
+        await asyncio.gather(calling, watch, return_exceptions=True)
+
+
+async def test_a_server_that_answers_nothing_is_given_up_although_a_call_is_on_its_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mcp, "SUSPICIOUS_CHECK_SECONDS", 0.01)
+    clock = Clock()
+    async with watching(clock, Mute()) as watch:
+        clock.now = mcp._SILENCE_SECONDS + 1
+        with pytest.raises(TimeoutError, match="2 times"):
+            await asyncio.wait_for(watch, 10)
+
+
+async def test_a_server_that_works_on_a_call_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp, "SUSPICIOUS_CHECK_SECONDS", 0.01)
+    clock, session = Clock(), Mute()
+    async with watching(clock, session) as watch:
+        await until(lambda: session.listings > 5 or watch.done())
+        assert not watch.done()
+
+
+async def test_attempts_whose_packets_are_dropped_follow_each_other_every_two_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mcp, "_LONGEST_RETRY_SECONDS", 2.0)
+    clock, began = Clock(), list[float]()
+    sleep = asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        clock.now += seconds
+        await sleep(0)
+
+    async def dropped(*, reconnected: bool) -> None:
+        began.append(clock.now)
+        clock.now += mcp._HANDSHAKE_SECONDS
+        raise TimeoutError
+
+    monkeypatch.setattr(mcp, "_pause", pause)
+    config = McpServerConfig(name="math", url="http://127.0.0.1:9/mcp")
+    connection = mcp.Connection(config, tool_timeout_seconds=5.0, metrics=Metrics(), changed=lambda: None, clock=clock)
+    monkeypatch.setattr(connection, "_connect_and_watch", dropped)
+    connection.start()
+    await until(lambda: len(began) > 10)
+    await connection.stop()
+    assert max(after - before for before, after in pairwise(began)) <= 2.0
+
+
 async def test_tools_that_a_server_adds_later_are_found() -> None:
     server = math()
     async with serving(server) as loopback, connected(loopback.url) as connection:
@@ -220,6 +303,17 @@ def test_a_result_that_is_too_long_is_cut_and_says_so() -> None:
     blocks = mcp.bounded([{"text": "x" * 99_999}, {"text": "abc"}, {"text": "gone"}])
     assert blocks[1]["text"].startswith("a\n[cut here")
     assert len(blocks) == 2
+
+
+def test_an_image_and_a_document_that_are_too_large_are_replaced_by_a_note() -> None:
+    def image(size: int) -> dict[str, Any]:
+        return {"image": {"format": "png", "source": {"bytes": b"x" * size}}}
+
+    small, large = {"json": {"a": 1}}, {"json": {"a": "x" * 100_000}}
+    blocks = mcp.bounded([image(2_000_000), image(3_000_000), small, large, {"text": "after"}])
+    assert (blocks[0], blocks[2], blocks[4]) == (image(2_000_000), small, {"text": "after"})
+    assert blocks[1]["text"] == "[left out: an image of 3000000 bytes; a result may hold 3750000 bytes of images]"
+    assert blocks[3]["text"] == "[left out: a document of 100009 characters; a result may hold 100000 characters]"
 
 
 async def test_a_running_agent_gets_its_tools_again_when_their_server_returns() -> None:

@@ -11,6 +11,7 @@ Built on the mcp package's ClientSession, not on Strands' MCPClient: see docs/ad
 import asyncio
 import base64
 import contextlib
+import json
 import logging
 import random
 import time
@@ -44,9 +45,15 @@ SUSPICIOUS_CHECK_SECONDS = 2.0
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 2.0
 _UNANSWERED_CHECKS = 2
 """So many listings in a row without an answer end a connection; a single one may just be a busy server."""
+_SILENCE_SECONDS = 10.0
+"""So long a call that is on its way excuses a server that answers nothing else; then it counts as hung."""
 _MOST_TOOL_PAGES = 20
 _LONGEST_RESULT = 100_000
-"""Characters of text that a tool may hand to the model at once."""
+"""Characters of text and JSON that a tool may hand to the model at once."""
+_LARGEST_IMAGES = 3_750_000
+"""Bytes of images that it may: what Bedrock takes for one, less than the other providers do."""
+
+_pause = asyncio.sleep
 
 
 class Connection:
@@ -59,11 +66,15 @@ class Connection:
         tool_timeout_seconds: float,
         metrics: Metrics,
         changed: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`changed` is called after each change of `tools` or `status`; the clock returns seconds."""
         self._config = config
         self._tool_timeout_seconds = tool_timeout_seconds
         self._metrics = metrics
         self._changed = changed
+        self._clock = clock
+        self._last_answer_at = clock()
         self._session: ClientSession | None = None
         self._check_now = asyncio.Event()
         self._calls_in_flight = 0
@@ -92,6 +103,7 @@ class Connection:
     async def _supervise(self) -> None:
         delay, losses = _FIRST_RETRY_SECONDS, 0
         while not self._stopping:
+            began = self._clock()
             try:
                 await self._connect_and_watch(reconnected=losses > 0)
             except Exception as error:
@@ -101,13 +113,14 @@ class Connection:
             if self._session is not None:
                 self._session = None
                 losses += 1
-                delay = _FIRST_RETRY_SECONDS
+                delay, began = _FIRST_RETRY_SECONDS, self._clock()
                 _log.warning("mcp server lost", extra=_fields(server=self._config.name, reason=reason))
                 self._note("disconnected", reason)
             elif reason != self.status.last_error:
                 _log.warning("mcp server not reached", extra=_fields(server=self._config.name, reason=reason))
                 self._note("disconnected" if losses else "connecting", reason)
-            await asyncio.sleep(delay * random.uniform(0.8, 1.0))
+            # Counted from the beginning of the attempt: where packets are dropped, that took its time already.
+            await _pause(max(0.0, began + delay * random.uniform(0.8, 1.0) - self._clock()))
             delay = min(2 * delay, _LONGEST_RETRY_SECONDS)
 
     async def _connect_and_watch(self, *, reconnected: bool) -> None:
@@ -149,8 +162,9 @@ class Connection:
                 async with asyncio.timeout(SUSPICIOUS_CHECK_SECONDS):
                     self._adopt(await self._list(session))
             except TimeoutError:
-                # A server that works on a call may answer nothing else meanwhile; the call has a time limit of its own.
-                unanswered += 0 if self._calls_in_flight else 1
+                # A server that works on a call may answer nothing else meanwhile, but not for ever.
+                silent_seconds = self._clock() - self._last_answer_at
+                unanswered += 0 if self._calls_in_flight and silent_seconds < _SILENCE_SECONDS else 1
                 if unanswered >= _UNANSWERED_CHECKS:
                     raise TimeoutError(f"no answer within {SUSPICIOUS_CHECK_SECONDS:g} s, {unanswered} times") from None
             else:
@@ -162,6 +176,7 @@ class Connection:
         started = time.monotonic()
         for _ in range(_MOST_TOOL_PAGES):
             page = await session.list_tools(params=mcp_types.PaginatedRequestParams(cursor=cursor))
+            self._last_answer_at = self._clock()
             tools.extend(page.tools)
             cursor = page.next_cursor
             if not cursor:
@@ -225,6 +240,7 @@ class Connection:
         try:
             async with asyncio.timeout(self._tool_timeout_seconds):
                 result = await session.call_tool(name, arguments)
+                self._last_answer_at = self._clock()
         except Exception as error:
             self._check_now.set()  # whatever it was, find out soon whether the server lives
             if isinstance(error, TimeoutError):
@@ -250,18 +266,37 @@ def failure(outcome: str, text: str) -> ToolResult:
 
 
 def bounded(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Cut the text of a result where it is longer than a model should get at once, and say so."""
-    left = _LONGEST_RESULT
+    """Cut the text of a result where it is longer than a model should get at once, and say so.
+
+    An image or a document is useless in part: one that is too large is left out, and a note stands in its place.
+    """
+    left, left_for_images = _LONGEST_RESULT, _LARGEST_IMAGES
     kept: list[dict[str, Any]] = []
     for block in blocks:
+        if "image" in block:
+            size = len(block["image"]["source"]["bytes"])
+            if size <= left_for_images:
+                kept.append(block)
+                left_for_images -= size
+            else:
+                kept.append(_left_out(f"an image of {size} bytes", f"{_LARGEST_IMAGES} bytes of images"))
+            continue
         text = block.get("text")
-        if text is None or len(text) <= left:
+        size = len(json.dumps(block["json"]) if text is None else text)
+        if size <= left:
             kept.append(block)
-            left -= len(text or "")
+            left -= size
+            continue
+        if text is None:
+            kept.append(_left_out(f"a document of {size} characters", f"{_LONGEST_RESULT} characters"))
             continue
         kept.append({"text": f"{text[:left]}\n[cut here: the result has more than {_LONGEST_RESULT} characters]"})
         break
     return kept
+
+
+def _left_out(what: str, allowed: str) -> dict[str, Any]:
+    return {"text": f"[left out: {what}; a result may hold {allowed}]"}
 
 
 def _blocks(result: mcp_types.CallToolResult) -> list[dict[str, Any]]:
