@@ -4,7 +4,6 @@ A session belongs to the user that it was begun for: a store's key is the pair o
 session_id of another user is simply another session, and nobody can find out which ids others use.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 Message = dict[str, Any]
@@ -17,15 +16,6 @@ class SessionKey(NamedTuple):
     session_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """What a listing shows of a session; `updated_at` is on the store's clock, in seconds."""
-
-    key: SessionKey
-    messages: int
-    updated_at: float
-
-
 class SessionStore(Protocol):
     """Keeps histories between turns. A history that was handed out is never changed in place by either side."""
 
@@ -35,14 +25,6 @@ class SessionStore(Protocol):
 
     async def save(self, key: SessionKey, messages: tuple[Message, ...]) -> None:
         """Keep the history, in place of the one before."""
-        ...
-
-    async def delete(self, key: SessionKey) -> bool:
-        """Forget the session; False if there was none."""
-        ...
-
-    async def list(self) -> tuple[SessionInfo, ...]:
-        """Return the sessions that have not expired, least recently used first."""
         ...
 
 

@@ -1,23 +1,42 @@
-"""Sessions in this process's memory: gone with the pod, not shared between replicas. Never touches a disk."""
+"""Sessions in the pod's memory: gone with the pod, not shared between replicas. Never touches a disk."""
 
+import json
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
-from ropewalk_agent.sessions import Message, SessionInfo, SessionKey
+from ropewalk_agent.sessions import Message, SessionKey
+
+_log = logging.getLogger("ropewalk.sessions")
+
+LARGEST_STORE = 64 * 1024 * 1024
+"""Bytes of JSON. In memory a history takes a few times as much; a pod's default memory limit is 512 MiB."""
+
+
+class _Kept(NamedTuple):
+    updated_at: float
+    messages: tuple[Message, ...]
+    size: int
 
 
 class MemorySessions:
     """A SessionStore that forgets sessions `ttl_seconds` after their last turn.
 
     When `max_sessions` is reached, the least recently used tenth goes at once, so that a store under pressure does not
-    evict on every save. The clock returns seconds and must not run backwards.
+    evict on every save. Above `max_bytes` in all (counted as JSON, which is an estimate) the least recently used go one
+    by one; a session that is larger by itself is not kept. The clock returns seconds and must not run backwards.
     """
 
-    def __init__(self, *, ttl_seconds: float, max_sessions: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, ttl_seconds: float, max_sessions: int, clock: Callable[[], float], max_bytes: int = LARGEST_STORE
+    ) -> None:
         self._ttl_seconds = ttl_seconds
         self._max_sessions = max_sessions
+        self._max_bytes = max_bytes
         self._clock = clock
-        self._sessions: OrderedDict[SessionKey, tuple[float, tuple[Message, ...]]] = OrderedDict()
+        self._bytes = 0
+        self._sessions: OrderedDict[SessionKey, _Kept] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -25,32 +44,46 @@ class MemorySessions:
     async def load(self, key: SessionKey) -> tuple[Message, ...]:
         """Return the history, oldest message first; empty for a session that is new or has expired."""
         self.forget_expired()
-        _, messages = self._sessions.get(key, (0.0, ()))
-        return messages
+        kept = self._sessions.get(key)
+        return () if kept is None else kept.messages
 
     async def save(self, key: SessionKey, messages: tuple[Message, ...]) -> None:
         """Keep the history, in place of the one before."""
         self.forget_expired()
-        if key not in self._sessions and len(self._sessions) >= self._max_sessions:
+        if key in self._sessions:
+            self._forget(key)
+        elif len(self._sessions) >= self._max_sessions:
             for _ in range(max(1, self._max_sessions // 10)):
-                self._sessions.popitem(last=False)
-        self._sessions[key] = (self._clock(), messages)
-        self._sessions.move_to_end(key)
-
-    async def delete(self, key: SessionKey) -> bool:
-        """Forget the session; False if there was none."""
-        return self._sessions.pop(key, None) is not None
-
-    async def list(self) -> tuple[SessionInfo, ...]:
-        """Return the sessions that have not expired, least recently used first."""
-        self.forget_expired()
-        return tuple(SessionInfo(key, len(messages), at) for key, (at, messages) in self._sessions.items())
+                self._forget(next(iter(self._sessions)))
+        size = _size(messages)
+        if size > self._max_bytes:
+            fields = {"session_id": key.session_id, "bytes": size, "most_bytes": self._max_bytes}
+            _log.warning("a session is too large to be kept", extra={"fields": fields})
+            return
+        while self._bytes + size > self._max_bytes:
+            self._forget(next(iter(self._sessions)))
+        self._sessions[key] = _Kept(self._clock(), messages, size)
+        self._bytes += size
 
     def forget_expired(self) -> None:
         """Drop what is older than the time to live. The order of use is the order of age, so this stops early."""
         oldest_kept = self._clock() - self._ttl_seconds
         while self._sessions:
-            key, (updated_at, _) = next(iter(self._sessions.items()))
-            if updated_at >= oldest_kept:
+            key, kept = next(iter(self._sessions.items()))
+            if kept.updated_at >= oldest_kept:
                 return
-            del self._sessions[key]
+            self._forget(key)
+
+    def _forget(self, key: SessionKey) -> None:
+        self._bytes -= self._sessions.pop(key).size
+
+
+def _size(messages: tuple[Message, ...]) -> int:
+    """Return the length of the messages as JSON, images with the bytes that they have."""
+    images = 0
+
+    def count(value: object) -> None:
+        nonlocal images
+        images += len(value) if isinstance(value, bytes) else 0
+
+    return len(json.dumps(messages, default=count)) + images
