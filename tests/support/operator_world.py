@@ -133,11 +133,18 @@ class FakeApiServer:
             return {"kind": "PartialObjectMetadata", "metadata": copy.deepcopy(found["metadata"])}
         return copy.deepcopy(found)
 
-    async def list_all(self, kind: Kind, namespace: str | None, query: str = "") -> tuple[list[Body], int]:
+    async def list_all(
+        self, kind: Kind, namespace: str | None, query: str = "", *, metadata_only: bool = False
+    ) -> tuple[list[Body], int]:
         self.reads.append(f"LIST {kind.name} {query}")
         if kind.name == "Event":
             return copy.deepcopy(self.events), 0
-        return [copy.deepcopy(body) for key, body in self.objects.items() if key.kind == kind.name], 0
+        found = [copy.deepcopy(body) for key, body in self.objects.items() if key.kind == kind.name]
+        if metadata_only:
+            found = [{"kind": "PartialObjectMetadata", "metadata": body["metadata"]} for body in found]
+        elif kind.name == "ConfigMap":
+            found = [body for body in found if body["metadata"].get("labels", {}).get(MANAGED_BY) == FIELD_MANAGER]
+        return found, next(self._versions)
 
     async def apply(self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, Any]) -> Body:
         self.writes.append(f"APPLY {kind.name} {name}")

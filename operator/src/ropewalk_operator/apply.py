@@ -19,7 +19,7 @@ from ropewalk_operator import cache as world
 from ropewalk_operator import drift, names
 from ropewalk_operator.api import API_VERSION
 from ropewalk_operator.cache import Cache, Child
-from ropewalk_operator.kinds import BY_NAME, CONFIG_MAP, EVENT, Key, Kind
+from ropewalk_operator.kinds import BY_NAME, EVENT, Key, Kind
 from ropewalk_operator.kube import ApiError
 from ropewalk_operator.manifest import Manifest, digest
 from ropewalk_operator.times import timestamp
@@ -175,7 +175,8 @@ class Applier:
         shown = f"{key.kind} {key.name}"
         live = self._cache.children.get(key)
         was_seen = live is not None
-        if live is None and self._may_exist(key):
+        if live is None:
+            # The watches do not show what others own, and lag behind: an apply would take it over.
             found = await self._writer.get(kind, key.namespace, key.name, metadata_only=True)
             live = world.child(key.kind, found) if found is not None else None
         if live is not None and (problem := _obstacle(live, owner)) is not None:
@@ -208,10 +209,6 @@ class Applier:
         patch = {"metadata": {"uid": self._cache.children[key].uid}, "spec": manifest["spec"]}
         await self._writer.merge(kind, key.namespace, key.name, patch)
         return await self._writer.apply(kind, key.namespace, key.name, manifest)
-
-    def _may_exist(self, key: Key) -> bool:
-        # Of ConfigMaps the watch shows all names, so that only those that it has shown need a closer look.
-        return key.kind != CONFIG_MAP.name or (key.namespace, key.name) in self._cache.config_maps
 
     async def _is_right(self, live: Child, manifest: Manifest, desired_hash: str) -> bool:
         if live.desired_hash != desired_hash:
@@ -249,11 +246,12 @@ class Applier:
 
 def _obstacle(live: Child, owner: names.Owner) -> str | None:
     """The list of the outcome that the child belongs to, when it cannot be applied now."""
-    # Without a controller and with our stamp: orphaned by a delete with --cascade=orphan, or stripped by hand. It is
-    # taken back.
-    is_orphan = not live.owner_uid and bool(live.desired_hash)
+    key = Key(owner.kind, owner.namespace, owner.name)
+    # Without a controller, with our stamp and the labels of this very owner: orphaned by a delete with
+    # --cascade=orphan, or stripped by hand. It is taken back. A copy under another name is somebody else's.
+    is_orphan = not live.owner_uid and bool(live.desired_hash) and live.labelled_for == key
     if live.owner_uid != owner.uid and not is_orphan:
-        is_former = live.owner == Key(owner.kind, owner.namespace, owner.name)
+        is_former = live.owner == key
         return "waiting" if is_former else "taken"
     return "waiting" if live.deleting else None
 

@@ -35,6 +35,8 @@ class Child:
     owner: Key | None
     deleting: bool
     desired_hash: str
+    labelled_for: Key | None
+    """Whose child its labels say that it is, where they are the operator's."""
     content: bytes | None
     generation: int
     status: Mapping[str, Any] = field(default_factory=dict)
@@ -63,10 +65,19 @@ def child(kind: str, body: Body) -> Child:
         owner=Key(controller["kind"], metadata["namespace"], controller["name"]) if is_ours else None,
         deleting="deletionTimestamp" in metadata,
         desired_hash=(metadata.get("annotations") or {}).get(names.DESIRED_HASH, ""),
+        labelled_for=_labelled_for(metadata),
         content=_content(body),
         generation=metadata.get("generation", 0),
         status=body.get("status") or {} if kind == "Deployment" else {},
     )
+
+
+def _labelled_for(metadata: Body) -> Key | None:
+    labels = metadata.get("labels") or {}
+    if labels.get(names.MANAGED_BY) != names.FIELD_MANAGER:
+        return None
+    named = [(kind, labels[label]) for kind, label in names.OWNER_LABELS.items() if label in labels]
+    return Key(named[0][0], metadata["namespace"], named[0][1]) if len(named) == 1 else None
 
 
 def _content(body: Body) -> bytes | None:
@@ -85,8 +96,8 @@ class Cache:
         self.owners: dict[Key, dict[str, Any]] = {}
         self.children: dict[Key, Child] = {}
         self.pods: dict[Key, pods.Pod] = {}
-        self.config_maps: dict[tuple[str, str], int] = {}
-        """Versions of all ConfigMaps: enough to know when one that is referred to has changed."""
+        self.config_maps: dict[tuple[str, str], tuple[str, int]] = {}
+        """Uids and versions of all ConfigMaps: enough to know when one that is referred to has changed."""
         self.synced = False
         self._pod_versions: dict[Key, int] = {}
         self._pods_of: dict[Key, set[Key]] = defaultdict(set)
@@ -120,8 +131,10 @@ class Cache:
             return self._drop_pod(key) if known_pod is not None and known_pod.uid == metadata["uid"] else set()
         concerned: set[Key] = set()
         if kind == CONFIG_MAP.name:
-            self.config_maps.pop((key.namespace, key.name), None)
-            concerned |= self._agents_of_config_map.get((key.namespace, key.name), set())
+            place = (key.namespace, key.name)
+            if place in self.config_maps and self.config_maps[place][0] == metadata["uid"]:
+                del self.config_maps[place]
+                concerned |= self._agents_of_config_map.get(place, set())
         known_child = self.children.get(key)
         if known_child is not None and known_child.uid == metadata["uid"]:
             concerned |= self._drop_child(key)
@@ -134,6 +147,8 @@ class Cache:
         for body in bodies:
             listed.add(Key(kind, body["metadata"]["namespace"], body["metadata"]["name"]))
             concerned |= self.see(kind, body)
+        if kind == CONFIG_MAP.name:
+            concerned |= self._lose_config_maps(namespace, listed, version)
         for key in self._known(kind):
             is_listed = key in listed or namespace not in (None, key.namespace)
             if not is_listed and self._version(key) <= version:
@@ -235,12 +250,26 @@ class Cache:
         metadata = body["metadata"]
         place = (metadata["namespace"], metadata["name"])
         concerned: set[Key] = set()
-        if self.config_maps.get(place) != version_of(body):
-            self.config_maps[place] = version_of(body)
+        seen = (metadata["uid"], version_of(body))
+        known = self.config_maps.get(place)
+        if known is None or (known != seen and (known[0] != seen[0] or known[1] < seen[1])):
+            self.config_maps[place] = seen
             concerned |= self._agents_of_config_map.get(place, set())
         is_managed = (metadata.get("labels") or {}).get(names.MANAGED_BY) == names.FIELD_MANAGER
         if is_managed or Key(CONFIG_MAP.name, *place) in self.children:
             concerned |= self._see_child(CONFIG_MAP.name, body)
+        return concerned
+
+    def _lose_config_maps(self, namespace: str | None, listed: set[Key], version: int) -> set[Key]:
+        gone = [
+            place
+            for place, seen in self.config_maps.items()
+            if namespace in (None, place[0]) and seen[1] <= version and Key(CONFIG_MAP.name, *place) not in listed
+        ]
+        concerned: set[Key] = set()
+        for place in gone:
+            del self.config_maps[place]
+            concerned |= self._agents_of_config_map.get(place, set())
         return concerned
 
     def _see_child(self, kind: str, body: Body) -> set[Key]:

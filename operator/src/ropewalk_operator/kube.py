@@ -83,29 +83,34 @@ class Kube:
         await self._rest.close()
 
     async def get(self, kind: Kind, namespace: str, name: str, *, metadata_only: bool = False) -> Json | None:
-        """The object, or None where there is none.
-
-        Metadata alone comes from the API server's memory: fresh to milliseconds.
-        """
+        """The object or its metadata alone, as it is just now; None where there is none."""
         headers = {"Accept": METADATA_ONLY} if metadata_only else {}
-        query = "?resourceVersion=0" if metadata_only else ""
         try:
-            return (await self._request("GET", kind.path(namespace, name) + query, headers=headers))[1]
+            return await self._request("GET", kind.path(namespace, name), headers=headers)
         except ApiError as error:
             if error.status == 404:
                 return None
             raise
 
-    async def list_all(self, kind: Kind, namespace: str | None, query: str = "") -> tuple[list[Json], int]:
-        """Every object of the kind and the version of the listing; children and pods only where they are managed."""
-        selector = f"labelSelector={MANAGED_SELECTOR}" if kind.managed_only or kind is CONFIG_MAP else ""
+    async def list_all(
+        self, kind: Kind, namespace: str | None, query: str = "", *, metadata_only: bool = False
+    ) -> tuple[list[Json], int]:
+        """Every object of the kind and the version of the listing; children and pods only where they are managed.
+
+        Of ConfigMaps the metadata alone is listed of all, and the content of those that are managed.
+        """
+        is_managed = kind.managed_only or (kind is CONFIG_MAP and not metadata_only)
+        selector = f"labelSelector={MANAGED_SELECTOR}" if is_managed else ""
+        headers = {"Accept": METADATA_LIST_ONLY} if metadata_only else {}
         items: list[Json] = []
         token = ""
         while True:
             parts = [selector, query, f"limit={PAGE}", f"continue={token}" if token else ""]
             path = f"{kind.path(namespace)}?{'&'.join(part for part in parts if part)}"
-            page = (await self._request("GET", path, within_seconds=LIST_TIMEOUT_SECONDS, verb="LIST"))[1]
-            items.extend(page.get("items") or ())
+            page = await self._request("GET", path, headers=headers, within_seconds=LIST_TIMEOUT_SECONDS, verb="LIST")
+            # Items of a list do not say what they are.
+            named = "PartialObjectMetadata" if metadata_only else kind.name
+            items.extend({**item, "kind": named} for item in page.get("items") or ())
             token = page["metadata"].get("continue") or ""
             if not token:
                 return items, int(page["metadata"].get("resourceVersion") or 0)
@@ -113,21 +118,21 @@ class Kube:
     async def apply(self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, Any]) -> Json:
         """Server-side apply, taking over every field that the manifest names."""
         path = f"{kind.path(namespace, name)}?fieldManager={FIELD_MANAGER}&force=true"
-        return (await self._request("PATCH", path, manifest, headers={"Content-Type": APPLY}, verb="APPLY"))[1]
+        return await self._request("PATCH", path, manifest, headers={"Content-Type": APPLY}, verb="APPLY")
 
     async def merge(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> Json:
         """Merge patch: lists are replaced as a whole."""
         path = f"{kind.path(namespace, name)}?fieldManager={FIELD_MANAGER}"
-        return (await self._request("PATCH", path, patch, headers={"Content-Type": MERGE}))[1]
+        return await self._request("PATCH", path, patch, headers={"Content-Type": MERGE})
 
     async def merge_status(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> Json:
         """Merge into the status subresource."""
         path = f"{kind.path(namespace, name, 'status')}?fieldManager={FIELD_MANAGER}"
-        return (await self._request("PATCH", path, patch, headers={"Content-Type": MERGE}))[1]
+        return await self._request("PATCH", path, patch, headers={"Content-Type": MERGE})
 
     async def create(self, kind: Kind, namespace: str, manifest: Mapping[str, Any]) -> Json:
         """Create an object."""
-        return (await self._request("POST", f"{kind.path(namespace)}?fieldManager={FIELD_MANAGER}", manifest))[1]
+        return await self._request("POST", f"{kind.path(namespace)}?fieldManager={FIELD_MANAGER}", manifest)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Delete exactly the object with this uid; one that is gone already is fine."""
@@ -163,8 +168,13 @@ class Kube:
             is_watch = request.url.query.get("watch") == "true"
             if place is not None and place[0] is CONFIG_MAP:
                 request.headers["Accept"] = METADATA_ONLY if is_watch else METADATA_LIST_ONLY
-            response = await handler(request)
-            self._observe("WATCH" if is_watch else "LIST" if place else "GET", response.status)
+            verb = "WATCH" if is_watch else "LIST" if place else "GET"
+            try:
+                response = await handler(request)
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                self._observe(verb, 0)
+                raise
+            self._observe(verb, response.status)
             if place is not None and response.status == 200:
                 on_watch(place[0], place[1], is_watch)
             return response
@@ -186,7 +196,7 @@ class Kube:
         headers: Mapping[str, str] | None = None,
         within_seconds: float = REQUEST_TIMEOUT_SECONDS,
         verb: str = "",
-    ) -> tuple[int, Json]:
+    ) -> Json:
         sent = {"Accept": "application/json", **(headers or {}), **await self._authorization()}
         try:
             response = await self._rest.request(  # type: ignore[no-untyped-call]
@@ -206,7 +216,7 @@ class Kube:
         answer = _json(text)
         if response.status >= 400:
             raise ApiError(response.status, str(answer.get("reason", "")), str(answer.get("message", text[:200])))
-        return response.status, answer
+        return answer
 
 
 def _json(text: bytes) -> Json:

@@ -70,7 +70,7 @@ class Reconciler:
         self._enqueue = enqueue
         self._is_pressed = is_pressed
         self._clock = clock
-        self._prompts: dict[Key, tuple[api.KeyRef, int, str]] = {}
+        self._prompts: dict[Key, tuple[api.KeyRef, tuple[str, int], str]] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one resource up to date; the seconds after which to look again, or None.
@@ -252,7 +252,7 @@ class Reconciler:
                 None,
                 f'spec.systemPromptFrom: the ConfigMap "{ref.name}" {state} "{ref.key}"; put the system prompt there',
             )
-        self._prompts[key] = (ref, version_of(found), text)
+        self._prompts[key] = (ref, (found["metadata"]["uid"], version_of(found)), text)
         return text, None
 
     async def _report(

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from ropewalk_operator.cache import Cache
-from ropewalk_operator.kinds import WATCHED, Key, Kind
+from ropewalk_operator.kinds import CONFIG_MAP, WATCHED, Key, Kind
 from ropewalk_operator.kube import Kube
 
 logger = logging.getLogger(__name__)
@@ -79,10 +79,11 @@ async def list_into(cache: Cache, kube: Kube, kinds: Sequence[Kind], places: Seq
     concerned: set[Key] = set()
 
     async def one(kind: Kind, place: str) -> None:
-        items, version = await kube.list_all(kind, place or None)
-        for item in items:
-            # Items of a list do not say what they are.
-            item.setdefault("kind", kind.name)
+        if kind is CONFIG_MAP:
+            # The content of the operator's own, and then the names of all: users' prompts may be gone as well.
+            for item in (await kube.list_all(kind, place or None))[0]:
+                concerned.update(cache.see(kind.name, item))
+        items, version = await kube.list_all(kind, place or None, metadata_only=kind is CONFIG_MAP)
         concerned.update(cache.replace(kind.name, place or None, items, version))
 
     await asyncio.gather(*(one(kind, place) for kind in kinds for place in places))

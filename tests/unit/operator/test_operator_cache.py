@@ -59,6 +59,25 @@ def test_a_config_map_concerns_the_agents_that_take_their_prompt_from_it(cache: 
     assert not cache.children, "the ConfigMaps of others are not kept"
 
 
+def test_a_prompt_that_is_not_in_a_listing_is_gone(cache: Cache) -> None:
+    cache.see("Agent", agent(systemPromptFrom={"configMapKeyRef": {"name": "prompts", "key": "k"}}))
+    prompts = {"kind": "PartialObjectMetadata", "metadata": {"name": "prompts", "namespace": "default", "uid": "p"}}
+    cache.see("ConfigMap", at(prompts, 5))
+    assert cache.replace("ConfigMap", "elsewhere", [], 9) == set()
+    assert cache.replace("ConfigMap", None, [], 4) == set(), "the listing is older"
+    assert cache.replace("ConfigMap", None, [], 5) == {AGENT}
+    assert not cache.config_maps
+
+
+def test_the_end_of_an_earlier_prompt_of_the_same_name_is_none_of_the_new_one(cache: Cache) -> None:
+    cache.see("Agent", agent(systemPromptFrom={"configMapKeyRef": {"name": "prompts", "key": "k"}}))
+    prompts = {"kind": "PartialObjectMetadata", "metadata": {"name": "prompts", "namespace": "default", "uid": "p"}}
+    cache.see("ConfigMap", at(prompts, 5, uid="new"))
+    assert cache.lose("ConfigMap", at(prompts, 6, uid="old")) == set()
+    assert cache.see("ConfigMap", at(prompts, 4, uid="new")) == set(), "older than what is known"
+    assert cache.config_maps == {("default", "prompts"): ("new", 5)}
+
+
 def test_a_child_concerns_its_owner(cache: Cache) -> None:
     assert cache.see("Service", child(1)) == {AGENT}
     assert cache.children_of("uid-of-calc") == {Key("Service", "default", "calc-agent")}

@@ -3,18 +3,21 @@
 import asyncio
 import json
 import logging
+from typing import cast
 
 import pytest
+from aiohttp import ClientConnectionError
 from aiohttp.test_utils import TestClient, TestServer
+from kubernetes.aio.client import Configuration
 
-from operator_world import agent
+from operator_world import FakeApiServer, agent
 from ropewalk_operator import server, settings
 from ropewalk_operator.cache import Cache
-from ropewalk_operator.kinds import AGENT, POD, WATCHED, Key
-from ropewalk_operator.kube import ApiError, _collection
+from ropewalk_operator.kinds import AGENT, CONFIG_MAP, POD, WATCHED, Key
+from ropewalk_operator.kube import ApiError, Kube, _collection
 from ropewalk_operator.logs import JsonFormatter
 from ropewalk_operator.metrics import CONTENT_TYPE, Metrics
-from ropewalk_operator.watches import SILENCE_SECONDS, SLOW_START_SECONDS, Watches
+from ropewalk_operator.watches import SILENCE_SECONDS, SLOW_START_SECONDS, Watches, list_into
 from ropewalk_operator.workers import work
 from ropewalk_operator.workqueue import WorkQueue
 
@@ -106,6 +109,34 @@ def test_a_silent_watch_and_one_that_never_began_are_problems() -> None:
     clock.now += SILENCE_SECONDS
     watches.on_event("Agent")
     assert len(watches.problems()) == len(WATCHED) - 1
+
+
+async def test_a_listing_shows_what_a_watch_has_missed() -> None:
+    api = FakeApiServer()
+    cache = Cache()
+    cache.see("Agent", api.put(agent(systemPromptFrom={"configMapKeyRef": {"name": "prompts", "key": "k"}})))
+    managed = {"app.kubernetes.io/managed-by": "ropewalk-operator"}
+    for name, labels in (("prompts", {}), ("calc-agent", managed)):
+        metadata = {"name": name, "namespace": "default", "labels": labels}
+        cache.see("ConfigMap", api.put({"kind": "ConfigMap", "metadata": metadata, "data": {"k": "v"}}))
+    cache.children.clear()
+    del api.objects[Key("ConfigMap", "default", "prompts")]
+    concerned = await list_into(cache, cast(Kube, api), [CONFIG_MAP], [""])
+    assert concerned == {Key("Agent", "default", "calc")}, "its prompt is gone"
+    child = cache.children[Key("ConfigMap", "default", "calc-agent")]
+    assert child.content is not None, "of the operator's own the content is listed too"
+
+
+async def test_requests_without_an_answer_are_counted() -> None:
+    seen: list[tuple[str, int]] = []
+    configuration = Configuration()
+    configuration.host = "http://127.0.0.1:1"
+    kube = Kube(configuration, lambda verb, code: seen.append((verb, code)))
+    async with kube.watch_session(lambda *_: None) as session:
+        with pytest.raises(ClientConnectionError):
+            await session.get(f"{kube.server}/api/v1/pods?watch=true")
+    await kube.close()
+    assert seen == [("WATCH", 0)]
 
 
 def test_an_address_tells_kind_and_namespace() -> None:

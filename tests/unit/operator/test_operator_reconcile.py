@@ -291,7 +291,7 @@ async def test_an_agent_whose_mcp_server_is_missing_gets_no_child_until_it_exist
 @pytest.mark.parametrize("kind", AGENT_CHILDREN)
 async def test_an_object_of_somebody_else_is_never_taken_over(kind: str, world: World) -> None:
     foreign = {"kind": kind, "metadata": {"name": "calc-agent", "namespace": "default"}}
-    world.cache.see(kind, world.api.put(foreign)) if kind == "ConfigMap" else world.api.put(foreign)
+    world.api.put(foreign)  # The watches have not shown it.
     before = world.api.objects[Key(kind, "default", "calc-agent")]
     world.put(agent())
     await world.reconciler.reconcile(AGENT)
@@ -299,6 +299,19 @@ async def test_an_object_of_somebody_else_is_never_taken_over(kind: str, world: 
     assert world.api.objects[Key(kind, "default", "calc-agent")] is before
     assert world.condition("Accepted")["reason"] == "ChildNameTaken"
     assert f"{kind} calc-agent" in world.condition("Accepted")["message"]
+
+
+async def test_a_copy_of_a_child_is_not_taken_for_an_orphan(world: World) -> None:
+    world.put(agent())
+    await world.settle()
+    copied = world.api.objects[Key("Service", "default", "calc-agent")]
+    metadata = {key: value for key, value in copied["metadata"].items() if key not in ("ownerReferences", "uid")}
+    world.put({**copied, "metadata": {**metadata, "name": "copy-agent"}})
+    world.put(agent("copy"))
+    key = Key("Agent", "default", "copy")
+    await world.reconciler.reconcile(key)
+    assert "APPLY Service copy-agent" not in world.api.writes
+    assert world.condition("Accepted", key)["reason"] == "ChildNameTaken"
 
 
 async def test_children_of_a_deleted_agent_of_the_same_name_are_waited_for(world: World) -> None:
