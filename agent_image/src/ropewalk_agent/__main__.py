@@ -13,6 +13,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
+from ropewalk_agent.address import AddressError, listen_address
+
 if TYPE_CHECKING:
     from ropewalk_agent.config import AgentConfig, Settings
 
@@ -23,15 +25,15 @@ _CLOSE_SECONDS = 2
 
 def main() -> int:
     """Run until SIGTERM; return the exit code: 0 after a drain, 1 with a message if the agent cannot start."""
-    host, port = os.environ.get("ROPEWALK_HOST") or "0.0.0.0", os.environ.get("ROPEWALK_PORT") or "8080"  # noqa: S104
     # asyncio sets TCP_NODELAY only on a socket that names its protocol; without it every answer waits 40 ms for an ACK.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if port.isdigit():  # anything else is reported below, with all that is wrong beside it
+    with contextlib.suppress(AddressError):  # config.load reports it, with all that is wrong beside it
+        host, port = listen_address(os.environ)
         try:
-            listener.bind((host, int(port)))
-        except OSError as error:
-            return _fail(f"the agent cannot start:\n- port {port} of {host} cannot be bound: {error.strerror}")
+            listener.bind((host, port))
+        except (OSError, UnicodeError) as error:
+            return _fail(f"the agent cannot start:\n- port {port} of {host!r} cannot be bound: {error}")
         listener.listen(_BACKLOG)
 
     from ropewalk_agent import config, lean, logs

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from ropewalk_agent.address import AddressError, listen_address
+
 FORMAT_VERSION = 1
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -93,7 +95,7 @@ class SessionsConfig(_Frozen):
 
 
 class AgentConfig(_Frozen):
-    """The whole of agent.json."""
+    """The whole of agent.json. `description` is part of the format for later endpoints; nothing reads it yet."""
 
     format_version: Literal[1]
     name: Annotated[str, Field(min_length=1)]
@@ -113,8 +115,6 @@ class Settings:
     """What the environment says."""
 
     config_file: Path
-    host: str
-    port: int
     log_level: str
     drain_seconds: float
 
@@ -167,13 +167,15 @@ def _settings(environment: Mapping[str, str]) -> tuple[Settings, list[str]]:
             return default
         return parsed
 
+    try:
+        listen_address(environment)  # used before this, by __main__, which leaves it to us to complain
+    except AddressError as error:
+        problems.append(str(error))
     level = environment.get("ROPEWALK_LOG_LEVEL") or "info"
     if level not in LOG_LEVELS:
         problems.append(f"ROPEWALK_LOG_LEVEL is {level!r}; use one of {', '.join(LOG_LEVELS)}")
     settings = Settings(
         config_file=Path(environment.get("ROPEWALK_CONFIG_FILE") or "/etc/ropewalk/agent.json"),
-        host=environment.get("ROPEWALK_HOST") or "0.0.0.0",  # noqa: S104 -- a pod is reached by its own address
-        port=int(number("ROPEWALK_PORT", 8080, 0, 65535)),
         log_level=level,
         drain_seconds=number("ROPEWALK_DRAIN_SECONDS", 65, 0, 3600),
     )

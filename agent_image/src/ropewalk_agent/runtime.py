@@ -74,6 +74,8 @@ class Runtime:
     def start(self) -> None:
         """Start the worker; returns at once, `wait_until_ready` tells when the agent can answer."""
         self._server = asyncio.get_running_loop()
+        fields = {"agent": self._config.name, "namespace": self._config.namespace, "model": self._config.model.id}
+        _log.info("agent starting", extra={"fields": fields})
         self._bridge.start()
         self._bridge.spawn(self._open())
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agent_server import agent_document
+from ropewalk_agent.address import AddressError, listen_address
 from ropewalk_agent.config import ConfigError, load, parse
 
 MODEL = {"provider": "openai-compatible", "id": "m", "baseURL": "http://m/v1"}
@@ -98,4 +99,15 @@ def test_the_environment_has_defaults(tmp_path: Path) -> None:
     file = tmp_path / "agent.json"
     file.write_text(json.dumps(agent_document()))
     settings, config = load({"ROPEWALK_CONFIG_FILE": str(file)})
-    assert (settings.host, settings.port, settings.log_level, config.name) == ("0.0.0.0", 8080, "info", "tested")
+    assert (settings.log_level, settings.drain_seconds, config.name) == ("info", 65, "tested")
+    assert listen_address({}) == ("0.0.0.0", 8080)
+
+
+@pytest.mark.parametrize("port", ["99999", "8080.0", "0", "-1", " 80", "²", "1" * 5000])
+def test_a_port_that_is_none_is_a_problem(port: str) -> None:
+    with pytest.raises(AddressError, match="use a whole number from 1 to 65535"):
+        listen_address({"ROPEWALK_PORT": port})
+
+
+def test_host_and_port_are_taken_from_the_environment() -> None:
+    assert listen_address({"ROPEWALK_HOST": "127.0.0.1", "ROPEWALK_PORT": "81"}) == ("127.0.0.1", 81)

@@ -78,18 +78,21 @@ async def test_an_agent_of_each_provider_starts_and_ends_with_0_on_sigterm(provi
         child.send_signal(signal.SIGTERM)
         out, err = await child.communicate()
     assert (child.returncode, err.decode()) == (0, "")
-    assert all(json.loads(line)["level"] in {"info", "warning"} for line in out.decode().splitlines())
+    lines = [json.loads(line) for line in out.decode().splitlines()]
+    assert all(line["level"] in {"info", "warning"} for line in lines)
+    assert (lines[0]["message"], lines[0]["agent"], lines[0]["namespace"]) == ("agent starting", "tested", "")
 
 
-def test_bad_settings_end_with_1_and_one_message_that_names_each_problem(tmp_path: Path) -> None:
+@pytest.mark.parametrize("port", ["eighty", "99999", "8080.0"])
+def test_bad_settings_end_with_1_and_one_message_that_names_each_problem(tmp_path: Path, port: str) -> None:
     file = tmp_path / "agent.json"
     file.write_text('{"formatVersion": 1}')
-    variables = environment(ROPEWALK_CONFIG_FILE=str(file), ROPEWALK_PORT="eighty")
+    variables = environment(ROPEWALK_CONFIG_FILE=str(file), ROPEWALK_PORT=port)
     ended = subprocess.run(
         [sys.executable, "-m", "ropewalk_agent"], check=False, env=variables, capture_output=True, text=True, timeout=60
     )
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.startswith("the agent cannot start:\n- ROPEWALK_PORT is 'eighty'")
+    assert ended.stderr.startswith(f"the agent cannot start:\n- ROPEWALK_PORT is '{port}'")
     for problem in ("name is missing", "systemPrompt is missing", "model is missing"):
         assert problem in ended.stderr
 
