@@ -19,6 +19,7 @@ from operator_wait import until
 
 REPOSITORY = Path(__file__).parents[2]
 MODEL = {"provider": "openai-compatible", "id": "m", "baseURL": "http://demo-model:8080/v1"}
+POD = "/spec/template/spec"
 KINDS = "configmap,serviceaccount,service,deployment,networkpolicy"
 # The garbage collector learns of new kinds every 30 s; before that it does not know what an Agent is.
 COLLECTED_SECONDS = 100
@@ -132,12 +133,36 @@ def test_deleting_the_agent_in_the_foreground_leaves_no_child(operator: Operator
     ("kind", "patch", "path"),
     [
         ("deployment", [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "evil"}], "evil"),
+        ("deployment", [{"op": "add", "path": f"{POD}/containers/-", "value": {"name": "evil", "image": "x"}}], "evil"),
+        (
+            "deployment",
+            [{"op": "add", "path": f"{POD}/initContainers", "value": [{"name": "evil", "image": "x"}]}],
+            "evil",
+        ),
+        ("deployment", [{"op": "add", "path": f"{POD}/hostNetwork", "value": True}], "hostNetwork"),
+        ("deployment", [{"op": "add", "path": f"{POD}/containers/0/command", "value": ["evil"]}], "evil"),
+        (
+            "deployment",
+            [{"op": "replace", "path": f"{POD}/automountServiceAccountToken", "value": True}],
+            "Token': True",
+        ),
         ("service", [{"op": "replace", "path": "/spec/ports/0/port", "value": 9999}], "9999"),
         ("configmap", [{"op": "replace", "path": "/data/agent.json", "value": "{intruder}"}], "intruder"),
         ("networkpolicy", [{"op": "add", "path": "/spec/egress/-", "value": {"ports": [{"port": 6666}]}}], "6666"),
         ("serviceaccount", [{"op": "replace", "path": "/automountServiceAccountToken", "value": True}], "Token': True"),
     ],
-    ids=["image", "port", "settings", "egress", "token"],
+    ids=[
+        "image",
+        "sidecar",
+        "init container",
+        "host network",
+        "command",
+        "pod token",
+        "port",
+        "settings",
+        "egress",
+        "token",
+    ],
 )
 def test_a_change_by_hand_is_put_back(
     kind: str, patch: Any, path: str, operator: OperatorProcess, namespace: Namespace

@@ -106,6 +106,8 @@ class FakeApiServer:
         self.events: list[Body] = []
         self.refuse: dict[str, ApiError] = {}
         """By kind: what to answer to an apply instead of doing it."""
+        self.keep_additions = False
+        """As server-side apply does where another manager owns them; simplified: the whole live spec is kept."""
         self.before_status: Callable[[], object] = lambda: None
         """What somebody else does just before a status is written."""
         self._versions = itertools.count(100)
@@ -168,6 +170,8 @@ class FakeApiServer:
         metadata["resourceVersion"] = str(next(self._versions))
         if live is not None and "status" in live:
             stored["status"] = live["status"]
+        if live is not None and self.keep_additions:
+            stored["spec"] = copy.deepcopy(live["spec"])
         self.objects[key] = stored
         return copy.deepcopy(stored)
 
@@ -175,7 +179,7 @@ class FakeApiServer:
         self.writes.append(f"MERGE {kind.name} {name}")
         live = self.objects[Key(kind.name, namespace, name)]
         assert patch["metadata"] == {"uid": live["metadata"]["uid"]}, "another object would be patched"
-        live["spec"] = {**live["spec"], **copy.deepcopy(patch["spec"])}
+        live["spec"] = _merged(live["spec"], copy.deepcopy(patch["spec"]))
         live["metadata"]["resourceVersion"] = str(next(self._versions))
         self.refuse.pop(kind.name, None)
         return copy.deepcopy(live)
@@ -209,3 +213,16 @@ class FakeApiServer:
     def _key(body: Body) -> Key:
         assert body["kind"] in BY_NAME, f"unknown kind {body['kind']}"
         return Key(body["kind"], body["metadata"]["namespace"], body["metadata"]["name"])
+
+
+def _merged(old: Any, patch: Any) -> Any:
+    """RFC 7396."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(old) if isinstance(old, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = _merged(result.get(key), value)
+    return result

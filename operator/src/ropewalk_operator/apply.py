@@ -192,6 +192,8 @@ class Applier:
                 outcome.refused.append(f"{shown}: {error.message}")
                 return
             raise
+        if was_seen and "template" in manifest.get("spec", {}):
+            answer = await self._without_additions(kind, key, manifest, answer)
         self._cache.see(key.kind, answer)
         self._remember(key, manifest, desired_hash, world.child(key.kind, answer))
         # The same wish as before, and yet there was something to do: somebody had changed or deleted the child.
@@ -209,6 +211,20 @@ class Applier:
         patch = {"metadata": {"uid": self._cache.children[key].uid}, "spec": manifest["spec"]}
         await self._writer.merge(kind, key.namespace, key.name, patch)
         return await self._writer.apply(kind, key.namespace, key.name, manifest)
+
+    async def _without_additions(
+        self, kind: Kind, key: Key, manifest: Manifest, answer: dict[str, Any]
+    ) -> dict[str, Any]:
+        before = self._applied.get(key)
+        is_webhook = before is not None and before.tolerated is not None
+        if is_webhook or drift.contains(answer, _compared(manifest)):
+            return answer
+        # Containers and fields that others have added are theirs to server-side apply. Tried once: what is there again
+        # in the answer comes from an admission webhook.
+        spec = drift.replacement(answer["spec"], manifest["spec"])
+        return await self._writer.merge(
+            kind, key.namespace, key.name, {"metadata": {"uid": answer["metadata"]["uid"]}, "spec": spec}
+        )
 
     async def _is_right(self, live: Child, manifest: Manifest, desired_hash: str) -> bool:
         if live.desired_hash != desired_hash:

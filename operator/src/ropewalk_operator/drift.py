@@ -14,6 +14,11 @@ from typing import Any
 ATOMIC = frozenset(
     {"args", "drop", "egress", "ingress", "matchLabels", "nodeSelector", "podSelector", "policyTypes", "selector"}
 )
+# The operator owns these lists as a whole: one entry more is somebody's change.
+WHOLE = frozenset({"containers", "env", "ports", "volumeMounts", "volumes"})
+# Of a pod's spec and of its container the operator owns whatever the API server does not add by itself.
+POD_DEFAULTS = frozenset({"dnsPolicy", "restartPolicy", "schedulerName", "serviceAccount"})
+CONTAINER_DEFAULTS = frozenset({"terminationMessagePath"})
 QUANTITIES = frozenset({"requests", "limits"})
 
 _QUANTITY = re.compile(r"^([+-]?[0-9.]+)([eE][+-]?[0-9]+|[KMGTPE]i|[numkMGTPE])?$")
@@ -28,7 +33,11 @@ _FACTORS = {
 def contains(live: Any, desired: Any) -> bool:
     """True when every field of `desired` has the same value in `live`."""
     if isinstance(desired, Mapping):
-        return isinstance(live, Mapping) and all(_field_holds(live, key, value) for key, value in desired.items())
+        return (
+            isinstance(live, Mapping)
+            and not additions(live, desired)
+            and all(_field_holds(live, key, value) for key, value in desired.items())
+        )
     if isinstance(desired, Sequence) and not isinstance(desired, str):
         # Lists of objects are maps by a key in the API server: order and additions of others do not matter.
         if not isinstance(live, Sequence) or isinstance(live, str):
@@ -39,10 +48,30 @@ def contains(live: Any, desired: Any) -> bool:
     return bool(live == desired)
 
 
+def additions(live: Mapping[str, Any], desired: Mapping[str, Any]) -> set[str]:
+    """What somebody has added to a pod's spec or to a container; of other objects, additions are nobody's business."""
+    if "containers" in desired:
+        return set(live) - set(desired) - POD_DEFAULTS
+    if "image" in desired:
+        return set(live) - set(desired) - CONTAINER_DEFAULTS
+    return set()
+
+
+def replacement(live: Any, desired: Mapping[str, Any]) -> dict[str, Any]:
+    """A merge patch that takes away what was added: server-side apply leaves alone what others own."""
+    patch: dict[str, Any] = {}
+    if isinstance(live, Mapping):
+        patch |= dict.fromkeys(additions(live, desired))
+    for key, value in desired.items():
+        seen = live.get(key) if isinstance(live, Mapping) else None
+        patch[key] = replacement(seen, value) if isinstance(value, Mapping) else value
+    return patch
+
+
 def _field_holds(live: Mapping[str, Any], key: str, value: Any) -> bool:
     if key not in live:
-        # The API server leaves empty values out.
-        return not value
+        # The API server leaves empty values out; false and 0 are values.
+        return value is None or value in ("", [], {})
     if key in ATOMIC:
         return bool(live[key] == value)
     if key in QUANTITIES and isinstance(value, Mapping):
@@ -50,6 +79,13 @@ def _field_holds(live: Mapping[str, Any], key: str, value: Any) -> bool:
         return isinstance(seen, Mapping) and {k: quantity(v) for k, v in seen.items()} == {
             k: quantity(v) for k, v in value.items()
         }
+    if (
+        key in WHOLE
+        and isinstance(value, Sequence)
+        and isinstance(live[key], Sequence)
+        and len(live[key]) != len(value)
+    ):
+        return False
     return contains(live[key], value)
 
 

@@ -6,7 +6,8 @@ from ropewalk_operator import drift
 
 HELD: list[tuple[str, Any, Any]] = [
     ("a default that the API server added", {"port": 80, "protocol": "TCP"}, {"port": 80}),
-    ("a container that somebody added", [{"name": "a"}, {"name": "b"}], [{"name": "a"}]),
+    ("an entry that somebody added", {"finalizers": [{"name": "a"}, {"name": "b"}]}, {"finalizers": [{"name": "a"}]}),
+    ("what the API server adds to a pod", {"containers": [], "dnsPolicy": "ClusterFirst"}, {"containers": []}),
     ("the order of a list of objects", [{"name": "b"}, {"name": "a"}], [{"name": "a"}, {"name": "b"}]),
     ("a label that somebody added", {"a": "1", "b": "2"}, {"a": "1"}),
     ("an empty value that the API server left out", {}, {"value": "", "list": [], "map": {}}),
@@ -19,6 +20,17 @@ HELD: list[tuple[str, Any, Any]] = [
 DRIFTED: list[tuple[str, Any, Any]] = [
     ("another value", {"replicas": 2}, {"replicas": 1}),
     ("a field that is gone", {}, {"replicas": 1}),
+    ("a refusal that is gone", {}, {"automountServiceAccountToken": False}),
+    ("a number that is gone", {}, {"maxUnavailable": 0}),
+    (
+        "a container that somebody added",
+        {"containers": [{"name": "a"}, {"name": "b"}]},
+        {"containers": [{"name": "a"}]},
+    ),
+    ("the host's network", {"containers": [], "hostNetwork": True}, {"containers": []}),
+    ("a container that runs first", {"containers": [], "initContainers": [{"name": "b"}]}, {"containers": []}),
+    ("another command", {"image": "a", "command": ["evil"]}, {"image": "a"}),
+    ("a variable that somebody added", {"env": [{"name": "a"}, {"name": "b"}]}, {"env": [{"name": "a"}]}),
     ("a container that is gone", [{"name": "b"}], [{"name": "a"}]),
     ("another image", [{"name": "a", "image": "y"}], [{"name": "a", "image": "x"}]),
     ("a selector with one key more", {"selector": {"a": "1", "b": "2"}}, {"selector": {"a": "1"}}),

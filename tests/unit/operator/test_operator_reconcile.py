@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -350,6 +351,34 @@ async def test_an_api_server_that_is_down_is_an_error_to_be_retried(world: World
     world.api.refuse["ConfigMap"] = ApiError(503, "Unavailable", "no")
     with pytest.raises(ApiError):
         await world.reconciler.reconcile(AGENT)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pod_spec: pod_spec["containers"].append({"name": "sidecar", "image": "x"}),
+        lambda pod_spec: pod_spec.update(initContainers=[{"name": "first", "image": "x"}]),
+        lambda pod_spec: pod_spec.update(hostNetwork=True),
+        lambda pod_spec: pod_spec["containers"][0].update(command=["evil"]),
+    ],
+    ids=["sidecar", "init container", "host network", "command"],
+)
+async def test_what_somebody_adds_to_a_pod_template_is_taken_away(
+    change: Callable[[dict[str, Any]], None], world: World
+) -> None:
+    world.put(agent())
+    await world.settle()
+    key = Key("Deployment", "default", "calc-agent")
+    before = world.api.objects[key]["spec"]
+    wanted = copy.deepcopy(before)
+    world.change("Deployment", "calc-agent", lambda body: change(body["spec"]["template"]["spec"]))
+    world.api.keep_additions = True
+    await world.reconciler.reconcile(AGENT)
+    assert world.api.writes == ["APPLY Deployment calc-agent", "MERGE Deployment calc-agent", CORRECTED]
+    assert world.api.objects[key]["spec"] == wanted
+    world.api.writes.clear()
+    await world.reconciler.reconcile(AGENT)
+    assert world.api.writes == []
 
 
 async def test_what_an_admission_webhook_changes_is_not_fought(world: World) -> None:
