@@ -109,14 +109,19 @@ def down(here: Layout) -> None:
 
 
 def running(here: Layout) -> bool:
-    """Whether every process runs and the node says Ready."""
+    """Whether every process runs, the node says Ready and DNS answers; less than that is finished by `up`."""
     plane = ControlPlane(here.bin, here.state)
     node = Node(here, plane)
     names = ("containerd", "kubelet", "kube-proxy", "etcd", "apiserver", "controller-manager", "scheduler")
     if any(node.process(name).pid is None for name in names):
         return False
-    path = '{.status.conditions[?(@.type=="Ready")].status}'
-    return _kubectl(here, "get", "node", where.NODE_NAME, "-o", f"jsonpath={path}", check=False) == "True"
+    node_ready = '{.status.conditions[?(@.type=="Ready")].status}'
+    dns_ready = "{.status.readyReplicas}"
+    dns = ("-n", "kube-system", "get", "deployment/coredns")
+    return (
+        _kubectl(here, "get", "node", where.NODE_NAME, "-o", f"jsonpath={node_ready}", check=False) == "True"
+        and _kubectl(here, *dns, "-o", f"jsonpath={dns_ready}", check=False) != ""
+    )
 
 
 def _kubectl(here: Layout, *arguments: str, text: str | None = None, check: bool = True) -> str:

@@ -21,7 +21,8 @@ from ropewalk_operator.pods import Pod, Trouble
 logger = logging.getLogger(__name__)
 
 PODS_ASKED = 3
-READY_LIMIT_SECONDS = 1.0
+READY_LIMIT_SECONDS = 3.0
+"""A pod that has never been ready holds the answer for 1.5 s, in the hope of a better one."""
 CREATING_IS_SLOW_SECONDS = 2.0
 LISTENING_IS_SLOW_SECONDS = 10.0
 WORDS_CHARACTERS = 1000
