@@ -6,7 +6,9 @@ turn's deadline cuts them off, and Strands' own strategy, which pauses for minut
 """
 
 import ssl
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,6 +114,21 @@ def _bedrock(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> Built
     from botocore.config import Config  # type: ignore[import-untyped]
     from strands.models.bedrock import BedrockModel
 
+    class StoppableBedrockModel(BedrockModel):
+        """Ends the thread of a call that nobody listens to any more, at its next chunk.
+
+        A cancel_signal given to the Agent would not do: a turn that is cancelled clears it before the thread looks.
+        """
+
+        async def stream(self, *arguments: Any, **options: Any) -> AsyncGenerator[Any, None]:
+            ended = threading.Event()
+            try:
+                async with aclosing(super().stream(*arguments, **{**options, "cancel_signal": ended})) as events:
+                    async for event in events:
+                        yield event
+            finally:
+                ended.set()
+
     settings = {name: value for name, value in config.parameters.items() if name in _BEDROCK_SETTINGS}
     others = {name: value for name, value in config.parameters.items() if name not in _BEDROCK_SETTINGS}
     if others:
@@ -121,7 +138,9 @@ def _bedrock(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> Built
         read_timeout=timeout_seconds,
         retries={"mode": "standard", "total_max_attempts": 1 + _RETRIES},
     )
-    model = BedrockModel(model_id=config.id, region_name=config.region, boto_client_config=client_config, **settings)
+    model = StoppableBedrockModel(
+        model_id=config.id, region_name=config.region, boto_client_config=client_config, **settings
+    )
 
     async def close() -> None:
         model.client.close()

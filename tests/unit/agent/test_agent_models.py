@@ -1,12 +1,23 @@
 """Each provider's Model is built with what agent.json says; no call is made."""
 
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent_models import until
+from agent_server import agent_config
+from ropewalk_agent.bridge import Turn
 from ropewalk_agent.config import ModelConfig
+from ropewalk_agent.events import TurnRequest
+from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.models import KeyFile, build
+from ropewalk_agent.sessions.memory import MemorySessions
+from ropewalk_agent.turn import TurnRunner
 
 
 @pytest.fixture
@@ -67,6 +78,49 @@ async def test_bedrock_gets_region_time_limits_and_parameters() -> None:
     meta = inside(built.model).client.meta
     assert (meta.region_name, meta.config.read_timeout) == ("eu-central-1", 7.0)
     assert meta.config.retries["total_max_attempts"] == 3
+    await built.close()
+
+
+class EndlessStream:
+    """Bedrock's answer in a blocked thread: one chunk, and many more from when the test says so."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.closed = threading.Event()
+        self.read = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        yield {"messageStart": {"role": "assistant"}}
+        yield {"contentBlockDelta": {"delta": {"text": "first"}}}
+        self.go_on.wait(10)
+        while self.read < 10_000:
+            self.read += 1
+            yield {"contentBlockDelta": {"delta": {"text": "more"}}}
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+async def test_a_cancelled_turn_ends_bedrocks_thread_at_its_next_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = build(config_of(provider="bedrock", id="b", region="eu-central-1"), 7.0)
+    stream, model = EndlessStream(), inside(built.model)
+    monkeypatch.setattr(model.client, "converse_stream", lambda **_: {"stream": stream}, raising=False)
+    sessions = MemorySessions(ttl_seconds=60, max_sessions=10, clock=lambda: 0.0)
+    runner = TurnRunner(agent_config(), built, lambda: (), sessions, Metrics())
+    told: list[Any] = []
+
+    async def turn() -> None:
+        async with aclosing(runner.run(TurnRequest("q", "s", "", "r", streaming=True), Turn())) as events:
+            async for event in events:
+                told.append(event)
+
+    running = asyncio.create_task(turn())
+    await until(lambda: bool(told))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    stream.go_on.set()
+    await until(lambda: stream.closed.is_set() or stream.read == 10_000)
+    assert stream.closed.is_set()
     await built.close()
 
 
