@@ -20,8 +20,7 @@ OPERATOR_RULES = {
     ("apps", "deployments"): WRITE,
     ("networking.k8s.io", "networkpolicies"): WRITE,
     ("", "pods"): ["get", "list", "watch"],
-    ("", "events"): ["create", "patch", "list"],
-    ("events.k8s.io", "events"): ["create", "patch", "list"],
+    ("", "events"): ["create", "list"],
 }
 COMBINATIONS = [
     (),
