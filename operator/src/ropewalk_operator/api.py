@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 GROUP = "ropewalk.dev"
@@ -133,8 +133,6 @@ class Pod(_Model):
             if taken := sorted(key for key in keys if key.startswith(RESERVED_PREFIX) or key in RESERVED_LABELS):
                 raise ValueError(f"{field} holds {', '.join(taken)}; Ropewalk sets these itself, use keys of your own")
         names = [str(entry.get("name")) for entry in self.env]
-        if taken := sorted(RESERVED_ENV.intersection(names)):
-            raise ValueError(f"env holds {', '.join(taken)}; Ropewalk sets these itself, remove them")
         if len(set(names)) != len(names):
             raise ValueError("env names a variable twice; keep one entry for each name")
         return self
@@ -163,6 +161,13 @@ class Agent(_Resource):
     sessions: Sessions = Sessions()
     replicas: Annotated[int, Field(ge=0, le=100)] = 1
     suspend: bool = False
+
+    @field_validator("pod")
+    @classmethod
+    def _reserved_variables_are_left_alone(cls, pod: Pod) -> Pod:
+        if taken := sorted(RESERVED_ENV.intersection(str(entry.get("name")) for entry in pod.env)):
+            raise ValueError(f"env holds {', '.join(taken)}; Ropewalk sets these itself, remove them")
+        return pod
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:

@@ -60,11 +60,6 @@ def mcp_status(facts: Facts, previous: Mapping[str, Any], now: float) -> Status:
     return {**_common(facts), **found, "conditions": conditions}
 
 
-def is_true(status: Mapping[str, Any], type_: str) -> bool:
-    """Whether a condition of a status is True."""
-    return any(c["type"] == type_ and c["status"] == "True" for c in status.get("conditions") or ())
-
-
 def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> Status | None:
     """A merge patch that turns the old status into the new one, or None when they are equal."""
     if old == new:

@@ -72,6 +72,11 @@ def test_a_server_is_an_image_or_remote() -> None:
             api.mcp_server(body)
 
 
+def test_a_server_may_have_the_variables_that_the_operator_sets_for_agents() -> None:
+    env = [{"name": "ROPEWALK_PORT", "value": "8000"}]
+    assert api.mcp_server(mcp_server(pod={"env": env})).pod.env == tuple(env)
+
+
 def test_names_and_addresses_are_those_that_users_know() -> None:
     parsed, server = api.agent(agent()), api.mcp_server(mcp_server())
     assert names.child(parsed) == "calc-agent"

@@ -311,7 +311,7 @@ FOUND = Discovered((Tool("add", "adds", "sha256:1"),), "2025-11-25", "math", "1.
 
 def test_a_server_that_has_listed_its_tools_is_ready() -> None:
     found = status.mcp_status(replace(SERVER, discovered=FOUND), {}, NOW)
-    assert status.is_true(found, "Ready")
+    assert {c["type"]: c["status"] for c in found["conditions"]}["Ready"] == "True"
     assert found["toolCount"] == 1
     assert found["serverInfo"] == {"name": "math", "version": "1.0"}
     assert found["lastDiscoveryTime"] == "2026-01-01T00:00:00Z"
@@ -345,7 +345,7 @@ def test_a_remote_server_needs_no_pods() -> None:
     remote = replace(SERVER, remote=True, deployment=None, pods=(), replicas=0, config_hash=None, discovered=FOUND)
     found = status.mcp_status(remote, {}, NOW)
     assert condition(found, "Available")["reason"] == "Remote"
-    assert status.is_true(found, "Ready")
+    assert {c["type"]: c["status"] for c in found["conditions"]}["Ready"] == "True"
 
 
 def test_a_deployment_status_is_read_with_its_failures() -> None:

@@ -8,7 +8,7 @@ from ropewalk_operator.manifest import Manifest
 from ropewalk_operator.render import pod
 from ropewalk_operator.render.networkpolicy import mcp_policy
 
-DEFAULT_RESOURCES = {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
+DEFAULT_RESOURCES = {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}
 GRACE_SECONDS = 30
 
 
