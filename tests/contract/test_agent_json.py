@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ropewalk_agent import config
+from ropewalk_agent.address import listen_address
 from ropewalk_operator import __version__, api
 from ropewalk_operator.render.agent import agent_children
 from ropewalk_operator.render.config import agent_json
@@ -113,7 +114,8 @@ def test_the_agents_own_loader_takes_the_environment_that_the_operator_gives(tmp
     file.write_text(text)
     settings, read = config.load({**environment, "ROPEWALK_CONFIG_FILE": str(file)})
     assert read.name == "minimal"
-    assert str(settings.port) == environment["ROPEWALK_PORT"]
+    assert str(listen_address(environment)[1]) == environment["ROPEWALK_PORT"]
+    assert str(int(settings.drain_seconds)) == environment["ROPEWALK_DRAIN_SECONDS"]
 
 
 def test_unknown_settings_are_refused_so_that_a_typing_error_cannot_pass() -> None:
