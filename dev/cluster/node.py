@@ -88,14 +88,14 @@ class Node:
         """Start the kubelet and kube-proxy."""
         kubelet = self.state / "kubelet.json"
         (self.state / "resolv.conf").touch()
-        kubelet.write_text(json.dumps(_kubelet(self.state, self.plane.pki)))
+        _settle(kubelet, _kubelet(self.state, self.plane.pki))
         self.process("kubelet").start(
             [self.layout.bin / "kubelet", "--config", kubelet, "--kubeconfig", self.plane.kubeconfig("kubelet"),
              "--hostname-override", where.NODE_NAME, "--node-ip", where.NODE_ADDRESS,
              "--root-dir", self.state / "kubelet"]
         )  # fmt: skip
         proxy = self.state / "kube-proxy.json"
-        proxy.write_text(json.dumps(_kube_proxy(self.plane.kubeconfig("proxy"))))
+        _settle(proxy, _kube_proxy(self.plane.kubeconfig("proxy")))
         self.process("kube-proxy").start([self.layout.bin / "kube-proxy", "--config", proxy])
 
     def stop(self) -> None:
@@ -163,6 +163,13 @@ def ctr(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProce
 def _run(*command: str | Path, check: bool = True, text: str | None = None) -> subprocess.CompletedProcess[str]:
     words = [str(word) for word in command]
     return subprocess.run(words, check=check, capture_output=True, text=True, input=text)
+
+
+def _settle(file: Path, content: dict[str, object]) -> None:
+    """Write a configuration, unless it is there already: kube-proxy ends when its file is touched."""
+    text = json.dumps(content)
+    if not file.exists() or file.read_text() != text:
+        file.write_text(text)
 
 
 def _cni(state: Path) -> dict[str, object]:
