@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -145,7 +146,8 @@ def _operator(server: ApiServer, namespace: str) -> Iterator[None]:
 
 
 def _ready(port: str) -> bool:
-    done = subprocess.run(["curl", "-sf", f"http://127.0.0.1:{port}/ready"], capture_output=True, check=False)
-    return done.returncode == 0
-
-
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
