@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.load import requests_per_second
 from cluster.processes import wait_until
 
-_ROUNDS, _REQUESTS, _CLIENTS = 4, 1500, 32
+_ROUNDS, _REQUESTS, _CLIENTS = 8, 1500, 32
 _CONFIG = {
     "formatVersion": 1,
     "name": "bench",

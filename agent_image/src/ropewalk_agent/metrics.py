@@ -1,6 +1,7 @@
 """The agent's Prometheus metrics, in a registry of their own. No label ever holds a session, a user or a raw error."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
@@ -11,6 +12,15 @@ from ropewalk_agent import __version__
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 _MODEL = ("gen_ai_provider_name", "gen_ai_request_model")
+
+
+class ModelMetrics(NamedTuple):
+    """What is counted of one model, with its labels already looked up."""
+
+    inference_duration: Histogram
+    time_to_first_chunk: Histogram
+    input_tokens: Counter
+    output_tokens: Counter
 
 
 class Metrics:
@@ -97,6 +107,15 @@ class Metrics:
         self.queue_depth.set_function(waiting)
         self.sessions.set_function(sessions)
         self.worker_stuck.set_function(stuck)
+
+    def of_model(self, provider: str, model: str) -> ModelMetrics:
+        """Return the metrics of one model."""
+        return ModelMetrics(
+            self.inference_duration.labels(provider, model),
+            self.time_to_first_chunk.labels(provider, model),
+            self.input_tokens.labels(provider, model),
+            self.output_tokens.labels(provider, model),
+        )
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics in the format that the Accept header asks for, and its content type."""

@@ -22,7 +22,7 @@ from ropewalk_agent import bridge, spare
 from ropewalk_agent.config import AgentConfig
 from ropewalk_agent.errors import AgentError, redacted
 from ropewalk_agent.events import Answer, TextDelta, Timings, ToolEnded, ToolStarted, TurnEvent, TurnRequest
-from ropewalk_agent.metrics import Metrics
+from ropewalk_agent.metrics import Metrics, ModelMetrics
 from ropewalk_agent.models import BuiltModel
 from ropewalk_agent.sessions import Message, SessionKey, SessionStore, is_consistent, windowed
 from ropewalk_agent.tools import Tool
@@ -47,6 +47,7 @@ class TurnRunner:
         self._tools = tools
         self._sessions = sessions
         self._metrics = metrics
+        self._model_metrics = metrics.of_model(config.model.provider, config.model.id)
         self._plugins: list[Plugin] = [spare.NoDelegation()]
         self._limits = Limits(turns=config.limits.max_turns)
         if config.limits.max_tokens_per_request is not None:
@@ -58,7 +59,7 @@ class TurnRunner:
         started = time.monotonic()
         self._metrics.queue_wait.observe(turn.queue_seconds)
         self._model.refresh_key()
-        watch = _Watch(self._config, self._metrics)
+        watch = _Watch(self._metrics, self._model_metrics)
         key = SessionKey(request.user_id, request.session_id)
         history = await self._sessions.load(key)
         agent = self._agent(list(history), watch)
@@ -131,9 +132,9 @@ class TurnRunner:
 class _Watch(HookProvider):
     """Counts and measures what one turn does, in its own numbers (for the answer) and in the pod's metrics."""
 
-    def __init__(self, config: AgentConfig, metrics: Metrics) -> None:
-        self._labels = {"gen_ai_provider_name": config.model.provider, "gen_ai_request_model": config.model.id}
+    def __init__(self, metrics: Metrics, model_metrics: ModelMetrics) -> None:
         self._metrics = metrics
+        self._model_metrics = model_metrics
         self._model_called_at = 0.0
         self._first_chunk_seen = True
         self._tools_running = 0
@@ -157,7 +158,7 @@ class _Watch(HookProvider):
         seconds = time.monotonic() - self._model_called_at
         self.model_seconds += seconds
         self.model_error = event.exception
-        self._metrics.inference_duration.labels(**self._labels).observe(seconds)
+        self._model_metrics.inference_duration.observe(seconds)
 
     def _tool_answered(self, event: AfterToolCallEvent) -> None:
         # A tool that the model was not shown. Its name is the model's invention and so no label.
@@ -172,13 +173,13 @@ class _Watch(HookProvider):
         if not self._first_chunk_seen and ("contentBlockStart" in chunk or "contentBlockDelta" in chunk):
             self._first_chunk_seen = True
             seconds = time.monotonic() - self._model_called_at
-            self._metrics.time_to_first_chunk.labels(**self._labels).observe(seconds)
+            self._model_metrics.time_to_first_chunk.observe(seconds)
         usage = chunk.get("metadata", {}).get("usage")
         if usage is not None:
             self.input_tokens += usage["inputTokens"]
             self.output_tokens += usage["outputTokens"]
-            self._metrics.input_tokens.labels(**self._labels).inc(usage["inputTokens"])
-            self._metrics.output_tokens.labels(**self._labels).inc(usage["outputTokens"])
+            self._model_metrics.input_tokens.inc(usage["inputTokens"])
+            self._model_metrics.output_tokens.inc(usage["outputTokens"])
 
     def tool_started(self, tool: Tool) -> float:
         """Note that a call begins; return the moment, for `tool_ended`."""

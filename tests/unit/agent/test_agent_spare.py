@@ -1,5 +1,6 @@
 """What is switched off in Strands: that it is off, and that nothing is lost by it."""
 
+import uuid
 from typing import Any
 
 import pytest
@@ -53,3 +54,18 @@ def test_the_silent_tracer_answers_for_every_span_that_a_turn_may_make() -> None
     spans = {name for name in vars(Tracer) if name.startswith(("start_", "end_")) and name.endswith(ours)}
     assert len(spans) == 11
     assert spans - vars(spare.SilentTracer).keys() == {"start_multiagent_span"}
+
+
+def test_a_turn_asks_the_system_for_no_random_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(_: int) -> bytes:
+        raise AssertionError("the system was asked for random bytes")
+
+    agent = Agent(model=ScriptedModel(["fine"]), callback_handler=None)
+    monkeypatch.setattr("os.urandom", asked)
+    assert str(agent("q")).strip() == "fine"
+
+
+def test_the_names_are_uuids_that_differ() -> None:
+    names = [spare._uuid4() for _ in range(100)]
+    assert len(set(names)) == 100
+    assert {(name.version, name.variant) for name in names} == {(4, uuid.RFC_4122)}
