@@ -148,7 +148,11 @@ class FakeApiServer:
             found = [body for body in found if body["metadata"].get("labels", {}).get(MANAGED_BY) == FIELD_MANAGER]
         return found, next(self._versions)
 
-    async def apply(self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, Any]) -> Body:
+    async def apply(
+        self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, Any], *, only_if_new: bool = False
+    ) -> Body:
+        if only_if_new and Key(kind.name, namespace, name) in self.objects:
+            raise ApiError(409, "Conflict", "the object has been modified")
         self.writes.append(f"APPLY {kind.name} {name}")
         assert manifest["metadata"]["name"] == name, "the address and the manifest name two objects"
         assert manifest["metadata"]["namespace"] == namespace, "the address and the manifest name two namespaces"

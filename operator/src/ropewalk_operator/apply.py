@@ -37,8 +37,10 @@ class Writer(Protocol):
     async def get(self, kind: Kind, namespace: str, name: str, *, metadata_only: bool = False) -> dict[str, Any] | None:
         """The object or None."""
 
-    async def apply(self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Server-side apply; the object as it is then."""
+    async def apply(
+        self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, Any], *, only_if_new: bool = False
+    ) -> dict[str, Any]:
+        """Server-side apply; the object as it is then. `only_if_new`: ApiError 409 where there is one already."""
 
     async def merge(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> dict[str, Any]:
         """Merge patch; the object as it is then."""
@@ -169,36 +171,51 @@ class Applier:
             del self._applied[key]
 
     async def _apply_child(self, owner: names.Owner, manifest: Manifest, outcome: Outcome) -> None:
+        try:
+            await self._make_so(owner, manifest, outcome)
+        except ApiError as error:
+            if not error.is_refusal:
+                raise
+            outcome.refused.append(f"{_shown(_key(manifest))}: {error.message}")
+
+    async def _make_so(self, owner: names.Owner, manifest: Manifest, outcome: Outcome) -> None:
         key = _key(manifest)
         kind = BY_NAME[key.kind]
         desired_hash = digest(manifest)
-        shown = f"{key.kind} {key.name}"
+        stamped = _stamped(manifest, desired_hash)
         live = self._cache.children.get(key)
         was_seen = live is not None
+        answer: dict[str, Any] | None = None
         if live is None:
-            # The watches do not show what others own, and lag behind: an apply would take it over.
-            found = await self._writer.get(kind, key.namespace, key.name, metadata_only=True)
-            live = world.child(key.kind, found) if found is not None else None
+            answer, live = await self._apply_new(kind, key, stamped)
         if live is not None and (problem := _obstacle(live, owner)) is not None:
-            getattr(outcome, problem).append(shown)
+            getattr(outcome, problem).append(_shown(key))
             return
         if live is not None and was_seen and await self._is_right(live, manifest, desired_hash):
             return
-        before = self._applied.get(key)
-        try:
-            answer = await self._apply(kind, key, _stamped(manifest, desired_hash), exists=was_seen)
-        except ApiError as error:
-            if error.is_refusal:
-                outcome.refused.append(f"{shown}: {error.message}")
-                return
-            raise
+        if answer is None:
+            answer = await self._apply(kind, key, stamped, exists=was_seen)
         if was_seen and "template" in manifest.get("spec", {}):
             answer = await self._without_additions(kind, key, manifest, answer)
+        before = self._applied.get(key)
         self._cache.see(key.kind, answer)
         self._remember(key, manifest, desired_hash, world.child(key.kind, answer))
         # The same wish as before, and yet there was something to do: somebody had changed or deleted the child.
         if before is not None and before.desired_hash == desired_hash and before.version != world.version_of(answer):
-            outcome.corrected.append(shown)
+            outcome.corrected.append(_shown(key))
+
+    async def _apply_new(self, kind: Kind, key: Key, manifest: Manifest) -> tuple[dict[str, Any] | None, Child | None]:
+        """Apply what the watches do not show; or else return what is there already.
+
+        They do not show what others own, which an apply would take over, and they lag behind.
+        """
+        try:
+            return await self._writer.apply(kind, key.namespace, key.name, manifest, only_if_new=True), None
+        except ApiError as error:
+            if error.status != 409:
+                raise
+        found = await self._writer.get(kind, key.namespace, key.name, metadata_only=True)
+        return None, world.child(key.kind, found) if found is not None else None
 
     async def _apply(self, kind: Kind, key: Key, manifest: Manifest, *, exists: bool) -> dict[str, Any]:
         try:
@@ -270,6 +287,10 @@ def _obstacle(live: Child, owner: names.Owner) -> str | None:
         is_former = live.owner == key
         return "waiting" if is_former else "taken"
     return "waiting" if live.deleting else None
+
+
+def _shown(key: Key) -> str:
+    return f"{key.kind} {key.name}"
 
 
 def _key(manifest: Manifest) -> Key:

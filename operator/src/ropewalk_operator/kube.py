@@ -27,6 +27,10 @@ REQUEST_TIMEOUT_SECONDS = 15.0
 LIST_TIMEOUT_SECONDS = 60.0
 PAGE = 500
 
+NO_VERSION = "1"
+"""A resourceVersion that no object has: it is etcd's revision before the first write. An apply that demands it succeeds
+only where there is nothing yet."""
+
 Json = dict[str, Any]
 
 
@@ -115,8 +119,15 @@ class Kube:
             if not token:
                 return items, int(page["metadata"].get("resourceVersion") or 0)
 
-    async def apply(self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, Any]) -> Json:
-        """Server-side apply, taking over every field that the manifest names."""
+    async def apply(
+        self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, Any], *, only_if_new: bool = False
+    ) -> Json:
+        """Server-side apply, taking over every field that the manifest names.
+
+        With `only_if_new` an ApiError 409 where there is an object of this name already, whoever owns it.
+        """
+        if only_if_new:
+            manifest = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": NO_VERSION}}
         path = f"{kind.path(namespace, name)}?fieldManager={FIELD_MANAGER}&force=true"
         return await self._request("PATCH", path, manifest, headers={"Content-Type": APPLY}, verb="APPLY")
 

@@ -289,6 +289,21 @@ async def test_an_agent_whose_mcp_server_is_missing_gets_no_child_until_it_exist
     assert world.condition("ToolsReady")["status"] == "False"
 
 
+async def test_children_are_made_without_asking_first_whether_they_are_there(world: World) -> None:
+    world.put(agent())
+    await world.reconciler.reconcile(AGENT)
+    assert world.api.reads == []
+
+
+async def test_a_child_that_the_watches_have_not_shown_yet_is_applied_all_the_same(world: World) -> None:
+    world.put(agent())
+    await world.settle()
+    world.cache.children.clear()
+    world.applier.forget("calc-agent", "default")
+    await world.reconciler.reconcile(AGENT)
+    assert world.api.writes == created("ConfigMap", "ServiceAccount", "Service", "NetworkPolicy", "Deployment")
+
+
 @pytest.mark.parametrize("kind", AGENT_CHILDREN)
 async def test_an_object_of_somebody_else_is_never_taken_over(kind: str, world: World) -> None:
     foreign = {"kind": kind, "metadata": {"name": "calc-agent", "namespace": "default"}}
@@ -385,8 +400,8 @@ async def test_what_an_admission_webhook_changes_is_not_fought(world: World) -> 
     world.put(agent())
     apply = world.api.apply
 
-    async def mutating(kind: Any, namespace: str, name: str, manifest: Any) -> dict[str, Any]:
-        await apply(kind, namespace, name, manifest)
+    async def mutating(kind: Any, namespace: str, name: str, manifest: Any, **options: bool) -> dict[str, Any]:
+        await apply(kind, namespace, name, manifest, **options)
         stored = world.api.objects[Key(kind.name, namespace, name)]
         if kind.name == "Deployment":
             stored["spec"]["template"]["spec"]["containers"][0]["image"] = "mirror/agent"
