@@ -188,6 +188,8 @@ class Kube:
             self._observe(verb, response.status)
             if place is not None and response.status == 200:
                 on_watch(place[0], place[1], is_watch)
+                if place[0] is CONFIG_MAP and not is_watch:
+                    await _mend_empty_list(response)
             return response
 
         connector = aiohttp.TCPConnector(limit=0, ssl=self._rest.ssl_context)
@@ -228,6 +230,13 @@ class Kube:
         if response.status >= 400:
             raise ApiError(response.status, str(answer.get("reason", "")), str(answer.get("message", text[:200])))
         return answer
+
+
+async def _mend_empty_list(response: aiohttp.ClientResponse) -> None:
+    """Kubernetes writes an empty list of metadata as `null`, which ends kopf."""
+    answer = _json(await response.read())
+    if answer.get("items", ...) is None:
+        response._body = json.dumps({**answer, "items": []}).encode()
 
 
 def _json(text: bytes) -> Json:

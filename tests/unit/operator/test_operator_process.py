@@ -6,7 +6,7 @@ import logging
 from typing import cast
 
 import pytest
-from aiohttp import ClientConnectionError
+from aiohttp import ClientConnectionError, web
 from aiohttp.test_utils import TestClient, TestServer
 from kubernetes.aio.client import Configuration
 
@@ -137,6 +137,22 @@ async def test_requests_without_an_answer_are_counted() -> None:
             await session.get(f"{kube.server}/api/v1/pods?watch=true")
     await kube.close()
     assert seen == [("WATCH", 0)]
+
+
+async def test_a_namespace_without_config_maps_can_be_watched() -> None:
+    async def empty(_: web.Request) -> web.Response:
+        return web.json_response({"kind": "PartialObjectMetadataList", "metadata": {}, "items": None})
+
+    application = web.Application()
+    application.router.add_get("/api/v1/namespaces/empty/configmaps", empty)
+    async with TestServer(application) as server:
+        configuration = Configuration()
+        configuration.host = str(server.make_url(""))
+        kube = Kube(configuration)
+        async with kube.watch_session(lambda *_: None) as session:
+            answer = await session.get(server.make_url("/api/v1/namespaces/empty/configmaps"))
+            assert (await answer.json())["items"] == []
+        await kube.close()
 
 
 def test_an_address_tells_kind_and_namespace() -> None:
