@@ -7,7 +7,8 @@ Two measures, both for the pinned versions only and both covered by tests:
 - Strands imports boto3 for its default model. Where another provider is configured a stand-in takes boto3's place, of
   which every attribute is a class that cannot be instantiated.
 
-Call `install` before Strands, openai or mcp are imported. docs/adr/0003-the-agent-leaves-out-what-it-does-not-use.md has the figures.
+Call `install` before Strands, openai or mcp are imported. The figures are in
+docs/adr/0003-the-agent-leaves-out-what-it-does-not-use.md.
 """
 
 import ast
