@@ -30,10 +30,15 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
 
+Provider = Literal[
+    "openai", "openai-compatible", "anthropic", "bedrock", "gemini", "mistral", "ollama", "litellm", "llamacpp"
+]
+
+
 class ModelConfig(_Frozen):
     """Which model answers, and how it is reached."""
 
-    provider: Literal["openai", "openai-compatible", "anthropic", "bedrock"]
+    provider: Provider
     id: Annotated[str, Field(min_length=1)]
     base_url: Annotated[str | None, Field(alias="baseURL", pattern="^https?://")] = None
     region: str | None = None
@@ -42,9 +47,9 @@ class ModelConfig(_Frozen):
 
     @model_validator(mode="after")
     def _fits_the_provider(self) -> Self:
-        if self.provider == "openai-compatible" and self.base_url is None:
-            raise ValueError("baseURL is missing; provider openai-compatible needs the address of its server")
-        if self.provider in ("openai", "anthropic") and self.api_key_file is None:
+        if self.provider in ("openai-compatible", "ollama", "llamacpp") and self.base_url is None:
+            raise ValueError(f"baseURL is missing; provider {self.provider} needs the address of its server")
+        if self.provider in ("openai", "anthropic", "gemini", "mistral") and self.api_key_file is None:
             raise ValueError(f"apiKeyFile is missing; provider {self.provider} needs a key")
         return self
 
@@ -60,13 +65,49 @@ class ToolFilter(_Frozen):
         return tool not in self.deny and (self.allow is None or tool in self.allow)
 
 
+class ClientCredentials(_Frozen):
+    """OAuth 2.0 client credentials (RFC 6749, section 4.4), in mounted files."""
+
+    token_url: Annotated[str, Field(alias="tokenURL", pattern="^https?://")]
+    client_id_file: Annotated[Path, Field(alias="clientIDFile")]
+    client_secret_file: Path
+    scopes: tuple[str, ...] = ()
+
+
+class McpAuth(_Frozen):
+    """How the agent proves itself to an MCP server: one of the two."""
+
+    bearer_token_file: Path | None = None
+    client_credentials: ClientCredentials | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.bearer_token_file is None) == (self.client_credentials is None):
+            raise ValueError("set exactly one of bearerTokenFile and clientCredentials")
+        return self
+
+
+class Retry(_Frozen):
+    """How often a call that may be repeated is made, and the pauses between."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    initial_delay_milliseconds: Annotated[int, Field(ge=1, le=60_000)] = 200
+    max_delay_seconds: Annotated[int, Field(ge=1, le=300)] = 5
+
+
 class McpServerConfig(_Frozen):
     """One MCP server. A required one must be connected for the agent to be ready."""
 
     name: Annotated[str, Field(min_length=1)]
     url: Annotated[str, Field(pattern="^https?://")]
     required: bool = True
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,32}$")] = ""
+    """Put in front of the names of the server's tools, so that two servers may offer the same."""
     tools: ToolFilter = ToolFilter()
+    tool_timeout_seconds: Annotated[int | None, Field(ge=1, le=900)] = None
+    """Where it is less than limits.toolTimeoutSeconds, it counts."""
+    retry: Retry = Retry()
+    auth: McpAuth | None = None
 
 
 class Limits(_Frozen):
@@ -88,14 +129,23 @@ class QueueConfig(_Frozen):
 class SessionsConfig(_Frozen):
     """Where conversations are kept and for how long; `window_size` counts messages."""
 
-    store: Literal["memory"] = "memory"
+    store: Literal["memory", "file", "redis"] = "memory"
     ttl_seconds: Annotated[int, Field(ge=1)] = 3600
     max_sessions: Annotated[int, Field(ge=1)] = 1000
     window_size: Annotated[int, Field(ge=1)] = 20
+    directory: Path = Path("/var/lib/ropewalk/sessions")
+    """Where the store `file` keeps its files."""
+    redis_url_file: Annotated[Path | None, Field(alias="redisURLFile")] = None
+
+    @model_validator(mode="after")
+    def _fits_the_store(self) -> Self:
+        if (self.store == "redis") != (self.redis_url_file is not None):
+            raise ValueError("redisURLFile goes with store redis: set both or neither")
+        return self
 
 
 class AgentConfig(_Frozen):
-    """The whole of agent.json. `description` is part of the format for later endpoints; nothing reads it yet."""
+    """The whole of agent.json."""
 
     format_version: Literal[1]
     name: Annotated[str, Field(min_length=1)]
@@ -103,7 +153,11 @@ class AgentConfig(_Frozen):
     description: str = ""
     system_prompt: str
     model: ModelConfig
+    fallbacks: tuple[ModelConfig, ...] = ()
+    """Asked in this order when the model before fails."""
     mcp_servers: tuple[McpServerConfig, ...] = ()
+    local_tools: tuple[str, ...] = ()
+    output_schema: dict[str, Any] | None = None
     limits: Limits = Limits()
     concurrency: Annotated[int, Field(ge=1, le=256)] = 8
     queue: QueueConfig = QueueConfig()

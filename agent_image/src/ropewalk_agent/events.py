@@ -1,6 +1,7 @@
 """What happens in a turn, as values that cross from the worker to the server. Knows neither Strands nor HTTP."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,18 @@ class TurnRequest:
     request_id: str
     streaming: bool
     """Whether anyone reads the events before the result; without a reader they are not made."""
+    wait_for_session: bool = True
+    """Whether to wait for a turn of the same session that still runs; otherwise the answer is session_busy."""
+    history: tuple[dict[str, Any], ...] | None = None
+    """What was said before, where the caller brings it along: no session is then read or kept."""
+    instructions: str = ""
+    """What the caller adds to the system prompt for this turn."""
+    output_schema: dict[str, Any] | None = None
+    """The JSON Schema that the answer must fit; None for the agent's own, if it has one."""
+    tool_servers: tuple[str, ...] | None = None
+    """The MCP servers whose tools this turn may use; None for all. Local tools belong to the server ""."""
+    tools: tuple[str, ...] | None = None
+    """The tools that this turn may use, by name; None for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,8 @@ class Answer:
     response: str
     session_id: str
     stop_reason: str
+    structured: Any = None
+    """The answer as an object that fits the output schema, where one was asked for."""
     input_tokens: int = 0
     output_tokens: int = 0
     tools_used: tuple[str, ...] = ()

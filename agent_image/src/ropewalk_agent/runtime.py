@@ -53,7 +53,6 @@ class Runtime:
         self._sessions = MemorySessions(
             ttl_seconds=config.sessions.ttl_seconds,
             max_sessions=config.sessions.max_sessions,
-            clock=time.monotonic,
         )
         self._bridge = Bridge(self._turn, concurrency=config.concurrency, queue_length=config.queue.max_length)
         self._model: BuiltModel | None = None
@@ -201,7 +200,7 @@ class Runtime:
         self._tell_server(self._changed.set)
         while True:
             await asyncio.sleep(_CLEANUP_SECONDS)
-            self._sessions.forget_expired()
+            await self._sessions.clean_up()
 
     async def _shut(self) -> None:
         await asyncio.gather(*(connection.stop() for connection in self._connections))

@@ -55,13 +55,30 @@ class TurnRunner:
         spare.install()
 
     async def run(self, request: TurnRequest, turn: bridge.Turn) -> AsyncGenerator[TurnEvent, None]:
-        """Yield the turn's events, the Answer last. Raises AgentError model_error where the model fails."""
-        started = time.monotonic()
+        """Yield the turn's events, the Answer last.
+
+        Raises AgentError: model_error where the model fails, session_busy or not_ready by the session store.
+        """
         self._metrics.queue_wait.observe(turn.queue_seconds)
+        if request.history is not None:
+            async with aclosing(self._answer(request, turn, request.history, None)) as events:
+                async for event in events:
+                    yield event
+            return
+        key = SessionKey(request.user_id, request.session_id)
+        async with self._sessions.lock(key, wait=request.wait_for_session):
+            history = await self._sessions.load(key)
+            async with aclosing(self._answer(request, turn, history, key)) as events:
+                async for event in events:
+                    yield event
+
+    async def _answer(
+        self, request: TurnRequest, turn: bridge.Turn, history: tuple[Message, ...], key: SessionKey | None
+    ) -> AsyncGenerator[TurnEvent, None]:
+        """Run the turn on top of `history`; without a key nothing is saved."""
+        started = time.monotonic()
         self._model.refresh_key()
         watch = _Watch(self._metrics, self._model_metrics)
-        key = SessionKey(request.user_id, request.session_id)
-        history = await self._sessions.load(key)
         agent = self._agent(list(history), watch)
         stop_reason = ""
         try:
@@ -88,7 +105,8 @@ class TurnRunner:
         if not is_consistent(messages):
             raise AgentError("model_error", f"the model {self._config.model.id} left a tool call without a result")
         turn.commit()
-        await self._sessions.save(key, windowed(messages, self._config.sessions.window_size))
+        if key is not None:
+            await self._sessions.save(key, windowed(messages, self._config.sessions.window_size))
         yield Answer(
             response=response,
             session_id=request.session_id,

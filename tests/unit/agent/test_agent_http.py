@@ -10,7 +10,7 @@ import pytest
 from agent_models import Call, Gate, ScriptedModel, until
 from agent_server import running_agent
 from ropewalk_agent.logs import JsonFormatter
-from ropewalk_agent.routes import query
+from ropewalk_agent.routes import turns
 
 MCP_DOWN = {"name": "math", "url": "http://127.0.0.1:9/mcp"}
 
@@ -79,7 +79,7 @@ async def test_a_wrong_request_is_refused_naming_the_field(body: str, words: str
 
 async def test_a_body_that_is_too_large_and_unknown_paths_are_refused() -> None:
     async with running_agent(ScriptedModel()) as agent:
-        answer = await agent.query("x" * query._LARGEST_BODY)
+        answer = await agent.query("x" * turns.LARGEST_BODY)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
         answer = await agent.client.get("/nothing")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")

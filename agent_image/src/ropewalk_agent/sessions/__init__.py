@@ -4,6 +4,7 @@ A session belongs to the user that it was begun for: a store's key is the pair o
 session_id of another user is simply another session, and nobody can find out which ids others use.
 """
 
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
 Message = dict[str, Any]
@@ -16,15 +17,62 @@ class SessionKey(NamedTuple):
     session_id: str
 
 
+class SessionInfo(NamedTuple):
+    """What can be told of a session without its content. Times are seconds since the epoch."""
+
+    key: SessionKey
+    messages: int
+    created_at: float
+    updated_at: float
+
+
 class SessionStore(Protocol):
-    """Keeps histories between turns. A history that was handed out is never changed in place by either side."""
+    """Keeps histories between turns. A history that was handed out is never changed in place by either side.
+
+    Used on the worker's loop only. Each method but `lock` raises AgentError not_ready where the store does not answer.
+    """
+
+    def lock(self, key: SessionKey, *, wait: bool) -> AbstractAsyncContextManager[None]:
+        """Hold the session against every other process that shares the store.
+
+        Within one process the bridge keeps turns of a session apart already. Raises AgentError session_busy at once
+        where another process holds it and `wait` is false. A holder that dies loses the session within a bounded time.
+        """
+        ...
 
     async def load(self, key: SessionKey) -> tuple[Message, ...]:
         """Return the history, oldest message first; empty for a session that is new or has expired."""
         ...
 
     async def save(self, key: SessionKey, messages: tuple[Message, ...]) -> None:
-        """Keep the history, in place of the one before."""
+        """Keep the history, in place of the one before.
+
+        Raises AgentError session_busy, and keeps the one before, where the lock was lost meanwhile.
+        """
+        ...
+
+    async def delete(self, key: SessionKey) -> bool:
+        """Forget the session; False where there is none."""
+        ...
+
+    async def list(self, user_id: str) -> tuple[SessionInfo, ...]:
+        """Return the user's sessions, the most recently used first."""
+        ...
+
+    async def clean_up(self) -> None:
+        """Forget what is too old or too much; called about once a minute."""
+        ...
+
+    async def problem(self) -> str | None:
+        """Return why the store cannot be used at the moment, or None."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of files and connections."""
+        ...
+
+    def __len__(self) -> int:
+        """How many sessions are kept, as far as this process knows."""
         ...
 
 

@@ -2,11 +2,13 @@
 
 import json
 import logging
+import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from ropewalk_agent.sessions import Message, SessionKey
+from ropewalk_agent.sessions import Message, SessionInfo, SessionKey
 
 _log = logging.getLogger("ropewalk.sessions")
 
@@ -15,6 +17,7 @@ LARGEST_STORE = 64 * 1024 * 1024
 
 
 class _Kept(NamedTuple):
+    created_at: float
     updated_at: float
     messages: tuple[Message, ...]
     size: int
@@ -25,11 +28,16 @@ class MemorySessions:
 
     When `max_sessions` is reached, the least recently used tenth goes at once, so that a store under pressure does not
     evict on every save. Above `max_bytes` in all (counted as JSON, which is an estimate) the least recently used go one
-    by one; a session that is larger by itself is not kept. The clock returns seconds and must not run backwards.
+    by one; a session that is larger by itself is not kept. The clock returns seconds since the epoch.
     """
 
     def __init__(
-        self, *, ttl_seconds: float, max_sessions: int, clock: Callable[[], float], max_bytes: int = LARGEST_STORE
+        self,
+        *,
+        ttl_seconds: float,
+        max_sessions: int,
+        clock: Callable[[], float] = time.time,
+        max_bytes: int = LARGEST_STORE,
     ) -> None:
         self._ttl_seconds = ttl_seconds
         self._max_sessions = max_sessions
@@ -41,6 +49,11 @@ class MemorySessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    @asynccontextmanager
+    async def lock(self, key: SessionKey, *, wait: bool) -> AsyncIterator[None]:
+        """Hold nothing: no other process has these sessions."""
+        yield
+
     async def load(self, key: SessionKey) -> tuple[Message, ...]:
         """Return the history, oldest message first; empty for a session that is new or has expired."""
         self.forget_expired()
@@ -50,7 +63,10 @@ class MemorySessions:
     async def save(self, key: SessionKey, messages: tuple[Message, ...]) -> None:
         """Keep the history, in place of the one before."""
         self.forget_expired()
+        now = self._clock()
+        created_at = now
         if key in self._sessions:
+            created_at = self._sessions[key].created_at
             self._forget(key)
         elif len(self._sessions) >= self._max_sessions:
             for _ in range(max(1, self._max_sessions // 10)):
@@ -62,8 +78,36 @@ class MemorySessions:
             return
         while self._bytes + size > self._max_bytes:
             self._forget(next(iter(self._sessions)))
-        self._sessions[key] = _Kept(self._clock(), messages, size)
+        self._sessions[key] = _Kept(created_at, now, messages, size)
         self._bytes += size
+
+    async def delete(self, key: SessionKey) -> bool:
+        """Forget the session; False where there is none."""
+        self.forget_expired()
+        if key not in self._sessions:
+            return False
+        self._forget(key)
+        return True
+
+    async def list(self, user_id: str) -> tuple[SessionInfo, ...]:
+        """Return the user's sessions, the most recently used first."""
+        self.forget_expired()
+        return tuple(
+            SessionInfo(key, len(kept.messages), kept.created_at, kept.updated_at)
+            for key, kept in reversed(self._sessions.items())
+            if key.user_id == user_id
+        )
+
+    async def clean_up(self) -> None:
+        """Forget what has expired."""
+        self.forget_expired()
+
+    async def problem(self) -> str | None:
+        """Memory is always there."""
+        return None
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
 
     def forget_expired(self) -> None:
         """Drop what is older than the time to live. The order of use is the order of age, so this stops early."""
