@@ -79,7 +79,7 @@ images: ## build the images and load them into the cluster
 
 .PHONY: bench
 bench: .venv/.ready cluster-up images ## measure, side by side with the alternatives; minutes
-	PYTHONPATH=dev:tests/support:operator/src .venv/bin/python -m bench $(BENCH)
+	PYTHONPATH=dev:tests/support:operator/src:agent_image/src .venv/bin/python -m bench $(BENCH)
 
 .PHONY: requirements
 requirements: .venv/.ready ## pin the requirements again, with hashes, from the *.in files

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -16,8 +15,8 @@ from kubernetes.aio import client, config
 from kubernetes.aio.dynamic import DynamicClient
 
 from apiserver import ApiServer
+from bench.serving import until_ready
 from cluster.layout import REPOSITORY
-from cluster.processes import wait_until
 
 _AGENTS, _AT_ONCE, _ROUNDS = 200, 32, 2
 _KINDS = {
@@ -155,15 +154,7 @@ def _operator(server: ApiServer) -> Iterator[None]:
     }
     with subprocess.Popen([sys.executable, "-m", "ropewalk_operator"], env=environment) as operator:
         try:
-            wait_until(lambda: _ready(port), "the operator", seconds=60)
+            until_ready(int(port), operator)
             yield
         finally:
             operator.terminate()
-
-
-def _ready(port: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False

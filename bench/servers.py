@@ -1,13 +1,15 @@
-"""The two servers that bench.throughput compares, each in a process of its own, with the same scripted model.
+"""What bench compares, each in a process of its own: the agent beside the usual recipe, and an MCP server.
 
 `ropewalk` is the agent as it is shipped; only the model is exchanged. `recipe` is what people usually write: FastAPI,
-a thread pool with one worker, and the synchronous Agent call in it.
+a thread pool with one worker, and the synchronous Agent call in it. `tools` is an MCP server written with the SDK.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncGenerator, AsyncIterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -27,7 +29,12 @@ class Query(BaseModel):
 
 
 class ScriptedModel(Model):
-    """Answers at once, always the same: what is left is the cost of everything around a model."""
+    """Answers after BENCH_MODEL_SECONDS (0): what is left is the cost of everything around a model.
+
+    The text is the moment at which it is sent (time.monotonic, which all processes of a machine share).
+    """
+
+    _seconds = float(os.environ.get("BENCH_MODEL_SECONDS") or 0)
 
     def update_config(self, **model_config: Any) -> None:
         """Nothing to update."""
@@ -43,9 +50,11 @@ class ScriptedModel(Model):
 
     async def stream(self, *_: Any, **__: Any) -> AsyncIterable[Any]:
         """One short text and its usage."""
+        if self._seconds:
+            await asyncio.sleep(self._seconds)
         yield {"messageStart": {"role": "assistant"}}
         yield {"contentBlockStart": {"start": {}}}
-        yield {"contentBlockDelta": {"delta": {"text": "The answer is 42."}}}
+        yield {"contentBlockDelta": {"delta": {"text": str(time.monotonic())}}}
         yield {"contentBlockStop": {}}
         yield {"messageStop": {"stopReason": "end_turn"}}
         usage = {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15}
@@ -69,8 +78,6 @@ def ropewalk() -> int:
 
 def recipe() -> int:
     """Serve with the usual recipe."""
-    import asyncio
-
     import uvicorn
     from fastapi import FastAPI
 
@@ -93,5 +100,48 @@ def recipe() -> int:
     return 0
 
 
+def tools() -> int:
+    """Serve one tool at /mcp, and at /last what the last call of it looked like on the wire."""
+    import json
+
+    import uvicorn
+    from mcp.server.mcpserver import MCPServer
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    mcp = MCPServer("bench")
+    last: dict[str, Any] = {}
+
+    @mcp.tool()
+    def add(a: float, b: float) -> float:
+        """Add two numbers."""
+        return a + b
+
+    async def plain(send: Send, data: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": json.dumps(data).encode()})
+
+    def recording(app: ASGIApp) -> ASGIApp:
+        async def call(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and scope["path"] in ("/ready", "/last"):
+                await plain(send, last)
+                return
+
+            async def receive_and_keep() -> Message:
+                message = await receive()
+                body = message.get("body", b"")
+                if b"tools/call" in body:
+                    headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+                    last.update(headers=headers, body=body.decode())
+                return message
+
+            await app(scope, receive_and_keep, send)
+
+        return call
+
+    port = int(os.environ["ROPEWALK_PORT"])
+    uvicorn.run(recording(mcp.streamable_http_app()), host="127.0.0.1", port=port, log_level="warning")
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit({"ropewalk": ropewalk, "recipe": recipe}[sys.argv[1]]())
+    sys.exit({"ropewalk": ropewalk, "recipe": recipe, "tools": tools}[sys.argv[1]]())
