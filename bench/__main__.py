@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 
-_PARTS = ("throughput", "lifecycle", "tools", "scale", "pods")
+_PARTS = ("throughput", "lifecycle", "tools", "soak", "scale", "pods")
 
 
 def main() -> int:

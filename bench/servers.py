@@ -7,6 +7,7 @@ a thread pool with one worker, and the synchronous Agent call in it. `tools` is 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import time
@@ -31,7 +32,8 @@ class Query(BaseModel):
 class ScriptedModel(Model):
     """Answers after BENCH_MODEL_SECONDS (0): what is left is the cost of everything around a model.
 
-    The text is the moment at which it is sent (time.monotonic, which all processes of a machine share).
+    The text is the moment at which it is sent (time.monotonic, which all processes of a machine share), or with
+    BENCH_MODEL_ANSWER=questions the questions that it was shown, as a JSON list.
     """
 
     _seconds = float(os.environ.get("BENCH_MODEL_SECONDS") or 0)
@@ -48,17 +50,22 @@ class ScriptedModel(Model):
         raise NotImplementedError
         yield {}
 
-    async def stream(self, *_: Any, **__: Any) -> AsyncIterable[Any]:
+    async def stream(self, messages: Any, *_: Any, **__: Any) -> AsyncIterable[Any]:
         """One short text and its usage."""
         if self._seconds:
             await asyncio.sleep(self._seconds)
         yield {"messageStart": {"role": "assistant"}}
         yield {"contentBlockStart": {"start": {}}}
-        yield {"contentBlockDelta": {"delta": {"text": str(time.monotonic())}}}
+        yield {"contentBlockDelta": {"delta": {"text": self._text(messages)}}}
         yield {"contentBlockStop": {}}
         yield {"messageStop": {"stopReason": "end_turn"}}
         usage = {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15}
         yield {"metadata": {"usage": usage, "metrics": {"latencyMs": 0}}}
+
+    def _text(self, messages: list[dict[str, Any]]) -> str:
+        if os.environ.get("BENCH_MODEL_ANSWER") == "questions":
+            return json.dumps([message["content"][0]["text"] for message in messages if message["role"] == "user"])
+        return str(time.monotonic())
 
 
 def ropewalk() -> int:
@@ -102,8 +109,6 @@ def recipe() -> int:
 
 def tools() -> int:
     """Serve one tool at /mcp, and at /last what the last call of it looked like on the wire."""
-    import json
-
     import uvicorn
     from mcp.server.mcpserver import MCPServer
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
