@@ -20,6 +20,8 @@ class TurnRequest:
     """What was said before, where the caller brings it along: no session is then read or kept."""
     instructions: str = ""
     """What the caller adds to the system prompt for this turn."""
+    content: tuple[dict[str, Any], ...] = ()
+    """The question as Strands' content blocks, where it is more than text; `query` is then its text alone."""
     output_schema: dict[str, Any] | None = None
     """The JSON Schema that the answer must fit; None for the agent's own, if it has one."""
     tool_servers: tuple[str, ...] | None = None

@@ -79,10 +79,11 @@ class TurnRunner:
         started = time.monotonic()
         self._model.refresh_key()
         watch = _Watch(self._metrics, self._model_metrics)
-        agent = self._agent(list(history), watch)
+        agent = self._agent(request, list(history), watch)
         stop_reason = ""
         try:
-            stream = cast(AsyncGenerator[dict[str, Any], None], agent.stream_async(request.query, limits=self._limits))
+            question = cast(Any, list(request.content)) or request.query
+            stream = cast(AsyncGenerator[dict[str, Any], None], agent.stream_async(question, limits=self._limits))
             async with aclosing(stream) as events:
                 async for event in events:
                     if "result" in event:
@@ -122,13 +123,14 @@ class TurnRunner:
             ),
         )
 
-    def _agent(self, messages: list[Message], watch: "_Watch") -> Agent:
+    def _agent(self, request: TurnRequest, messages: list[Message], watch: "_Watch") -> Agent:
+        instructions = f"\n\n{request.instructions}" if request.instructions else ""
         places = asyncio.Semaphore(self._config.limits.max_parallel_tools)
         return Agent(
             model=self._model.model,
             messages=cast(Any, messages),
             tools=[_TurnTool(tool, places, watch) for tool in self._tools()],
-            system_prompt=self._config.system_prompt,
+            system_prompt=self._config.system_prompt + instructions,
             callback_handler=None,
             # The window is ours (sessions.windowed): applied when a turn is saved, never in the middle of one.
             conversation_manager=NullConversationManager(),
