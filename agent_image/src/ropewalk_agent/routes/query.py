@@ -70,7 +70,7 @@ async def _write_json(events: AsyncGenerator[TurnEvent, None], turn: TurnRequest
     data: dict[str, Any] = {}
     async for event in events:
         if isinstance(event, Answer):
-            data = _answer_body(event, turn.request_id)
+            data = answer_body(event, turn.request_id)
     await turns.send_json(send, data)
 
 
@@ -82,7 +82,7 @@ async def _write_stream(events: AsyncGenerator[TurnEvent, None], turn: TurnReque
             if not begun:
                 begun = True
                 await send({"type": "http.response.start", "status": 200, "headers": turns.STREAM_HEADERS})
-            await send(_frame(*_named(event, turn.request_id)))
+            await send(_frame(*named(event, turn.request_id)))
     except AgentError as error:
         if not begun:
             raise  # an answer with a status of its own is still possible
@@ -90,7 +90,8 @@ async def _write_stream(events: AsyncGenerator[TurnEvent, None], turn: TurnReque
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _named(event: TurnEvent, request_id: str) -> tuple[str, dict[str, Any]]:
+def named(event: TurnEvent, request_id: str) -> tuple[str, dict[str, Any]]:
+    """Return what clients are told of an event: its name and its fields."""
     match event:
         case TextDelta(text):
             return "text", {"text": text}
@@ -99,7 +100,7 @@ def _named(event: TurnEvent, request_id: str) -> tuple[str, dict[str, Any]]:
         case ToolEnded(tool, server, tool_use_id, outcome):
             return "tool_end", {"tool": tool, "server": server, "tool_use_id": tool_use_id, "outcome": outcome}
         case Answer():
-            return "result", _answer_body(event, request_id)
+            return "result", answer_body(event, request_id)
 
 
 def _frame(name: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +108,8 @@ def _frame(name: str, data: dict[str, Any]) -> dict[str, Any]:
     return {"type": "http.response.body", "body": text.encode(), "more_body": True}
 
 
-def _answer_body(answer: Answer, request_id: str) -> dict[str, Any]:
+def answer_body(answer: Answer, request_id: str) -> dict[str, Any]:
+    """Return the answer as clients get it."""
     return {
         "response": answer.response,
         "session_id": answer.session_id,
