@@ -14,7 +14,7 @@ from agent_models import Call, ScriptedModel, until
 from agent_server import LoopbackMcpServer, running_agent
 from ropewalk_agent.config import McpServerConfig
 from ropewalk_agent.metrics import Metrics
-from ropewalk_agent.tools import Tool, ToolResult, catalogue, mcp
+from ropewalk_agent.tools import Tool, ToolResult, catalogue, mcp, results
 
 
 def math(**extra: Callable[..., Any]) -> MCPServer:
@@ -300,7 +300,7 @@ def test_names_that_differ_only_in_a_dash_clash() -> None:
 
 
 def test_a_result_that_is_too_long_is_cut_and_says_so() -> None:
-    blocks = mcp.bounded([{"text": "x" * 99_999}, {"text": "abc"}, {"text": "gone"}])
+    blocks = results.bounded([{"text": "x" * 99_999}, {"text": "abc"}, {"text": "gone"}])
     assert blocks[1]["text"].startswith("a\n[cut here")
     assert len(blocks) == 2
 
@@ -310,7 +310,7 @@ def test_an_image_and_a_document_that_are_too_large_are_replaced_by_a_note() -> 
         return {"image": {"format": "png", "source": {"bytes": b"x" * size}}}
 
     small, large = {"json": {"a": 1}}, {"json": {"a": "x" * 100_000}}
-    blocks = mcp.bounded([image(2_000_000), image(3_000_000), small, large, {"text": "after"}])
+    blocks = results.bounded([image(2_000_000), image(3_000_000), small, large, {"text": "after"}])
     assert (blocks[0], blocks[2], blocks[4]) == (image(2_000_000), small, {"text": "after"})
     assert blocks[1]["text"] == "[left out: an image of 3000000 bytes; a result may hold 3750000 bytes of images]"
     assert blocks[3]["text"] == "[left out: a document of 100009 characters; a result may hold 100000 characters]"

@@ -11,7 +11,6 @@ Built on the mcp package's ClientSession, not on Strands' MCPClient: see docs/ad
 import asyncio
 import base64
 import contextlib
-import json
 import logging
 import random
 import time
@@ -31,6 +30,7 @@ from ropewalk_agent.config import McpServerConfig
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.models import without_authorities
 from ropewalk_agent.tools import ServerStatus, Tool, ToolResult
+from ropewalk_agent.tools.results import bounded, failure
 
 _log = logging.getLogger("ropewalk.mcp")
 
@@ -48,10 +48,6 @@ _UNANSWERED_CHECKS = 2
 _SILENCE_SECONDS = 10.0
 """So long a call that is on its way excuses a server that answers nothing else; then it counts as hung."""
 _MOST_TOOL_PAGES = 20
-_LONGEST_RESULT = 100_000
-"""Characters of text and JSON that a tool may hand to the model at once."""
-_LARGEST_IMAGES = 3_750_000
-"""Bytes of images that it may: what Bedrock takes for one, less than the other providers do."""
 
 _pause = asyncio.sleep
 
@@ -258,45 +254,6 @@ class Connection:
     def _observe(self, method: str, started: float) -> None:
         labels = {"mcp_method_name": method, "server": self._config.name}
         self._metrics.mcp_operation_duration.labels(**labels).observe(time.monotonic() - started)
-
-
-def failure(outcome: str, text: str) -> ToolResult:
-    """Return a result that tells the model why it gets none."""
-    return ToolResult(outcome, [{"text": text}])
-
-
-def bounded(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Cut the text of a result where it is longer than a model should get at once, and say so.
-
-    An image or a document is useless in part: one that is too large is left out, and a note stands in its place.
-    """
-    left, left_for_images = _LONGEST_RESULT, _LARGEST_IMAGES
-    kept: list[dict[str, Any]] = []
-    for block in blocks:
-        if "image" in block:
-            size = len(block["image"]["source"]["bytes"])
-            if size <= left_for_images:
-                kept.append(block)
-                left_for_images -= size
-            else:
-                kept.append(_left_out(f"an image of {size} bytes", f"{_LARGEST_IMAGES} bytes of images"))
-            continue
-        text = block.get("text")
-        size = len(json.dumps(block["json"]) if text is None else text)
-        if size <= left:
-            kept.append(block)
-            left -= size
-            continue
-        if text is None:
-            kept.append(_left_out(f"a document of {size} characters", f"{_LONGEST_RESULT} characters"))
-            continue
-        kept.append({"text": f"{text[:left]}\n[cut here: the result has more than {_LONGEST_RESULT} characters]"})
-        break
-    return kept
-
-
-def _left_out(what: str, allowed: str) -> dict[str, Any]:
-    return {"text": f"[left out: {what}; a result may hold {allowed}]"}
 
 
 def _blocks(result: mcp_types.CallToolResult) -> list[dict[str, Any]]:
