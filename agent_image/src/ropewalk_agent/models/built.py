@@ -1,0 +1,87 @@
+"""What every provider's module gives: a Model with its client, its key and the way to end it. Makes no call.
+
+All of it belongs to the worker's loop.
+"""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from strands.models.model import Model
+
+RETRIES = 2
+"""How often a client asks again, where it can: three attempts in all."""
+CONNECT_SECONDS = 5.0
+"""How long a client waits for a connection."""
+
+
+class KeyFile:
+    """A mounted key; read again when the file has changed, so that a rotated Secret needs no new pod."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._seen: tuple[int, int] | None = None
+        self._key = ""
+        self._before = ""
+
+    def read(self) -> str:
+        """Return the key, empty if there is no file; while a rotation has removed it, the last key."""
+        if self._path is None:
+            return ""
+        try:
+            status = self._path.stat()
+            if (status.st_ino, status.st_mtime_ns) != self._seen:
+                key = self._path.read_text(encoding="utf-8").strip()
+                self._before, self._key = self._key, key
+                self._seen = (status.st_ino, status.st_mtime_ns)
+        except FileNotFoundError:
+            pass
+        return self._key
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return what no message may hold: the key, and the one before it, with which a turn may still be under way."""
+        return (self.read(), self._before)
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltModel:
+    """A Model that is ready for use. Call `refresh_key` before each turn; `close` when the pod ends."""
+
+    model: "Model"
+    key: KeyFile
+    refresh_key: Callable[[], None]
+    close: Callable[[], Awaitable[None]]
+
+    def for_turn(self, fell_back: Callable[[int], None]) -> "Model":
+        """Return the Model for one turn; `fell_back` is told the place of each fallback that is asked, from 1."""
+        return self.model
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return what no message may hold."""
+        return self.key.secrets()
+
+
+def without_authorities() -> ssl.SSLContext:
+    """Return a TLS context that trusts nobody: for plain http, where loading a trust store only costs memory.
+
+    Should such a server redirect to https, the connection is refused rather than left unverified.
+    """
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def trust(base_url: str | None) -> ssl.SSLContext | bool:
+    """Return the `verify` of an HTTP client for this address; None is the provider's own, which is https."""
+    return without_authorities() if base_url is not None and base_url.startswith("http://") else True
+
+
+def bounded(timeout_seconds: float) -> Callable[[Any], Awaitable[None]]:
+    """Return a request hook (of httpx or httpx2) that sets the time limits, whatever the library above it asks for."""
+
+    async def bound(request: Any) -> None:
+        limits = dict.fromkeys(("read", "write", "pool"), timeout_seconds)
+        request.extensions["timeout"] = {**limits, "connect": CONNECT_SECONDS}
+
+    return bound

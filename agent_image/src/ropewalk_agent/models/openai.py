@@ -1,0 +1,41 @@
+"""openai and openai-compatible: the chat completions API, by OpenAI's own client."""
+
+import inspect
+from typing import Any
+
+from ropewalk_agent.config import ModelConfig
+from ropewalk_agent.models.built import CONNECT_SECONDS, RETRIES, BuiltModel, KeyFile, trust
+
+
+def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltModel:
+    """Return the Model; a parameter that the client does not know goes into the body of the request as it is."""
+    import httpx
+    import openai
+    from strands.models.openai import OpenAIModel
+
+    client = openai.AsyncOpenAI(
+        # The client insists on a key; a compatible server without one ignores it.
+        api_key=key.read() or "none",
+        base_url=config.base_url,
+        max_retries=RETRIES,
+        http_client=openai.DefaultAsyncHttpxClient(
+            timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS), verify=trust(config.base_url)
+        ),
+    )
+    # The client imports this part only when it is asked for: now, rather than in somebody's first request.
+    accepted = inspect.signature(client.chat.completions.create).parameters
+
+    def refresh_key() -> None:
+        client.api_key = key.read() or "none"
+
+    params = with_extra_body(config.parameters, frozenset(accepted))
+    return BuiltModel(OpenAIModel(client=client, model_id=config.id, params=params), key, refresh_key, client.close)
+
+
+def with_extra_body(parameters: dict[str, Any], accepted: frozenset[str]) -> dict[str, Any]:
+    """Return the parameters with those that the client does not accept in `extra_body`, which it sends as it is."""
+    known = {name: value for name, value in parameters.items() if name in accepted}
+    others = {name: value for name, value in parameters.items() if name not in accepted}
+    if others:
+        known["extra_body"] = {**known.get("extra_body", {}), **others}
+    return known
