@@ -65,6 +65,9 @@ class ScriptedModel(Model):
         self.answers: list[Sequence[Step]] = list(answers) or [["ok"]]
         self.asked: list[list[dict[str, Any]]] = []
         self.tools_shown: list[list[str]] = []
+        self.specs_shown: list[list[Any]] = []
+        self.tool_choices: list[Any] = []
+        self.system_prompts: list[str | None] = []
 
     def update_config(self, **_: Any) -> None:
         """Has no settings."""
@@ -77,10 +80,15 @@ class ScriptedModel(Model):
         """Not scripted."""
         raise NotImplementedError
 
-    async def stream(self, messages: Any, tool_specs: Any = None, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
+    async def stream(
+        self, messages: Any, tool_specs: Any = None, system_prompt: str | None = None, *_: Any, **options: Any
+    ) -> AsyncGenerator[Any, None]:
         """Play the next answer."""
         steps = self.answers[min(len(self.asked), len(self.answers) - 1)]
         self.asked.append(deepcopy(messages))
+        self.system_prompts.append(system_prompt)
+        self.specs_shown.append(deepcopy(tool_specs or []))
+        self.tool_choices.append(options.get("tool_choice"))
         self.tools_shown.append([spec["name"] for spec in tool_specs or []])
         reason = "end_turn"
         yield {"messageStart": {"role": "assistant"}}

@@ -10,6 +10,7 @@ STATUS_OF_CODE = {
     "session_busy": 409,
     "queue_full": 429,
     "internal": 500,
+    "invalid_answer": 502,
     "model_error": 502,
     "not_ready": 503,
     "timeout": 504,
@@ -17,21 +18,29 @@ STATUS_OF_CODE = {
 """Every code of this release with its HTTP status; a code that is not here cannot be raised."""
 
 _LONGEST_REASON = 500
+_LONGEST_RAW = 10_000
 
 
 class AgentError(Exception):
-    """An error with one of the codes above; `retry_after_seconds` becomes a Retry-After header where it is set."""
+    """An error with one of the codes above; `retry_after_seconds` becomes a Retry-After header where it is set.
 
-    def __init__(self, code: str, message: str, *, retry_after_seconds: int | None = None) -> None:
+    `raw` is what the model said instead of an answer that fits, for the client that asked; never for a log.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, retry_after_seconds: int | None = None, raw: str | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.status = STATUS_OF_CODE[code]
         self.message = message
         self.retry_after_seconds = retry_after_seconds
+        self.raw = None if raw is None else raw[:_LONGEST_RAW]
 
     def body(self, request_id: str) -> dict[str, Any]:
         """Return the JSON body that clients get."""
-        return {"error": {"code": self.code, "message": self.message, "request_id": request_id}}
+        raw = {} if self.raw is None else {"raw": self.raw}
+        return {"error": {"code": self.code, "message": self.message, **raw, "request_id": request_id}}
 
 
 def internal_error() -> AgentError:

@@ -12,20 +12,22 @@ from typing import Any, cast
 
 from strands import Agent
 from strands.agent.conversation_manager import NullConversationManager
-from strands.hooks import AfterModelCallEvent, AfterToolCallEvent, BeforeModelCallEvent, HookProvider, HookRegistry
+from strands.middleware.stages import InvokeModelStage
 from strands.plugins import Plugin
 from strands.types.agent import Limits
 from strands.types.exceptions import MaxTokensReachedException
 from strands.types.tools import AgentTool, ToolGenerator, ToolSpec, ToolUse
 
-from ropewalk_agent import bridge, spare
-from ropewalk_agent.config import AgentConfig
+from ropewalk_agent import bridge, spare, structured
+from ropewalk_agent.config import AgentConfig, ConfigError
 from ropewalk_agent.errors import AgentError, redacted
 from ropewalk_agent.events import Answer, TextDelta, Timings, ToolEnded, ToolStarted, TurnEvent, TurnRequest
-from ropewalk_agent.metrics import Metrics, ModelMetrics
+from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.models import BuiltModel
 from ropewalk_agent.sessions import Message, SessionKey, SessionStore, is_consistent, windowed
-from ropewalk_agent.tools import Tool
+from ropewalk_agent.structured import OutputSchema, SchemaProblem, StructuredAnswer
+from ropewalk_agent.tools import LOCAL, Tool, narrowed
+from ropewalk_agent.watch import Watch
 
 # Strands' words for an ended budget, in ours. All others (end_turn, max_tokens, ...) are passed on.
 _LIMITS = {"limit_turns": "limit_turns", "limit_total_tokens": "limit_tokens", "limit_output_tokens": "limit_tokens"}
@@ -42,6 +44,7 @@ class TurnRunner:
         sessions: SessionStore,
         metrics: Metrics,
     ) -> None:
+        """Raises ConfigError where the agent's own output schema cannot be used."""
         self._config = config
         self._model = model
         self._tools = tools
@@ -52,12 +55,20 @@ class TurnRunner:
         self._limits = Limits(turns=config.limits.max_turns)
         if config.limits.max_tokens_per_request is not None:
             self._limits["total_tokens"] = config.limits.max_tokens_per_request
+        self._servers = (*(server.name for server in config.mcp_servers), *([LOCAL] if config.local_tools else []))
+        self._schema: OutputSchema | None = None
+        if config.output_schema is not None:
+            try:
+                self._schema = structured.output_schema(config.output_schema)
+            except SchemaProblem as problem:
+                raise ConfigError([f"outputSchema: {problem}"]) from None
         spare.install()
 
     async def run(self, request: TurnRequest, turn: bridge.Turn) -> AsyncGenerator[TurnEvent, None]:
         """Yield the turn's events, the Answer last.
 
-        Raises AgentError: model_error where the model fails, session_busy or not_ready by the session store.
+        Raises AgentError: invalid_request for a schema or a tool that cannot be used, model_error where the model
+        fails, invalid_answer where its answer does not fit the schema, session_busy or not_ready by the session store.
         """
         self._metrics.queue_wait.observe(turn.queue_seconds)
         if request.history is not None:
@@ -77,9 +88,12 @@ class TurnRunner:
     ) -> AsyncGenerator[TurnEvent, None]:
         """Run the turn on top of `history`; without a key nothing is saved."""
         started = time.monotonic()
+        tools = narrowed(self._tools(), self._servers, request.tool_servers, request.tools)
+        schema = self._schema_for(request)
         self._model.refresh_key()
-        watch = _Watch(self._metrics, self._model_metrics)
-        agent = self._agent(request, list(history), watch)
+        watch = Watch(self._metrics, self._model_metrics)
+        form = None if schema is None else StructuredAnswer(schema)
+        agent = self._agent(request, list(history), tools, watch, form)
         stop_reason = ""
         try:
             question = cast(Any, list(request.content)) or request.query
@@ -99,6 +113,8 @@ class TurnRunner:
         finally:
             self._metrics.invoke_agent_duration.observe(time.monotonic() - started)
 
+        if form is not None and not form.found and stop_reason not in _LIMITS:
+            raise form.failure()
         stop_reason = _LIMITS.get(stop_reason, stop_reason)
         new = cast(tuple[Message, ...], tuple(agent.messages))[len(history) :]
         response = _last_text(new)
@@ -112,6 +128,7 @@ class TurnRunner:
             response=response,
             session_id=request.session_id,
             stop_reason=stop_reason,
+            structured=None if form is None else form.value,
             input_tokens=watch.input_tokens,
             output_tokens=watch.output_tokens,
             tools_used=tuple(watch.tools_used),
@@ -123,25 +140,46 @@ class TurnRunner:
             ),
         )
 
-    def _agent(self, request: TurnRequest, messages: list[Message], watch: "_Watch") -> Agent:
+    def _schema_for(self, request: TurnRequest) -> OutputSchema | None:
+        if request.output_schema is None:
+            return self._schema
+        try:
+            return structured.output_schema(request.output_schema)
+        except SchemaProblem as problem:
+            raise AgentError("invalid_request", f"output_schema: {problem}") from None
+
+    def _agent(
+        self,
+        request: TurnRequest,
+        messages: list[Message],
+        tools: tuple[Tool, ...],
+        watch: Watch,
+        form: StructuredAnswer | None,
+    ) -> Agent:
         instructions = f"\n\n{request.instructions}" if request.instructions else ""
         places = asyncio.Semaphore(self._config.limits.max_parallel_tools)
-        return Agent(
+        agent = Agent(
             model=self._model.model,
             messages=cast(Any, messages),
-            tools=[_TurnTool(tool, places, watch) for tool in self._tools()],
+            # Beside the schema's tool there can be no other of its name.
+            tools=[
+                _TurnTool(tool, places, watch) for tool in tools if not (form and tool.name == structured.TOOL_NAME)
+            ],
             system_prompt=self._config.system_prompt + instructions,
             callback_handler=None,
             # The window is ours (sessions.windowed): applied when a turn is saved, never in the middle of one.
             conversation_manager=NullConversationManager(),
-            hooks=[watch],
+            hooks=[watch] if form is None else [watch, form],
             # The provider's client retries; Strands' own strategy would pause for minutes.
             retry_strategy=None,
             plugins=self._plugins,
             name=self._config.name,
         )
+        if form is not None:
+            agent.add_middleware(InvokeModelStage, form.call_model)
+        return agent
 
-    def _explained(self, error: Exception, watch: "_Watch") -> Exception:
+    def _explained(self, error: Exception, watch: Watch) -> Exception:
         """Return what the client may know: the provider's reason if the model failed, else the error itself."""
         if watch.model_error is None:
             return error
@@ -149,82 +187,10 @@ class TurnRunner:
         return AgentError("model_error", f"the model {self._config.model.id} failed: {reason}")
 
 
-class _Watch(HookProvider):
-    """Counts and measures what one turn does, in its own numbers (for the answer) and in the pod's metrics."""
-
-    def __init__(self, metrics: Metrics, model_metrics: ModelMetrics) -> None:
-        self._metrics = metrics
-        self._model_metrics = model_metrics
-        self._model_called_at = 0.0
-        self._first_chunk_seen = True
-        self._tools_running = 0
-        self._tools_busy_since = 0.0
-        self.tools_used: list[str] = []
-        self.input_tokens = self.output_tokens = 0
-        self.model_seconds = self.tool_seconds = 0.0
-        self.model_error: Exception | None = None
-
-    def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
-        """Tell Strands which calls to make."""
-        registry.add_callback(BeforeModelCallEvent, self._model_called)
-        registry.add_callback(AfterModelCallEvent, self._model_answered)
-        registry.add_callback(AfterToolCallEvent, self._tool_answered)
-
-    def _model_called(self, event: BeforeModelCallEvent) -> None:
-        self._model_called_at = time.monotonic()
-        self._first_chunk_seen = False
-
-    def _model_answered(self, event: AfterModelCallEvent) -> None:
-        seconds = time.monotonic() - self._model_called_at
-        self.model_seconds += seconds
-        self.model_error = event.exception
-        self._model_metrics.inference_duration.observe(seconds)
-
-    def _tool_answered(self, event: AfterToolCallEvent) -> None:
-        # A tool that the model was not shown. Its name is the model's invention and so no label.
-        if event.selected_tool is None:
-            self._metrics.tool_calls.labels(tool="", server="", outcome="unknown").inc()
-
-    def note(self, event: dict[str, Any]) -> None:
-        """Take the first content and the usage out of the model's own chunks."""
-        chunk = event.get("event")
-        if chunk is None:
-            return
-        if not self._first_chunk_seen and ("contentBlockStart" in chunk or "contentBlockDelta" in chunk):
-            self._first_chunk_seen = True
-            seconds = time.monotonic() - self._model_called_at
-            self._model_metrics.time_to_first_chunk.observe(seconds)
-        usage = chunk.get("metadata", {}).get("usage")
-        if usage is not None:
-            self.input_tokens += usage["inputTokens"]
-            self.output_tokens += usage["outputTokens"]
-            self._model_metrics.input_tokens.inc(usage["inputTokens"])
-            self._model_metrics.output_tokens.inc(usage["outputTokens"])
-
-    def tool_started(self, tool: Tool) -> float:
-        """Note that a call begins; return the moment, for `tool_ended`."""
-        if tool.name not in self.tools_used:
-            self.tools_used.append(tool.name)
-        now = time.monotonic()
-        if self._tools_running == 0:
-            self._tools_busy_since = now
-        self._tools_running += 1
-        return now
-
-    def tool_ended(self, tool: Tool, started: float, outcome: str) -> None:
-        """Note how a call ended. Calls that run side by side count once in `tool_seconds`."""
-        now = time.monotonic()
-        self._tools_running -= 1
-        if self._tools_running == 0:
-            self.tool_seconds += now - self._tools_busy_since
-        self._metrics.tool_calls.labels(tool=tool.name, server=tool.server, outcome=outcome).inc()
-        self._metrics.execute_tool_duration.labels(gen_ai_tool_name=tool.name).observe(now - started)
-
-
 class _TurnTool(AgentTool):
     """A tool as Strands wants it, for one turn: takes one of the turn's places, and tells when it starts and ends."""
 
-    def __init__(self, tool: Tool, places: asyncio.Semaphore, watch: _Watch) -> None:
+    def __init__(self, tool: Tool, places: asyncio.Semaphore, watch: Watch) -> None:
         super().__init__()
         self._tool = tool
         self._places = places

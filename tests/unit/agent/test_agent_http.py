@@ -65,7 +65,11 @@ async def test_a_request_id_is_accepted_and_a_strange_one_is_replaced() -> None:
         ('{"query": ""}', "query: "),
         ('{"query": "a", "session_id": 7}', "session_id: "),
         ('{"query": "a", "timeout_seconds": 0}', "timeout_seconds: "),
-        ('{"query": "a", "output_schema": {}}', "output_schema is not a field"),
+        ('{"query": "a", "output_schema": []}', "output_schema: "),
+        ('{"query": "a", "output_schema": {"type": "objekt"}}', "output_schema: $.type"),
+        ('{"query": "a", "tools": ["nothing"]}', "tools names 'nothing'; this agent has none"),
+        ('{"query": "a", "tool_servers": ["nobody"]}', "tool_servers names 'nobody'; this agent has none"),
+        ('{"query": "a", "temperature": 1}', "temperature is not a field"),
     ],
 )
 async def test_a_wrong_request_is_refused_naming_the_field(body: str, words: str) -> None:

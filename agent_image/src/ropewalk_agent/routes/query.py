@@ -17,7 +17,10 @@ from ropewalk_agent.runtime import Runtime
 
 
 class QueryBody(BaseModel):
-    """What POST /query takes: `query` (or `message`, the same), and optionally whose session it is."""
+    """What POST /query takes: `query` (or `message`, the same), and optionally whose session it is.
+
+    `output_schema` asks for a structured answer, `tool_servers` and `tools` leave only some of the agent's tools.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,6 +29,10 @@ class QueryBody(BaseModel):
     session_id: turns.Identifier | None = None
     user_id: turns.Identifier | None = None
     timeout_seconds: float | None = Field(default=None, gt=0)
+    wait_for_session: bool = True
+    output_schema: dict[str, Any] | None = None
+    tool_servers: tuple[str, ...] | None = None
+    tools: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:
@@ -38,6 +45,26 @@ class QueryBody(BaseModel):
         """The one of `query` and `message` that was sent."""
         return self.query or self.message or ""
 
+    def turn(self, request_id: str, *, streaming: bool) -> TurnRequest:
+        """Return the turn that was asked for."""
+        return TurnRequest(
+            query=self.question,
+            # Unlike a request's id, a session's must not be guessed: where no user is named it is all that guards it.
+            session_id=self.session_id or uuid.uuid4().hex,
+            user_id=self.user_id or "",
+            request_id=request_id,
+            streaming=streaming,
+            wait_for_session=self.wait_for_session,
+            output_schema=self.output_schema,
+            tool_servers=self.tool_servers,
+            tools=self.tools,
+        )
+
+    def seconds(self, limits: Limits) -> float:
+        """Return how long the turn may take: what was asked for, and never more than the agent's limit."""
+        most = float(limits.request_timeout_seconds)
+        return most if self.timeout_seconds is None else min(most, self.timeout_seconds)
+
 
 class QueryEndpoint:
     """The ASGI application of POST /query. The middleware of app.py gives `scope["state"]["request_id"]`."""
@@ -48,21 +75,10 @@ class QueryEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; a client that leaves cancels its turn."""
-        request_id: str = scope["state"]["request_id"]
         body = turns.parsed(QueryBody, await turns.read(receive))
-        timeout_seconds = float(self._limits.request_timeout_seconds)
-        if body.timeout_seconds is not None:
-            timeout_seconds = min(timeout_seconds, body.timeout_seconds)
-        turn = TurnRequest(
-            query=body.question,
-            # Unlike a request's id, a session's must not be guessed: where no user is named it is all that guards it.
-            session_id=body.session_id or uuid.uuid4().hex,
-            user_id=body.user_id or "",
-            request_id=request_id,
-            streaming=turns.wants_stream(scope),
-        )
+        turn = body.turn(scope["state"]["request_id"], streaming=turns.wants_stream(scope))
         write = _write_stream if turn.streaming else _write_json
-        async with aclosing(turns.events(self._runtime, turn, timeout_seconds, scope)) as events:
+        async with aclosing(turns.events(self._runtime, turn, body.seconds(self._limits), scope)) as events:
             await turns.unless_client_leaves(receive, write(events, turn, send))
 
 
@@ -112,6 +128,7 @@ def answer_body(answer: Answer, request_id: str) -> dict[str, Any]:
     """Return the answer as clients get it."""
     return {
         "response": answer.response,
+        **({} if answer.structured is None else {"structured": answer.structured}),
         "session_id": answer.session_id,
         "stop_reason": answer.stop_reason,
         "usage": turns.usage(answer),

@@ -4,6 +4,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ropewalk_agent.errors import AgentError
+
+LOCAL = ""
+"""The server that local tools belong to, in requests, events and metrics."""
+
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
@@ -59,3 +64,29 @@ def catalogue(tools_of_servers: list[tuple[Tool, ...]]) -> tuple[tuple[Tool, ...
             if first is not tool:
                 clashes.append(Clash(tool.name, first.server, tool.server))
     return tuple(chosen.values()), tuple(clashes)
+
+
+def narrowed(
+    tools: tuple[Tool, ...],
+    servers: tuple[str, ...],
+    only_servers: tuple[str, ...] | None,
+    only: tuple[str, ...] | None,
+) -> tuple[Tool, ...]:
+    """Return the tools that a request leaves to its turn: of these servers and of these names, None meaning all.
+
+    Raises AgentError invalid_request for a name that the agent does not have, and says those that it has.
+    """
+    _refuse_unknown("tool_servers", only_servers, servers)
+    _refuse_unknown("tools", only, tuple(tool.name for tool in tools))
+    return tuple(
+        tool
+        for tool in tools
+        if (only_servers is None or tool.server in only_servers) and (only is None or tool.name in only)
+    )
+
+
+def _refuse_unknown(field_name: str, asked: tuple[str, ...] | None, known: tuple[str, ...]) -> None:
+    unknown = [name for name in asked or () if name not in known]
+    if unknown:
+        there = ", ".join(repr(name) for name in known) or "none"
+        raise AgentError("invalid_request", f"{field_name} names {unknown[0]!r}; this agent has {there}")
