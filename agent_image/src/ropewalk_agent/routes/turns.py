@@ -121,7 +121,8 @@ def _problem(model: type[BaseModel], problem: Any) -> str:
 
 async def send_json(send: Send, data: Any) -> None:
     """Answer with status 200 and `data` as JSON."""
-    body = json.dumps(data, ensure_ascii=False).encode()
+    # Half a character, which models do write, becomes its JSON escape.
+    body = json.dumps(data, ensure_ascii=False).encode(errors="backslashreplace")
     headers = [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,575 @@
+"""OpenAI's protocol over real HTTP, asked by OpenAI's own client, with a scripted model."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from mcp.server.mcpserver import MCPServer
+from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletionChunk
+
+from agent_models import Call, Cut, Gate, ScriptedModel, until
+from agent_server import LoopbackMcpServer, RunningAgent, running_agent
+from ropewalk_agent.errors import AgentError
+from ropewalk_agent.routes.openai_request import BadRequest, conversation, parsed
+from ropewalk_agent.sessions import is_consistent
+
+PIXEL = b"\x89PNG\r\n\x1a\n not a real image, but nobody looks"
+IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(PIXEL).decode()}"}}
+QUESTION = [{"role": "user", "content": "what?"}]
+
+
+@asynccontextmanager
+async def asked(agent: RunningAgent, *, max_retries: int = 0) -> AsyncIterator[AsyncOpenAI]:
+    """OpenAI's client, which by default must not hide an error by asking again."""
+    url = f"{agent.client.base_url}/v1"
+    async with AsyncOpenAI(base_url=url, api_key="none", max_retries=max_retries, timeout=10) as client:
+        yield client
+
+
+async def say(client: AsyncOpenAI, messages: Any = QUESTION, **fields: Any) -> Any:
+    return await client.chat.completions.create(model="tested", messages=messages, **fields)
+
+
+async def chunks(client: AsyncOpenAI, **fields: Any) -> list[ChatCompletionChunk]:
+    return [chunk async for chunk in await say(client, stream=True, **fields)]
+
+
+def text_of(stream: list[ChatCompletionChunk]) -> str:
+    return "".join(choice.delta.content or "" for chunk in stream for choice in chunk.choices)
+
+
+@pytest.fixture(scope="module")
+def adder() -> Iterator[LoopbackMcpServer]:
+    server = MCPServer("adder")
+
+    @server.tool()
+    def add(a: int, b: int) -> int:
+        """Add."""
+        return a + b
+
+    loopback = LoopbackMcpServer(server)
+    loopback.start()
+    yield loopback
+    loopback.stop()
+
+
+# Answers
+
+
+async def test_the_official_client_gets_an_answer_with_the_models_own_usage() -> None:
+    async with running_agent(ScriptedModel(["42"])) as agent, asked(agent) as client:
+        answer = await say(client)
+    choice = answer.choices[0]
+    assert (answer.object, answer.model, choice.message.role) == ("chat.completion", "tested", "assistant")
+    assert (choice.message.content, choice.finish_reason) == ("42", "stop")
+    assert answer.usage.model_dump(exclude_none=True) == {
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "total_tokens": 15,
+    }
+    assert answer.id == f"chatcmpl-{answer._request_id}"
+
+
+async def test_models_lists_the_agent_alone_without_a_turn() -> None:
+    async with running_agent(ScriptedModel()) as agent, asked(agent) as client:
+        assert [model.id async for model in client.models.list()] == ["tested"]
+        assert (await client.models.retrieve("tested")).id == "tested"
+        with pytest.raises(openai.NotFoundError, match="use 'tested'"):
+            await client.models.retrieve("gpt/4")
+        assert agent.model.asked == []
+
+
+async def test_nothing_is_kept_between_requests() -> None:
+    async with running_agent(ScriptedModel(["x"])) as agent, asked(agent) as client:
+        await say(client, user="anna")
+        await say(client, user="anna")
+        assert [len(asked) for asked in agent.model.asked] == [1, 1]
+        assert agent.metrics.registry.get_sample_value("ropewalk_agent_sessions") == 0
+
+
+async def test_the_callers_messages_reach_the_model_and_system_messages_join_the_system_prompt() -> None:
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"role": "developer", "content": [{"type": "text", "text": "Be kind."}]},
+        {"role": "user", "content": [{"type": "text", "text": "three"}, {"type": "text", "text": "four"}]},
+    ]
+    async with running_agent(ScriptedModel(["x"])) as agent, asked(agent) as client:
+        await say(client, messages)
+        await say(client)
+    assert [(m["role"], [b["text"] for b in m["content"]]) for m in agent.model.asked[0]] == [
+        ("user", ["one"]),
+        ("assistant", ["two"]),
+        ("user", ["three\n\nfour"]),
+    ]
+    assert agent.model.system_prompts == ["You are tested.\n\nBe brief.\n\nBe kind.", "You are tested."]
+
+
+async def test_an_image_within_the_request_reaches_the_model_as_bytes() -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "what is it?"}, IMAGE]}]
+    async with running_agent(ScriptedModel(["x"])) as agent, asked(agent) as client:
+        await say(client, messages)
+    assert agent.model.asked[0][0]["content"] == [
+        {"text": "what is it?"},
+        {"image": {"format": "png", "source": {"bytes": PIXEL}}},
+    ]
+
+
+async def test_a_named_session_goes_on_and_belongs_to_its_user() -> None:
+    async with running_agent(ScriptedModel(["x"])) as agent, asked(agent) as client:
+        await say(client, user="anna", metadata={"session_id": "s", "project": "p"})
+        await say(client, user="anna", metadata={"session_id": "s"})
+        await say(client, user="bert", metadata={"session_id": "s"})
+        await agent.query("and by /query", session_id="s", user_id="anna")
+        with pytest.raises(openai.BadRequestError, match="send the new question alone"):
+            await say(
+                client, [*QUESTION, {"role": "assistant", "content": "x"}, *QUESTION], metadata={"session_id": "s"}
+            )
+    assert [len(asked) for asked in agent.model.asked] == [1, 3, 1, 5]
+
+
+async def test_a_turn_that_uses_tools_counts_every_model_call(adder: LoopbackMcpServer) -> None:
+    model = ScriptedModel(["Let me add.", Call("add", {"a": 2, "b": 3})], ["It is 5."])
+    async with running_agent(model, mcpServers=[{"name": "adder", "url": adder.url}]) as agent, asked(agent) as client:
+        answer = await say(client)
+        model.asked.clear()
+        stream = await chunks(client, stream_options={"include_usage": True})
+    assert (answer.choices[0].message.content, answer.choices[0].message.tool_calls) == ("It is 5.", None)
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (20, 10)
+    assert text_of(stream) == "Let me add.\n\nIt is 5."
+    assert stream[-1].usage is not None
+    assert stream[-1].usage.total_tokens == 30
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("answers", "changes", "finish_reason", "stop_reason"),
+    [
+        ([["a"]], {}, "stop", "end_turn"),
+        ([["a", Cut()]], {}, "length", "max_tokens"),
+        ([["a", Call("nothing")]], {"limits": {"maxTurns": 1}}, "length", "limit_turns"),
+        ([["a", Call("nothing")]], {"limits": {"maxTokensPerRequest": 1}}, "length", "limit_tokens"),
+    ],
+)
+async def test_the_finish_reason_tells_whether_the_answer_is_whole(
+    answers: list[Any], changes: dict[str, Any], finish_reason: str, stop_reason: str, stream: bool
+) -> None:
+    async with running_agent(ScriptedModel(*answers), **changes) as agent, asked(agent) as client:
+        choice: Any = (await chunks(client))[-1].choices[0] if stream else (await say(client)).choices[0]
+    assert (choice.finish_reason, choice.stop_reason) == (finish_reason, stop_reason)
+
+
+async def test_two_clients_are_answered_at_once() -> None:
+    gate = Gate()
+    async with (
+        running_agent(ScriptedModel([gate, "x"]), concurrency=2) as agent,
+        asked(agent) as one,
+        asked(agent) as two,
+    ):
+        answers = [asyncio.create_task(say(client, user="same")) for client in (one, two)]
+        await until(lambda: len(agent.model.asked) == 2)
+        gate.open()
+        assert [(await answer).choices[0].message.content for answer in answers] == ["x", "x"]
+
+
+# Streams
+
+
+async def test_a_stream_tells_the_role_first_then_text_the_end_and_the_usage() -> None:
+    async with running_agent(ScriptedModel(["a", "b"])) as agent, asked(agent) as client:
+        stream = await chunks(client, stream_options={"include_usage": True})
+        plain = await chunks(client)
+        raw = await agent.client.post(
+            "/v1/chat/completions", json={"model": "tested", "messages": QUESTION, "stream": True}
+        )
+    deltas = [chunk.choices[0].delta.model_dump(exclude_unset=True) for chunk in stream[:-1]]
+    assert deltas == [{"role": "assistant", "content": ""}, {"content": "a"}, {"content": "b"}, {}]
+    assert [chunk.choices[0].finish_reason for chunk in stream[:-1]] == [None, None, None, "stop"]
+    assert stream[-1].choices == []
+    assert stream[-1].usage is not None
+    assert stream[-1].usage.total_tokens == 15
+    assert [chunk.usage for chunk in [*stream[:-1], *plain]] == [None] * 8
+    assert len({chunk.id for chunk in stream}) == 1
+    assert raw.headers["content-type"].startswith("text/event-stream")
+    assert raw.text.endswith("data: [DONE]\n\n")
+    assert "usage" not in raw.text
+
+
+async def test_the_first_text_leaves_before_the_model_has_finished() -> None:
+    gate = Gate()
+    async with running_agent(ScriptedModel(["first ", gate, "second"])) as agent, asked(agent) as client:
+        received = []
+        async for chunk in await say(client, stream=True):
+            received.append(chunk)
+            if text_of(received) == "first ":
+                gate.open()
+    assert text_of(received) == "first second"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ['"', "'", "\\", '{"a": "b"}', "</script>"],
+        ["\n", "\r\n", "\r", "\n\n", "data: [DONE]\n\n", "\ndata: x\n\n", ": comment\n"],
+        ["🧶", "👩‍👩‍👧‍👦", "é", "e\u0301", "漢字", "\u2028", "\u2029", "\x85", "\ufeff", "\U0010ffff"],
+        ["\x00", "\x01", "\x1b", "\x7f", "\ufffd"],
+        ["x" * 1_000_000, "ü" * 500_000],
+        [f"{i} " for i in range(2000)],
+    ],
+    ids=["quotes", "newlines", "unicode", "controls", "large", "many"],
+)
+async def test_any_text_arrives_as_the_model_wrote_it(pieces: list[str]) -> None:
+    async with running_agent(ScriptedModel(pieces)) as agent, asked(agent) as client:
+        stream = await chunks(client)
+        whole = await say(client)
+    assert [chunk.choices[0].delta.content for chunk in stream[1:-1]] == pieces
+    assert whole.choices[0].message.content == "".join(pieces)
+
+
+async def test_half_a_character_does_not_end_the_stream() -> None:
+    async with running_agent(ScriptedModel(["a\ud83e", "\uddf6b"])) as agent, asked(agent) as client:
+        stream = await chunks(client)
+        whole = await say(client)
+    assert text_of(stream).encode("utf-16", "surrogatepass").decode("utf-16") == "a🧶b"
+    assert whole.choices[0].finish_reason == "stop"
+
+
+async def test_an_error_in_a_stream_is_raised_by_the_client_and_no_end_is_told() -> None:
+    async with running_agent(ScriptedModel(["some", RuntimeError("no luck")])) as agent, asked(agent) as client:
+        received: list[ChatCompletionChunk] = []
+        stream = await say(client, stream=True)
+
+        async def read() -> None:
+            async for chunk in stream:
+                received.append(chunk)
+
+        with pytest.raises(openai.APIError, match="no luck") as raised:
+            await read()
+    assert text_of(received) == "some"
+    assert (raised.value.code, raised.value.type) == ("model_error", "server_error")
+    assert [chunk.choices[0].finish_reason for chunk in received] == [None, None]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_cancels_its_turn_and_frees_its_place(stream: bool) -> None:
+    gate = Gate()
+    model = ScriptedModel(["text", gate, "never"], ["fine"])
+    async with running_agent(model, concurrency=1) as agent, asked(agent) as client:
+        if stream:
+            leaving = await say(client, stream=True)
+            await gate.wait_reached()
+            await leaving.close()
+        else:
+            task = asyncio.create_task(say(client))
+            await gate.wait_reached()
+            task.cancel()
+        assert (await say(client)).choices[0].message.content == "fine"
+        metrics = (await agent.client.get("/metrics")).text
+    assert 'ropewalk_agent_requests_total{endpoint="/v1/chat/completions",outcome="cancelled"} 1.0' in metrics
+    assert 'ropewalk_agent_requests_total{endpoint="/v1/chat/completions",outcome="ok"} 1.0' in metrics
+
+
+# Errors
+
+
+async def test_a_model_that_fails_is_an_internal_server_error_with_its_code() -> None:
+    async with running_agent(ScriptedModel([RuntimeError("no luck")])) as agent, asked(agent) as client:
+        for stream in (False, True):
+            with pytest.raises(openai.InternalServerError, match="no luck") as raised:
+                await say(client, stream=stream)
+            error = raised.value
+            assert (error.status_code, error.code, error.type, error.param) == (
+                502,
+                "model_error",
+                "server_error",
+                None,
+            )
+            assert error.request_id == error.response.json()["error"]["request_id"]
+
+
+async def test_a_full_queue_is_a_rate_limit_and_says_when_to_come_back() -> None:
+    gate = Gate()
+    async with (
+        running_agent(ScriptedModel([gate, "x"]), concurrency=1, queue={"maxLength": 0}) as agent,
+        asked(agent) as client,
+    ):
+        first = asyncio.create_task(say(client))
+        await gate.wait_reached()
+        with pytest.raises(openai.RateLimitError) as raised:
+            await say(client)
+        gate.open()
+        await first
+    assert (raised.value.code, raised.value.type) == ("queue_full", "rate_limit_error")
+    assert raised.value.response.headers["retry-after"] == "1"
+    assert raised.value.response.headers["x-should-retry"] == "true"
+
+
+async def test_the_deadline_is_an_internal_server_error_of_504() -> None:
+    async with (
+        running_agent(ScriptedModel([Gate(), "x"]), limits={"requestTimeoutSeconds": 1}) as agent,
+        asked(agent) as client,
+    ):
+        with pytest.raises(openai.InternalServerError) as raised:
+            await say(client)
+    assert (raised.value.status_code, raised.value.code) == (504, "timeout")
+
+
+async def test_a_client_that_retries_by_default_does_not_repeat_a_turn_that_has_run() -> None:
+    model = ScriptedModel([RuntimeError("no luck")], ["fine"])
+    async with running_agent(model) as agent, asked(agent, max_retries=2) as client:
+        with pytest.raises(openai.InternalServerError):
+            await say(client)
+        assert len(model.asked) == 1
+
+
+async def test_a_pod_that_drains_is_503_and_may_be_asked_again() -> None:
+    async with running_agent(ScriptedModel()) as agent, asked(agent) as client:
+        await agent.runtime.drain(1)
+        with pytest.raises(openai.InternalServerError) as raised:
+            await say(client)
+    assert (raised.value.status_code, raised.value.code) == (503, "not_ready")
+    assert raised.value.response.headers["x-should-retry"] == "true"
+
+
+async def test_another_model_is_not_found() -> None:
+    async with running_agent(ScriptedModel()) as agent, asked(agent) as client:
+        with pytest.raises(openai.NotFoundError, match="use 'tested'") as raised:
+            await client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "x"}])
+    assert (raised.value.param, raised.value.type) == ("model", "invalid_request_error")
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({"n": 2}, "n", "one answer"),
+        ({"tools": [TOOL]}, "tools", "its own tools"),
+        ({"functions": [{"name": "f"}]}, "functions", "its own tools"),
+        ({"tool_choice": "required"}, "tool_choice", "its own tools"),
+        ({"logprobs": True}, "logprobs", "not served"),
+        ({"top_logprobs": 3}, "top_logprobs", "not served"),
+        ({"logit_bias": {"50256": -100}}, "logit_bias", "not served"),
+        ({"stop": "\n"}, "stop", "not served"),
+        ({"modalities": ["text", "audio"]}, "modalities", "text only"),
+        ({"audio": {"voice": "ash", "format": "wav"}}, "audio", "not served"),
+        ({"web_search_options": {"search_context_size": "low"}}, "web_search_options", "not served"),
+        ({"moderation": {"model": "m"}}, "moderation", "not served"),
+        ({"response_format": {"type": "json_object"}}, "response_format", "'json_object'"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+            "response_format.json_schema.schema",
+            "required",
+        ),
+        ({"user": "two words"}, "user", "pattern"),
+        ({"metadata": {"session_id": ""}}, "metadata.session_id", "at least 1"),
+        ({"extra_body": {"top_k": 3}}, "top_k", "not a field"),
+    ],
+)
+async def test_what_would_change_the_meaning_is_refused_naming_the_field(
+    fields: dict[str, Any], param: str, words: str
+) -> None:
+    async with running_agent(ScriptedModel()) as agent, asked(agent) as client:
+        with pytest.raises(openai.BadRequestError, match=words) as raised:
+            await say(client, **fields)
+        assert agent.model.asked == []
+    assert (raised.value.param, raised.value.code, raised.value.type) == (
+        param,
+        "invalid_request",
+        "invalid_request_error",
+    )
+
+
+async def test_what_does_no_harm_is_accepted() -> None:
+    harmless: dict[str, Any] = {
+        "n": 1,
+        "max_tokens": 5,
+        "max_completion_tokens": 5,
+        "temperature": 0.1,
+        "top_p": 0.5,
+        "seed": 7,
+        "frequency_penalty": 1,
+        "presence_penalty": 1,
+        "parallel_tool_calls": False,
+        "reasoning_effort": "low",
+        "service_tier": "auto",
+        "store": True,
+        "tools": [],
+        "tool_choice": "auto",
+        "logprobs": False,
+        "top_logprobs": 0,
+        "stop": None,
+        "modalities": ["text"],
+        "response_format": {"type": "text"},
+    }
+    async with running_agent(ScriptedModel(["fine"])) as agent, asked(agent) as client:
+        assert (await say(client, **harmless)).choices[0].message.content == "fine"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"model": "\\ud800"}', b"\xff", b"[" * 10_000])
+async def test_a_body_that_is_no_request_is_refused_in_openais_shape(body: bytes) -> None:
+    async with running_agent(ScriptedModel()) as agent:
+        answer = await agent.client.post("/v1/chat/completions", content=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["type"]) == (400, "invalid_request", "invalid_request_error")
+    assert error["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_a_body_that_is_too_large_is_refused() -> None:
+    async with running_agent(ScriptedModel()) as agent, asked(agent) as client:
+        with pytest.raises(openai.BadRequestError, match="larger than"):
+            await say(client, [{"role": "user", "content": "x" * 1024 * 1024}])
+
+
+# Messages
+
+
+def call(name: str, arguments: str = "{}") -> dict[str, Any]:
+    return {"id": name, "type": "function", "function": {"name": "f", "arguments": arguments}}
+
+
+def user(text: str = "u") -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str | None = "a", *calls: dict[str, Any]) -> dict[str, Any]:
+    return {"role": "assistant", "content": text, **({"tool_calls": list(calls)} if calls else {})}
+
+
+def result(name: str, text: str = "r") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": name, "content": text}
+
+
+def converted(*messages: dict[str, Any]) -> Any:
+    return conversation(parsed(json.dumps({"model": "m", "messages": messages}).encode()).messages)
+
+
+def shape(message: dict[str, Any]) -> str:
+    kinds = [
+        block["text"]
+        if "text" in block
+        else f"call {block['toolUse']['toolUseId']} {block['toolUse']['input']}"
+        if "toolUse" in block
+        else f"result {block['toolResult']['toolUseId']} {block['toolResult']['content'][0]['text']}"
+        for block in message["content"]
+    ]
+    return f"{message['role']}: {', '.join(kinds)}"
+
+
+NOT_ANSWERED = "assistant: (No answer was given.)"
+
+
+@pytest.mark.parametrize(
+    ("messages", "history", "query"),
+    [
+        ([user()], [], "u"),
+        ([user("a"), user("b")], [], "a\n\nb"),
+        ([user("a"), assistant("b"), user("c")], ["user: a", "assistant: b"], "c"),
+        ([user("a"), assistant("b"), assistant("c"), user("d")], ["user: a", "assistant: b, c"], "d"),
+        ([user("a"), assistant(""), user("b")], [], "a\n\nb"),
+        ([user("a"), assistant(None), user("b")], [], "a\n\nb"),
+        ([assistant("hi"), user("a")], ["user: (The assistant speaks first.)", "assistant: hi"], "a"),
+        (
+            [user("a"), assistant(None, call("1", '{"x": 1}'), call("2", "")), result("2"), result("1"), user("b")],
+            ["user: a", "assistant: call 1 {'x': 1}, call 2 {}", "user: result 2 r, result 1 r", NOT_ANSWERED],
+            "b",
+        ),
+        (
+            [user("a"), assistant("t", call("1")), result("1", ""), assistant("b"), user("c")],
+            ["user: a", "assistant: t, call 1 {}", "user: result 1 (empty)", "assistant: b"],
+            "c",
+        ),
+        (
+            [user("a"), assistant(None, call("1")), result("1"), assistant(None, call("1")), result("1"), user("b")],
+            ["user: a", *["assistant: call 1 {}", "user: result 1 r"] * 2, NOT_ANSWERED],
+            "b",
+        ),
+    ],
+)
+def test_messages_become_a_history_in_which_roles_take_turns(
+    messages: list[dict[str, Any]], history: list[str], query: str
+) -> None:
+    said = converted(*messages)
+    assert ([shape(message) for message in said.history], said.query, said.content) == (history, query, ())
+    assert is_consistent(said.history)
+
+
+@pytest.mark.parametrize(
+    ("messages", "param", "words"),
+    [
+        ([], "messages", "at least 1"),
+        ([user("")], "messages[0].content", "is empty"),
+        ([{"role": "user", "content": []}], "messages[0].content", "is empty"),
+        ([{"role": "user"}], "messages[0].content", "required"),
+        ([{"role": "king", "content": "x"}], "messages[0]", "king"),
+        ([{"role": "user", "content": 7}], "messages[0].content", "valid string"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text", "required"),
+        ([{"role": "user", "content": [{"type": "file", "file": {}}]}], "messages[0].content[0]", "'image_url'"),
+        ([user(), assistant()], "messages[1].role", "last message must be the user's"),
+        ([{"role": "system", "content": "x"}], "messages[0].role", "last message must be the user's"),
+        ([user(), assistant(None, call("1"))], "messages[1].role", "last message must be the user's"),
+        ([user(), assistant(None, call("1")), result("1")], "messages[2].role", "last message must be the user's"),
+        ([user(), assistant(None, call("1")), user()], "messages[2]", "call 1 has no result"),
+        ([user(), assistant(None, call("1")), assistant()], "messages[2]", "call 1 has no result"),
+        ([user(), assistant(None, call("1"), call("2")), result("2"), user()], "messages[3]", "call 1 has no result"),
+        ([result("1"), user()], "messages[0].tool_call_id", "no open tool call"),
+        ([user(), assistant(None, call("1")), result("2"), user()], "messages[2].tool_call_id", "no open tool call"),
+        ([user(), assistant(None, call("1")), result("1"), result("1")], "messages[3].tool_call_id", "no open tool"),
+        ([user(), assistant(None, call("1"), call("1"))], "messages[1].tool_calls[1].id", "names two calls"),
+        ([user(), assistant(None, call("1", "["))], "messages[1].tool_calls[0].function.arguments", "JSON object"),
+        ([user(), assistant(None, call("1", "[]"))], "messages[1].tool_calls[0].function.arguments", "JSON object"),
+        (
+            [user(), assistant(None, call("1", '{"a": "\\ud800"}'))],
+            "messages[1].tool_calls[0].function.arguments",
+            "JSON",
+        ),
+        ([user(), {**assistant(), "function_call": {"name": "f"}}], "messages[1].function_call", "old protocol"),
+    ],
+)
+def test_messages_that_make_no_history_are_refused_naming_the_place(
+    messages: list[dict[str, Any]], param: str, words: str
+) -> None:
+    with pytest.raises(BadRequest, match=words) as raised:
+        converted(*messages)
+    assert raised.value.param == param
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1/x.png", "data:image/png,abc", "data:image/tiff;base64,abcd", "data:image/png;base64,é", "data:"],
+)
+def test_an_image_that_is_not_in_the_request_is_refused(url: str) -> None:
+    with pytest.raises(AgentError, match=r"image_url\.url"):
+        converted({"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]})
+
+
+def test_at_most_five_problems_are_told() -> None:
+    with pytest.raises(BadRequest) as raised:
+        converted(*([{"role": "user"}] * 10_000))
+    assert raised.value.message.count("required") == 5
+
+
+async def test_an_answer_can_be_fed_back_as_a_message() -> None:
+    async with running_agent(ScriptedModel(["x"])) as agent, asked(agent) as client:
+        answer = await say(client)
+        await say(client, [*QUESTION, answer.choices[0].message, *QUESTION])
+        await say(client, [*QUESTION, answer.choices[0].message.model_dump(), *QUESTION])
+    assert [len(asked) for asked in agent.model.asked] == [1, 3, 3]
+
+
+async def test_a_request_over_plain_http_needs_no_key() -> None:
+    async with running_agent(ScriptedModel(["x"])) as agent, httpx.AsyncClient() as anybody:
+        url = f"{agent.client.base_url}/v1/chat/completions"
+        answer = await anybody.post(
+            url, json={"model": "tested", "messages": QUESTION}, headers={"x-request-id": "mine"}
+        )
+    assert (answer.status_code, answer.headers["x-request-id"], answer.json()["id"]) == (200, "mine", "chatcmpl-mine")
