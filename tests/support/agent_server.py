@@ -17,6 +17,7 @@ from agent_models import ScriptedModel, built, until
 from ropewalk_agent.app import create_app
 from ropewalk_agent.config import AgentConfig, parse
 from ropewalk_agent.metrics import Metrics
+from ropewalk_agent.routes import turns
 from ropewalk_agent.runtime import Runtime
 from ropewalk_agent.transport import Protocol
 
@@ -68,7 +69,8 @@ async def running_agent(model: ScriptedModel, *, wait: bool = True, **changes: A
     config, metrics = agent_config(**changes), Metrics()
     runtime = Runtime(config, metrics, build_model=lambda *_: built(model))
     port = free_port()
-    options: dict[str, Any] = {"http": Protocol, "ws": "none", "log_config": None, "timeout_graceful_shutdown": 1}
+    options: dict[str, Any] = {"http": Protocol, "ws": "websockets-sansio", "ws_max_size": turns.LARGEST_BODY}
+    options |= {"ws_per_message_deflate": False, "log_config": None, "timeout_graceful_shutdown": 1}
     server = uvicorn.Server(uvicorn.Config(create_app(config, runtime, metrics), port=port, **options))
     serving = asyncio.create_task(server._serve())
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:

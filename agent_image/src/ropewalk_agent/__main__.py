@@ -60,6 +60,7 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
 
     from ropewalk_agent.app import create_app
     from ropewalk_agent.metrics import Metrics
+    from ropewalk_agent.routes.turns import LARGEST_BODY
     from ropewalk_agent.runtime import Runtime
     from ropewalk_agent.transport import Protocol
 
@@ -75,7 +76,9 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
         uvicorn.Config(
             create_app(agent, runtime, metrics),
             http=Protocol,
-            ws="none",
+            ws="websockets-sansio",  # 0.6 MiB; the other implementations are deprecated or not installed
+            ws_max_size=LARGEST_BODY,
+            ws_per_message_deflate=False,  # frames are small, and a compressor for each socket is not
             loop="asyncio",
             lifespan="on",
             log_config=None,

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ropewalk_agent.config import AgentConfig
 from ropewalk_agent.errors import AgentError, internal_error
 from ropewalk_agent.metrics import Metrics
-from ropewalk_agent.routes import ops
+from ropewalk_agent.routes import agentcore, openai, ops
 from ropewalk_agent.routes.query import QueryEndpoint
 from ropewalk_agent.runtime import Runtime
 
@@ -26,7 +26,7 @@ _log = logging.getLogger("ropewalk.http")
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
 _ids = random.Random()
 """For names of requests, which are no secret and need not cost a system call each."""
-_COUNTED_ENDPOINTS = ("/query",)
+_COUNTED_ENDPOINTS = ("/query", "/v1/chat/completions", "/invocations")
 """Probes and scrapes are not requests to the agent."""
 
 
@@ -41,7 +41,12 @@ def create_app(config: AgentConfig, runtime: Runtime, metrics: Metrics) -> Starl
 
     query = QueryEndpoint(runtime, config.limits)
     return Starlette(
-        routes=[Route("/query", query, methods=["POST"]), *ops.routes(runtime, metrics)],
+        routes=[
+            Route("/query", query, methods=["POST"]),
+            *openai.routes(config, runtime),
+            *agentcore.routes(runtime, config.limits, metrics),
+            *ops.routes(runtime, metrics),
+        ],
         middleware=[Middleware(RequestScope, runtime=runtime, metrics=metrics, short_cuts={("POST", "/query"): query})],
         exception_handlers={404: _no_such_endpoint, 405: _wrong_method},
         lifespan=lifespan,

@@ -62,6 +62,7 @@ class Runtime:
         self._catalogue: tuple[tuple[Tool, ...], tuple[Any, ...]] = ((), ())
         self._server: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
+        self._drain_begun = asyncio.Event()
         self._ever_ready = False
         metrics.watch(
             running=lambda: self._bridge.running,
@@ -81,6 +82,7 @@ class Runtime:
     async def drain(self, seconds: float) -> None:
         """Be not ready, refuse new turns, and let those that are there finish within the time given."""
         self._changed.set()
+        self._drain_begun.set()
         if not await self._bridge.drain(seconds):
             _log.warning("turns were cut off at the end of the drain", extra={"fields": {"seconds": seconds}})
 
@@ -106,6 +108,15 @@ class Runtime:
     def draining(self) -> bool:
         """Whether the pod is going away."""
         return self._bridge.draining
+
+    async def wait_until_draining(self) -> None:
+        """Return once the pod is going away."""
+        await self._drain_begun.wait()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any turn runs or waits."""
+        return self._bridge.running + self._bridge.waiting > 0
 
     def stuck_seconds(self) -> float:
         """How long the worker's loop has been silent; see Bridge.stuck_seconds."""
@@ -160,6 +171,8 @@ class Runtime:
                 "last_error": status.last_error,
                 "tools": list(status.tools),
                 "hidden": list(status.hidden),
+                "breaker": status.breaker,
+                "left_out": [{"tool": one.name, "reason": one.reason} for one in status.left_out],
             }
             for status in (connection.status for connection in self._connections)
         ]

@@ -1,0 +1,290 @@
+"""POST /invocations, GET /ping and WS /ws: the contract of containers in Amazon Bedrock AgentCore Runtime.
+
+The package bedrock-agentcore (its `runtime`) is the authority on it, and the tests compare with that. Never logs what
+was asked or said.
+"""
+
+import asyncio
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, Self
+from urllib.parse import parse_qs
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Message, Receive, Scope, Send
+
+from ropewalk_agent.config import Limits
+from ropewalk_agent.errors import AgentError
+from ropewalk_agent.events import Answer, TurnEvent, TurnRequest
+from ropewalk_agent.metrics import Metrics
+from ropewalk_agent.routes import turns
+from ropewalk_agent.routes.query import answer_body, named
+from ropewalk_agent.runtime import STUCK_SECONDS_UNHEALTHY, Runtime
+
+_log = logging.getLogger("ropewalk.agentcore")
+
+SESSION_HEADER = "X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"
+USER_HEADER = "X-Amzn-Bedrock-AgentCore-Runtime-User-Id"
+_SESSION_HEADER = SESSION_HEADER.lower().encode()
+_USER_HEADER = USER_HEADER.lower().encode()
+_SESSION_ID = re.compile(r"[\x21-\x7e]{33,256}")
+_USER_ID = re.compile(r"[\x21-\x7e]{1,256}")
+_MOST_WAITING = 16
+"""How many messages of one socket may wait for their turn."""
+
+# RFC 6455, section 7.4.1.
+_GOING_AWAY = 1001
+_POLICY_VIOLATION = 1008
+_INTERNAL_ERROR = 1011
+
+
+class InvocationBody(BaseModel):
+    """What an invocation holds: the question under one of four names, the first that is there, `prompt` before all.
+
+    Payloads are free in AgentCore; what is not known here is ignored.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    prompt: str | None = Field(default=None, min_length=1)
+    query: str | None = Field(default=None, min_length=1)
+    message: str | None = Field(default=None, min_length=1)
+    input: str | None = Field(default=None, min_length=1)
+    stream: bool | None = None
+    timeout_seconds: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _a_question(self) -> Self:
+        if not self.question:
+            raise ValueError("prompt is missing; send it as a text (query, message and input are taken too)")
+        return self
+
+    @property
+    def question(self) -> str:
+        """What is asked."""
+        return self.prompt or self.query or self.message or self.input or ""
+
+
+def routes(runtime: Runtime, limits: Limits, metrics: Metrics) -> list[BaseRoute]:
+    """Return the routes."""
+    return [
+        Route("/invocations", Invocations(runtime, limits), methods=["POST"]),
+        Route("/ping", Ping(runtime).answer),
+        WebSocketRoute("/ws", Sockets(runtime, limits, metrics)),
+    ]
+
+
+class Ping:
+    """GET /ping: Healthy, or HealthyBusy while turns run or wait, and since when."""
+
+    def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.time) -> None:
+        self._runtime = runtime
+        self._clock = clock
+        self._status = "Healthy"
+        self._since = int(clock())
+
+    async def answer(self, _: Request) -> Response:
+        """Answer; 503 where /health says so too, because the contract knows no word for an agent that is not well."""
+        stuck = self._runtime.stuck_seconds()
+        if stuck > STUCK_SECONDS_UNHEALTHY:
+            raise AgentError("not_ready", f"the worker has not answered for {stuck:.0f} s")
+        status = "HealthyBusy" if self._runtime.busy else "Healthy"
+        if status != self._status:
+            self._status, self._since = status, int(self._clock())
+        return JSONResponse({"status": self._status, "time_of_last_update": self._since})
+
+
+class Invocations:
+    """The ASGI application of POST /invocations."""
+
+    def __init__(self, runtime: Runtime, limits: Limits) -> None:
+        self._runtime = runtime
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; a client that leaves cancels its turn."""
+        session_id, user_id = _session_id(scope), _user_id(scope)
+        body = turns.parsed(InvocationBody, await turns.read(receive))
+        streaming = turns.wants_stream(scope) if body.stream is None else body.stream
+        turn = _turn(body, session_id, user_id, scope["state"]["request_id"], streaming)
+
+        async def send_with_session(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (_SESSION_HEADER, session_id.encode())]}
+            await send(message)
+
+        write = _write_stream if streaming else _write_json
+        timeout_seconds = _timeout_seconds(body, self._limits)
+        async with aclosing(turns.events(self._runtime, turn, timeout_seconds, scope)) as events:
+            await turns.unless_client_leaves(receive, write(events, turn, send_with_session))
+
+
+class Sockets:
+    """The ASGI application of WS /ws: turns of one session, one after the other."""
+
+    def __init__(self, runtime: Runtime, limits: Limits, metrics: Metrics) -> None:
+        self._runtime = runtime
+        self._limits = limits
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Talk with one client until it leaves or the agent shuts down."""
+        await receive()  # websocket.connect
+        try:
+            if self._runtime.draining:
+                raise AgentError("not_ready", "the agent is shutting down; connect again, another pod will answer")
+            session_id, user_id = _session_id(scope), _user_id(scope)
+        except AgentError as error:
+            await _refuse(error, send)
+            return
+        await send({"type": "websocket.accept", "headers": [(_SESSION_HEADER, session_id.encode())]})
+        code = await self._talk(session_id, user_id, receive, send)
+        if code is not None:
+            await send({"type": "websocket.close", "code": code})
+
+    async def _talk(self, session_id: str, user_id: str, receive: Receive, send: Send) -> int | None:
+        """Return the code to close the socket with; None where the client has closed it."""
+        inbox: asyncio.Queue[Message] = asyncio.Queue(_MOST_WAITING)
+
+        async def read() -> None:
+            while (message := await receive())["type"] != "websocket.disconnect":
+                inbox.put_nowait(message)
+
+        async def answer() -> None:
+            while True:
+                message = await inbox.get()
+                await self._answer(message, session_id, user_id, send)
+                inbox.task_done()
+
+        async def drained() -> None:
+            await self._runtime.wait_until_draining()
+            await inbox.join()
+
+        reading, answering, draining = (asyncio.ensure_future(work()) for work in (read, answer, drained))
+        try:
+            await asyncio.wait({reading, answering, draining}, return_when=asyncio.FIRST_COMPLETED)
+            ended = {task: task.exception() for task in (reading, answering, draining) if task.done()}
+        finally:
+            for task in (reading, answering, draining):
+                task.cancel()
+            await asyncio.gather(reading, answering, draining, return_exceptions=True)
+        if reading in ended:
+            return _POLICY_VIOLATION if isinstance(ended[reading], asyncio.QueueFull) else None
+        if draining in ended:
+            return _GOING_AWAY
+        if isinstance(ended[answering], OSError):  # the client was gone before we read it
+            return None
+        _log.error("a websocket failed", exc_info=ended[answering])
+        return _INTERNAL_ERROR
+
+    async def _answer(self, message: Message, session_id: str, user_id: str, send: Send) -> None:
+        started = time.monotonic()
+        request_id = uuid.uuid4().hex
+        scope: Scope = {"state": {"outcome": "ok"}}
+
+        async def tell(name: str, data: dict[str, Any]) -> None:
+            await send({"type": "websocket.send", "text": json.dumps({"type": name, **data}, ensure_ascii=False)})
+
+        try:
+            body = turns.parsed(InvocationBody, message.get("bytes") or (message.get("text") or "").encode())
+            turn = _turn(body, session_id, user_id, request_id, body.stream is not False)
+            timeout_seconds = _timeout_seconds(body, self._limits)
+            async with aclosing(turns.events(self._runtime, turn, timeout_seconds, scope)) as events:
+                async for event in events:
+                    await tell(*named(event, request_id))
+        except AgentError as error:
+            scope["state"]["outcome"] = error.code
+            await tell("error", error.body(request_id))
+        finally:
+            self._metrics.requests.labels(endpoint="/ws", outcome=scope["state"]["outcome"]).inc()
+            self._metrics.request_duration.labels(endpoint="/ws").observe(time.monotonic() - started)
+
+
+def _turn(body: InvocationBody, session_id: str, user_id: str, request_id: str, streaming: bool) -> TurnRequest:
+    return TurnRequest(
+        query=body.question, session_id=session_id, user_id=user_id, request_id=request_id, streaming=streaming
+    )
+
+
+def _timeout_seconds(body: InvocationBody, limits: Limits) -> float:
+    most = float(limits.request_timeout_seconds)
+    return most if body.timeout_seconds is None else min(most, body.timeout_seconds)
+
+
+def _session_id(scope: Scope) -> str:
+    """Return the session that the caller names; one of its own where it names none. Raises invalid_request.
+
+    Browsers cannot set headers on a WebSocket, so AgentCore's own client puts the name into the address as well.
+    """
+    session_id = _header(scope, _SESSION_HEADER)
+    if session_id is None:
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        session_id = query.get(SESSION_HEADER, [None])[0]
+    if session_id is None:
+        return str(uuid.uuid4())
+    if not _SESSION_ID.fullmatch(session_id):
+        raise AgentError(
+            "invalid_request",
+            f"{SESSION_HEADER} has {len(session_id)} characters; use 33 to 256, printable ASCII without spaces",
+        )
+    return session_id
+
+
+def _user_id(scope: Scope) -> str:
+    user_id = _header(scope, _USER_HEADER)
+    if user_id is None:
+        return ""
+    if not _USER_ID.fullmatch(user_id):
+        message = f"{USER_HEADER} has {len(user_id)} characters; use 1 to 256, printable ASCII without spaces"
+        raise AgentError("invalid_request", message)
+    return user_id
+
+
+def _header(scope: Scope, wanted: bytes) -> str | None:
+    for name, value in scope["headers"]:
+        if name == wanted:
+            return bytes(value).decode("latin-1")
+    return None
+
+
+async def _write_json(events: AsyncGenerator[TurnEvent, None], turn: TurnRequest, send: Send) -> None:
+    async for event in events:
+        if isinstance(event, Answer):
+            await turns.send_json(send, answer_body(event, turn.request_id))
+
+
+async def _write_stream(events: AsyncGenerator[TurnEvent, None], turn: TurnRequest, send: Send) -> None:
+    """Write each event as it comes. `send` waits for a slow client, and with it, in the end, the turn."""
+    begun = False
+    try:
+        async for event in events:
+            if not begun:
+                begun = True
+                await send({"type": "http.response.start", "status": 200, "headers": turns.STREAM_HEADERS})
+            await send(_frame(*named(event, turn.request_id)))
+    except AgentError as error:
+        if not begun:
+            raise  # an answer with a status of its own is still possible
+        await send(_frame("error", error.body(turn.request_id)))
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _frame(name: str, data: dict[str, Any]) -> Message:
+    text = f"data: {json.dumps({'type': name, **data}, ensure_ascii=False)}\n\n"
+    return {"type": "http.response.body", "body": text.encode(), "more_body": True}
+
+
+async def _refuse(error: AgentError, send: Send) -> None:
+    """Answer the handshake with an error, as HTTP (ASGI's extension websocket.http.response)."""
+    body = json.dumps(error.body(uuid.uuid4().hex)).encode()
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "websocket.http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
