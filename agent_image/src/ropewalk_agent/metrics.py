@@ -58,6 +58,10 @@ class Metrics:
         self.mcp_reconnects = counter(
             "ropewalk_agent_mcp_reconnects", "Connections that were made again after a loss.", ("server",)
         )
+        self.mcp_retries = counter("ropewalk_agent_mcp_retries", "Tool calls that were made again.", ("server",))
+        self.mcp_breaker_open = gauge(
+            "ropewalk_agent_mcp_breaker_open", "1 while calls are not made because too many failed.", ("server",)
+        )
         self.tool_calls = counter(
             "ropewalk_agent_tool_calls",
             "Tool calls, by outcome: ok, error, timeout, unavailable, cancelled, or unknown (no tool has that name).",

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
+import mcp_types
 import pytest
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -41,6 +42,7 @@ def math(**extra: Callable[..., Any]) -> MCPServer:
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mcp, "CHECK_SECONDS", 0.05)
     monkeypatch.setattr(mcp, "SUSPICIOUS_CHECK_SECONDS", 2.0)
+    monkeypatch.setattr(mcp, "_LEAST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(mcp, "_FIRST_RETRY_SECONDS", 0.02)
     monkeypatch.setattr(mcp, "_LONGEST_RETRY_SECONDS", 0.05)
 
@@ -66,6 +68,10 @@ async def connected(url: str, *, wait: bool = True, **config: Any) -> AsyncItera
         yield connection
     finally:
         await connection.stop()
+
+
+def spec(name: str) -> mcp_types.Tool:
+    return mcp_types.Tool(name=name, input_schema={"type": "object"})
 
 
 def named(connection: mcp.Connection, name: str) -> Tool:
@@ -108,7 +114,7 @@ async def test_calls_over_one_connection_run_at_once() -> None:
 async def test_a_hidden_tool_is_not_shown_and_not_run() -> None:
     async with serving(math()) as server, connected(server.url, tools={"deny": ["divide"]}) as connection:
         assert (connection.status.tools, connection.status.hidden) == (("add",), ("divide",))
-        result = await connection._call("divide", {"a": 1, "b": 1})
+        result = await connection.calls.call(spec("divide"), {"a": 1, "b": 1})
         assert result.outcome == "error"
         assert "not allowed" in result.content[0]["text"]
 
@@ -119,9 +125,9 @@ async def test_a_call_that_takes_too_long_is_ended_and_the_connection_goes_on() 
         return "late"
 
     async with serving(math(slow=slow)) as server, connected(server.url) as connection:
-        connection._tool_timeout_seconds = 0.05
+        connection.calls.timeout_seconds = 0.05
         result = await named(connection, "slow").call({})
-        connection._tool_timeout_seconds = 5.0
+        connection.calls.timeout_seconds = 5.0
         assert result.outcome == "timeout"
         assert "math" in result.content[0]["text"]
         assert (await named(connection, "add").call({"a": 1, "b": 2})).outcome == "ok"
@@ -202,7 +208,7 @@ class Mute:
         self.listings += 1
         await asyncio.Event().wait()
 
-    async def call_tool(self, *_: Any) -> Any:
+    async def call_tool(self, *_: Any, **__: Any) -> Any:
         await asyncio.Event().wait()
 
 
@@ -211,8 +217,8 @@ async def watching(clock: Clock, session: Any) -> AsyncIterator[asyncio.Task[Non
     """Watch a session over which a call is on its way."""
     config = McpServerConfig(name="math", url="http://127.0.0.1:9/mcp")
     connection = mcp.Connection(config, tool_timeout_seconds=30.0, metrics=Metrics(), changed=lambda: None, clock=clock)
-    connection._session = session
-    calling = asyncio.create_task(connection._call("add", {}))
+    connection.session = session
+    calling = asyncio.create_task(connection.calls.call(spec("add"), {}))
     watch = asyncio.create_task(connection._watch(session))
     try:
         yield watch

@@ -30,6 +30,14 @@ class Tool:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A tool of a server that cannot be used, and why; the name is the server's."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ServerStatus:
     """What /tools and /ready say of a server. `since` is RFC 3339; `state` is connected, connecting or disconnected."""
 
@@ -40,6 +48,8 @@ class ServerStatus:
     last_error: str | None
     tools: tuple[str, ...]
     hidden: tuple[str, ...]
+    breaker: str = "closed"
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

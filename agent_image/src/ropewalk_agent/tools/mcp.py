@@ -1,20 +1,19 @@
 """Supervised connections to MCP servers: opened once a pod, watched, healed. Never a connection for each request.
 
 Each server has one `Connection` with one task on the worker's loop that connects, lists the tools, and then lists them
-again every few seconds: that shows a dead server also without traffic, and picks up changed tools. Whatever ends the
-connection, the task makes it again, at most about two seconds after the server is back. Meanwhile the last known tools
-stay in the catalogue and answer the model that their server is unavailable.
+again every few seconds and whenever the server tells that they changed: that shows a dead server also without traffic.
+Whatever ends the connection, the task makes it again, at most about two seconds after the server is back. Meanwhile the
+last known tools stay in the catalogue and answer the model that their server is unavailable.
 
 Built on the mcp package's ClientSession, not on Strands' MCPClient: see docs/adr/0002-mcp-connections.md.
 """
 
 import asyncio
-import base64
 import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -22,15 +21,21 @@ from typing import Any
 import httpx2
 import mcp_types
 from mcp.client._probe import negotiate_auto
-from mcp.client.session import ClientSession
+from mcp.client.session import ClientSession, IncomingMessage
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
+from pydantic import ValidationError
 
 from ropewalk_agent.config import McpServerConfig
+from ropewalk_agent.errors import redacted
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.models import without_authorities
-from ropewalk_agent.tools import ServerStatus, Tool, ToolResult
-from ropewalk_agent.tools.results import bounded, failure
+from ropewalk_agent.tools import LeftOut, ServerStatus, Tool, ToolResult
+from ropewalk_agent.tools.auth import token_source
+from ropewalk_agent.tools.mcp_calls import Calls, fault_of
+from ropewalk_agent.tools.mcp_session import SiftingDispatcher, subscribe_to_changes
+from ropewalk_agent.tools.sieve import Sieve
+from ropewalk_agent.tools.wire import Fault, GuardedTransport, WireError, exchange
 
 _log = logging.getLogger("ropewalk.mcp")
 
@@ -42,9 +47,11 @@ CHECK_SECONDS = 5.0
 """Pause between two listings while all is well."""
 SUSPICIOUS_CHECK_SECONDS = 2.0
 """The same after a listing that was not answered in time; also the bound on one listing."""
+_LEAST_PAUSE_SECONDS = 0.25
+"""Pause between two listings however often somebody asks for one, and after one that failed."""
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 2.0
-_UNANSWERED_CHECKS = 2
-"""So many listings in a row without an answer end a connection; a single one may just be a busy server."""
+_FAILED_CHECKS = 2
+"""So many listings in a row without a result end a connection; a single one may be a busy server, or a lost replica."""
 _SILENCE_SECONDS = 10.0
 """So long a call that is on its way excuses a server that answers nothing else; then it counts as hung."""
 _MOST_TOOL_PAGES = 20
@@ -63,18 +70,34 @@ class Connection:
         metrics: Metrics,
         changed: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        outgoing_context: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        """`changed` is called after each change of `tools` or `status`; the clock returns seconds."""
+        """`changed` is called after each change of `tools` or `status`; the clock returns seconds.
+
+        `tool_timeout_seconds` is the agent's limit on a call; the server's own counts where it is less.
+        `outgoing_context` is asked at each call for what goes along in its headers and `_meta`.
+        """
         self._config = config
-        self._tool_timeout_seconds = tool_timeout_seconds
         self._metrics = metrics
         self._changed = changed
         self._clock = clock
+        self._timeout_seconds = min(tool_timeout_seconds, config.tool_timeout_seconds or tool_timeout_seconds)
+        self.calls = Calls(
+            config,
+            self,
+            timeout_seconds=self._timeout_seconds,
+            metrics=metrics,
+            clock=clock,
+            outgoing_context=outgoing_context,
+        )
+        self._auth = token_source(config.auth, self._note_trouble)
+        self._sieve = Sieve(config.prefix)
         self._last_answer_at = clock()
-        self._session: ClientSession | None = None
+        self.session: ClientSession | None = None
         self._check_now = asyncio.Event()
-        self._calls_in_flight = 0
+        self._page_left_out: list[LeftOut] = []
         self._specs: tuple[mcp_types.Tool, ...] = ()
+        self._left_out: tuple[LeftOut, ...] = ()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self.tools: tuple[Tool, ...] = ()
@@ -94,6 +117,28 @@ class Connection:
             self._task.cancel()
             await asyncio.wait((self._task,), timeout=0.1)
 
+    # What its calls need of it (mcp_calls.Link)
+
+    def heard(self) -> None:
+        """See Link."""
+        self._last_answer_at = self._clock()
+
+    def doubt(self) -> None:
+        """See Link; also for a server that tells that its tools changed."""
+        self._check_now.set()
+
+    def why_not(self) -> str:
+        """See Link."""
+        return self.status.last_error or "not connected yet"
+
+    def redacted(self, text: str) -> str:
+        """See Link."""
+        return redacted(text, self._auth.secrets() if self._auth is not None else ())
+
+    def breaker_changed(self) -> None:
+        """See Link."""
+        self._note(self.status.state, None)
+
     # Supervision
 
     async def _supervise(self) -> None:
@@ -103,11 +148,11 @@ class Connection:
             try:
                 await self._connect_and_watch(reconnected=losses > 0)
             except Exception as error:
-                reason = _reason(error)
+                reason = self._reason(error)
             else:
                 reason = "the connection ended"
-            if self._session is not None:
-                self._session = None
+            if self.session is not None:
+                self.session = None
                 losses += 1
                 delay, began = _FIRST_RETRY_SECONDS, self._clock()
                 _log.warning("mcp server lost", extra=_fields(server=self._config.name, reason=reason))
@@ -124,161 +169,153 @@ class Connection:
         async with AsyncExitStack() as stack:
             async with asyncio.timeout(CONNECT_SECONDS):
                 session = await self._open(stack)
-                tools = await self._list(session)
-            self._session = session
+                listing = await self._list(session)
+            self.session = session
             if reconnected:
                 self._metrics.mcp_reconnects.labels(server=self._config.name).inc()
-            self._adopt(tools)
+            self.calls.reconnected()
+            self._adopt(*listing)
             self._note("connected", None)
-            _log.info("mcp server connected", extra=_fields(server=self._config.name, tools=len(self.tools)))
+            fields = _fields(server=self._config.name, tools=len(self.tools), protocol=session.protocol_version)
+            _log.info("mcp server connected", extra=fields)
+            subscription = asyncio.create_task(subscribe_to_changes(session, self.doubt))
+            stack.callback(subscription.cancel)
             await self._watch(session)
 
     async def _open(self, stack: AsyncExitStack) -> ClientSession:
+        verify = without_authorities() if self._config.url.startswith("http://") else True
+        transport = GuardedTransport(httpx2.AsyncHTTPTransport(verify=verify), self._config.url, self._auth)
         http = httpx2.AsyncClient(
-            timeout=httpx2.Timeout(self._tool_timeout_seconds, connect=_HANDSHAKE_SECONDS),
-            verify=without_authorities() if self._config.url.startswith("http://") else True,
+            transport=transport,
+            timeout=httpx2.Timeout(self._timeout_seconds, connect=_HANDSHAKE_SECONDS),
+            # A bound on what is read says nothing about what it unpacks to.
+            headers={"accept-encoding": "identity"},
             follow_redirects=True,
         )
         await stack.enter_async_context(http)
         # A server that is going away need not be told that its session ends.
         streams = streamable_http_client(self._config.url, http_client=http, terminate_on_close=False)
-        session = ClientSession(*await stack.enter_async_context(streams))
+        dispatcher = SiftingDispatcher(*await stack.enter_async_context(streams), sift=self._sift)
+        session = ClientSession(dispatcher=dispatcher, message_handler=self._told)
         await stack.enter_async_context(session)
-        await negotiate_auto(session)
+        with exchange() as one:
+            try:
+                await negotiate_auto(session)
+            except MCPError as error:
+                raise WireError(one.fault or fault_of(error) or Fault("refused", error.message)) from None
+        transport.connecting = False
         return session
 
+    async def _told(self, message: IncomingMessage) -> None:
+        if isinstance(message, mcp_types.ToolListChangedNotification):
+            self.doubt()
+
     async def _watch(self, session: ClientSession) -> None:
-        unanswered = 0
+        failed, pause = 0, CHECK_SECONDS
         while True:
-            self._check_now.clear()
+            await _pause(min(_LEAST_PAUSE_SECONDS, pause))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SUSPICIOUS_CHECK_SECONDS if unanswered else CHECK_SECONDS):
+                async with asyncio.timeout(max(0.0, pause - _LEAST_PAUSE_SECONDS)):
                     await self._check_now.wait()
+            self._check_now.clear()
             try:
                 async with asyncio.timeout(SUSPICIOUS_CHECK_SECONDS):
-                    self._adopt(await self._list(session))
+                    listing = await self._list(session)
             except TimeoutError:
                 # A server that works on a call may answer nothing else meanwhile, but not for ever.
                 silent_seconds = self._clock() - self._last_answer_at
-                unanswered += 0 if self._calls_in_flight and silent_seconds < _SILENCE_SECONDS else 1
-                if unanswered >= _UNANSWERED_CHECKS:
-                    raise TimeoutError(f"no answer within {SUSPICIOUS_CHECK_SECONDS:g} s, {unanswered} times") from None
+                failed += 0 if self.calls.in_flight and silent_seconds < _SILENCE_SECONDS else 1
+                pause = SUSPICIOUS_CHECK_SECONDS if failed else CHECK_SECONDS
+                if failed >= _FAILED_CHECKS:
+                    raise TimeoutError(f"no answer within {SUSPICIOUS_CHECK_SECONDS:g} s, {failed} times") from None
+            except WireError as error:
+                failed, pause = failed + 1, _LEAST_PAUSE_SECONDS
+                if failed >= _FAILED_CHECKS or error.fault.kind in ("lost", "session_gone"):
+                    raise
             else:
-                unanswered = 0
+                failed, pause = 0, CHECK_SECONDS
+                self._adopt(*listing)
 
-    async def _list(self, session: ClientSession) -> tuple[mcp_types.Tool, ...]:
+    async def _list(self, session: ClientSession) -> tuple[tuple[mcp_types.Tool, ...], tuple[LeftOut, ...]]:
+        """Return the server's tools and those that are left out; raises WireError, or TimeoutError by the caller's."""
         tools: list[mcp_types.Tool] = []
+        self._page_left_out.clear()
         cursor: str | None = None
         started = time.monotonic()
-        for _ in range(_MOST_TOOL_PAGES):
-            page = await session.list_tools(params=mcp_types.PaginatedRequestParams(cursor=cursor))
-            self._last_answer_at = self._clock()
-            tools.extend(page.tools)
-            cursor = page.next_cursor
-            if not cursor:
-                break
-        self._observe("tools/list", started)
-        return tuple(tools)
+        with exchange() as one:
+            try:
+                for _ in range(_MOST_TOOL_PAGES):
+                    page = await session.list_tools(params=mcp_types.PaginatedRequestParams(cursor=cursor))
+                    self.heard()
+                    tools.extend(page.tools)
+                    cursor = page.next_cursor
+                    if not cursor:
+                        break
+            except (MCPError, ValidationError) as error:
+                fallback = Fault("refused", str(error))
+                raise WireError(one.fault or fault_of(error) or fallback) from None
+        left_out = list(self._page_left_out)
+        if cursor:
+            left_out.append(LeftOut("(more)", f"the server has more than {_MOST_TOOL_PAGES} pages of tools"))
+        self._sieve.forget_all_but({tool.name for tool in tools} | {tool.name for tool in left_out})
+        labels = {"mcp_method_name": "tools/list", "server": self._config.name}
+        self._metrics.mcp_operation_duration.labels(**labels).observe(time.monotonic() - started)
+        return tuple(tools), tuple(left_out)
 
-    def _adopt(self, specs: tuple[mcp_types.Tool, ...]) -> None:
-        if specs == self._specs:
+    async def _sift(self, page: dict[str, Any]) -> dict[str, Any]:
+        page, left_out = await self._sieve.sift(page)
+        self._page_left_out.extend(left_out)
+        return page
+
+    def _adopt(self, specs: tuple[mcp_types.Tool, ...], left_out: tuple[LeftOut, ...]) -> None:
+        if (specs, left_out) == (self._specs, self._left_out):
             return
-        self._specs = specs
-        admitted = [spec for spec in specs if self._config.tools.admits(spec.name)]
-        self.tools = tuple(self._tool(spec) for spec in admitted)
-        self._note(self.status.state, self.status.last_error)
+        for tool, reason in {(one.name, one.reason) for one in left_out} - {(o.name, o.reason) for o in self._left_out}:
+            fields = _fields(server=self._config.name, tool=tool, reason=reason)
+            _log.warning("a tool of an mcp server is left out", extra=fields)
+        self._specs, self._left_out = specs, left_out
+        self.tools = tuple(self._tool(spec) for spec in specs if self._config.tools.admits(spec.name))
+        self._note(self.status.state, None)
 
     def _note(self, state: str, last_error: str | None) -> None:
+        """Tell a new status; a `last_error` of None leaves the one before."""
         before = self.status
-        shown = tuple(tool.name for tool in self.tools)
         self.status = ServerStatus(
             name=before.name,
             required=before.required,
             state=state,
             since=before.since if state == before.state else _now(),
             last_error=last_error or before.last_error,
-            tools=shown,
-            hidden=tuple(spec.name for spec in self._specs if spec.name not in shown),
+            tools=tuple(tool.name for tool in self.tools),
+            hidden=tuple(spec.name for spec in self._specs if not self._config.tools.admits(spec.name)),
+            breaker=self.calls.breaker.state,
+            left_out=self._left_out,
         )
         self._metrics.mcp_server_up.labels(server=before.name).set(state == "connected")
         self._changed()
 
-    # Calls
+    def _note_trouble(self, reason: str) -> None:
+        self._note(self.status.state, reason)
 
     def _tool(self, spec: mcp_types.Tool) -> Tool:
         async def call(arguments: dict[str, Any]) -> ToolResult:
-            return await self._call(spec.name, arguments)
+            return await self.calls.call(spec, arguments)
 
         return Tool(
-            name=spec.name,
+            name=self._config.prefix + spec.name,
             server=self._config.name,
             description=spec.description or spec.title or spec.name,
             input_schema=spec.input_schema,
             call=call,
         )
 
-    async def _call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
-        # The second hold of the filter, for a name that reached us in spite of the first.
-        if not self._config.tools.admits(name):
-            return failure("error", f"tool {name} of MCP server {self._config.name} is not allowed for this agent")
-        if self._session is None:
-            return self._unavailable(self.status.last_error or "not connected yet")
-        started = time.monotonic()
-        self._calls_in_flight += 1
-        try:
-            return await self._attempt(self._session, name, arguments)
-        finally:
-            self._calls_in_flight -= 1
-            self._observe("tools/call", started)
-
-    async def _attempt(self, session: ClientSession, name: str, arguments: dict[str, Any]) -> ToolResult:
-        server = f"MCP server {self._config.name}"
-        try:
-            async with asyncio.timeout(self._tool_timeout_seconds):
-                result = await session.call_tool(name, arguments)
-                self._last_answer_at = self._clock()
-        except Exception as error:
-            self._check_now.set()  # whatever it was, find out soon whether the server lives
-            if isinstance(error, TimeoutError):
-                limit = f"{self._tool_timeout_seconds:g} s"
-                return failure("timeout", f"tool {name} of {server} did not answer within {limit}")
-            if isinstance(error, MCPError) and error.code == mcp_types.CONNECTION_CLOSED:
-                return self._unavailable("the connection was lost during the call")
-            return failure("error", f"tool {name} of {server} failed: {_reason(error)}")
-        return ToolResult("error" if result.is_error else "ok", bounded(_blocks(result)))
-
-    def _unavailable(self, reason: str) -> ToolResult:
-        text = f"MCP server {self._config.name} is unavailable ({reason}); its tools cannot be used at the moment"
-        return failure("unavailable", text)
-
-    def _observe(self, method: str, started: float) -> None:
-        labels = {"mcp_method_name": method, "server": self._config.name}
-        self._metrics.mcp_operation_duration.labels(**labels).observe(time.monotonic() - started)
-
-
-def _blocks(result: mcp_types.CallToolResult) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = []
-    for content in result.content:
-        if isinstance(content, mcp_types.TextContent):
-            blocks.append({"text": content.text})
-        elif isinstance(content, mcp_types.ImageContent) and content.mime_type.startswith("image/"):
-            source = {"bytes": base64.b64decode(content.data)}
-            blocks.append({"image": {"format": content.mime_type.removeprefix("image/"), "source": source}})
-        else:
-            blocks.append({"text": content.model_dump_json(by_alias=True, exclude_none=True)})
-    if not blocks and result.structured_content is not None:
-        blocks.append({"json": result.structured_content})
-    return blocks or [{"text": "(no content)"}]
-
-
-def _reason(error: BaseException) -> str:
-    """Return one short line for the first real cause inside an error (task groups wrap theirs)."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, TimeoutError) and not str(error):
-        return f"no answer within {CONNECT_SECONDS:g} s"
-    text = " ".join(str(error).split())[:200]
-    return text or type(error).__name__
+    def _reason(self, error: BaseException) -> str:
+        """Return one short line for the first real cause inside an error (task groups wrap theirs)."""
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if isinstance(error, TimeoutError) and not str(error):
+            return f"no answer within {CONNECT_SECONDS:g} s"
+        return self.redacted(str(error)) or type(error).__name__
 
 
 def _now() -> str:

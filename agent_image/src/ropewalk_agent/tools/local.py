@@ -1,0 +1,81 @@
+"""Local tools: Python functions that run in the agent's own process, those of the image and those that packages add.
+
+A package adds one by an entry point of the group `ropewalk.tools`: its name is the tool's, its object a function with
+type hints and a docstring, or what Strands' `@tool` makes of one. Only the tools that an agent names are imported. A
+function that is not async runs in a thread; one that is out of time is left to itself there.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from contextlib import aclosing
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, cast
+
+import strands
+from strands.types.tools import AgentTool, ToolUse
+
+from ropewalk_agent.config import ConfigError
+from ropewalk_agent.tools import LOCAL, Tool, ToolResult
+from ropewalk_agent.tools.results import bounded, failure
+
+GROUP = "ropewalk.tools"
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What all providers take for a tool's name."""
+
+
+def load(names: tuple[str, ...], timeout_seconds: float) -> tuple[Tool, ...]:
+    """Return the tools of these names, each bounded by `timeout_seconds`; raises ConfigError with every problem."""
+    tools: list[Tool] = []
+    problems: list[str] = []
+    there = _there() if names else {}
+    for name in dict.fromkeys(names):
+        if name not in there:
+            problems.append(f"localTools names {name!r}; this image has {', '.join(sorted(there))}")
+            continue
+        try:
+            tools.append(_tool(name, there[name](), timeout_seconds))
+        except Exception as error:
+            problems.append(f"local tool {name} cannot be used: {type(error).__name__}: {error}")
+    if problems:
+        raise ConfigError(problems)
+    return tuple(tools)
+
+
+def _there() -> dict[str, Callable[[], Any]]:
+    """Return how to import each tool that there is; where names clash, the image's own and the first found win."""
+    from ropewalk_agent.tools.shipped import TOOLS
+
+    there: dict[str, Callable[[], Any]] = {function.__name__: lambda function=function: function for function in TOOLS}
+    for entry in entry_points(group=GROUP):
+        if _NAME.fullmatch(entry.name):
+            there.setdefault(entry.name, entry.load)
+    return there
+
+
+def _tool(name: str, function: Any, timeout_seconds: float) -> Tool:
+    tool = function if isinstance(function, AgentTool) else strands.tool(function)
+    spec = tool.tool_spec
+
+    async def call(arguments: dict[str, Any]) -> ToolResult:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await _result(tool, arguments)
+        except TimeoutError:
+            return failure("timeout", f"local tool {name} did not answer within {timeout_seconds:g} s")
+        except Exception as error:
+            return failure("error", f"local tool {name} failed: {type(error).__name__}: {error}")
+
+    return Tool(name, LOCAL, spec["description"], dict(spec["inputSchema"]["json"]), call)
+
+
+async def _result(tool: AgentTool, arguments: dict[str, Any]) -> ToolResult:
+    """Run the tool; Strands checks the arguments, finds the thread, and makes an error result of an exception."""
+    use = ToolUse(name=tool.tool_name, toolUseId="local", input=arguments)
+    result: Any = None
+    async with aclosing(cast(Any, tool.stream(use, {}))) as events:
+        async for event in events:
+            result = event
+    # The last event is the result, bare or as one of Strands' events.
+    result = result.get("tool_result", result)
+    return ToolResult("ok" if result["status"] == "success" else "error", bounded(list(result["content"])))

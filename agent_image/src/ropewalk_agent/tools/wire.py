@@ -1,0 +1,236 @@
+"""What each HTTP request to an MCP server passes: one origin, a token, a bound on its answer. Its fault stays its own.
+
+The mcp package ends a whole connection, and every call on it, where one request fails below HTTP. So a request that
+fails here is answered with a JSON-RPC error in the server's place. What happened is noted in the request's `Exchange`,
+which travels in a context variable, because the package has no place for it.
+"""
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Literal
+
+import httpx2
+
+from ropewalk_agent.tools.auth import AuthError, TokenSource
+
+LARGEST_ANSWER = 10_000_000
+"""Bytes of a JSON answer that are read."""
+LARGEST_EVENT = 1_000_000
+"""The same of one server-sent event; a little less than httpx2 would take, so that the reason is ours."""
+_LARGEST_ERROR = 65_536
+_FAULT_CODE = -32099
+"""Code of the JSON-RPC errors that are made here; of the range that JSON-RPC 2.0 leaves to implementations."""
+
+Kind = Literal["undelivered", "session_gone", "unauthorized", "refused", "failing", "broken", "lost", "too_large"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a request got no answer that can be used.
+
+    undelivered: it never reached the server. session_gone: the server does not know the session and did nothing.
+    unauthorized: no token, or not accepted. refused: HTTP 4xx, or a redirect that is not followed. failing: HTTP 5xx or
+    429. broken: cut off, or not HTTP or MCP. lost: the whole connection ended. too_large: more than is read.
+    """
+
+    kind: Kind
+    text: str
+
+
+class WireError(Exception):
+    """A request that failed, where no JSON-RPC error stands in for the answer."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.text)
+        self.fault = fault
+
+
+class _BrokenAnswer(httpx2.StreamError):
+    """Ends the reading of one answer; of httpx2's errors the one that the mcp package takes for that answer's own."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request as its sender sees it: the headers to send along, and what went wrong."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    fault: Fault | None = None
+
+
+_current: ContextVar[Exchange | None] = ContextVar("ropewalk_mcp_exchange", default=None)
+
+
+@contextmanager
+def exchange(headers: Mapping[str, str] | None = None) -> Iterator[Exchange]:
+    """Make the requests inside the block one exchange."""
+    one = Exchange(headers or {})
+    token = _current.set(one)
+    try:
+        yield one
+    finally:
+        _current.reset(token)
+
+
+class GuardedTransport(httpx2.AsyncBaseTransport):
+    """Wraps the transport of one connection. While `connecting`, a request below HTTP fails with WireError."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport, url: str, auth: TokenSource | None) -> None:
+        """`url` is the server's; requests to another scheme, host or port are refused."""
+        self._inner = inner
+        self._origin = _origin(httpx2.URL(url))
+        self._auth = auth
+        self.connecting = True
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request; see the module."""
+        current = _current.get() or Exchange()
+        current.fault = None
+        try:
+            return await self._answer(request, current)
+        except WireError as error:
+            current.fault = error.fault
+            if self.connecting:
+                raise
+            return _stand_in(503, error.fault)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inner.aclose()
+
+    async def _answer(self, request: httpx2.Request, current: Exchange) -> httpx2.Response:
+        if _origin(request.url) != self._origin:
+            where = "{}://{}:{}".format(*_origin(request.url))
+            text = (
+                f"it redirects to another host ({where}), which is not followed; set the server's url to its real one"
+            )
+            raise WireError(Fault("refused", text))
+        request.headers.update(current.headers)
+        if request.method == "GET" or request.headers.get("mcp-method") == "subscriptions/listen":
+            # A stream of notifications may be silent for as long as it likes.
+            request.extensions["timeout"]["read"] = None
+        response = await self._authorized(request)
+        encoding = response.headers.get("content-encoding", "identity")
+        if encoding != "identity":
+            await response.aclose()
+            raise WireError(Fault("broken", "it sent a compressed answer, which was not asked for"))
+        if response.status_code >= 400:
+            return await self._refusal(request, response, current)
+        kind = response.headers.get("content-type", "").lower()
+        events = kind.startswith("text/event-stream")
+        if response.status_code == 200 and not events and not kind.startswith("application/json"):
+            await response.aclose()
+            raise WireError(Fault("broken", f"it answered {kind[:60] or 'something'} where JSON or a stream is due"))
+        response.stream = _BoundedStream(response.stream, current, events=events)
+        return response
+
+    async def _authorized(self, request: httpx2.Request) -> httpx2.Response:
+        if self._auth is None:
+            return await self._send(request)
+        for last in (False, True):
+            try:
+                token = await self._auth.token()
+            except AuthError as error:
+                raise WireError(Fault("unauthorized", str(error))) from None
+            request.headers["authorization"] = f"Bearer {token}"
+            response = await self._send(request)
+            if last or response.status_code != 401 or not self._auth.rejected(token):
+                break
+            await response.aclose()
+        return response
+
+    async def _send(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            return await self._inner.handle_async_request(request)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            raise WireError(Fault("undelivered", f"it cannot be reached: {_told(error)}")) from None
+        except httpx2.TransportError as error:
+            raise WireError(Fault("broken", f"the connection broke: {_told(error)}")) from None
+
+    async def _refusal(self, request: httpx2.Request, response: httpx2.Response, current: Exchange) -> httpx2.Response:
+        """Return the server's own JSON-RPC error if that is what it sent, else one that tells the HTTP status."""
+        status = response.status_code
+        phrase = f"it answered HTTP {status} {response.reason_phrase}".rstrip()
+        body = b""
+        try:
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > _LARGEST_ERROR:
+                    break
+        except httpx2.TransportError:
+            body = b""  # the status says enough
+        finally:
+            await response.aclose()
+        if status == 404 and "mcp-session-id" in request.headers:
+            current.fault = Fault("session_gone", "it does not know the session any more")
+        elif status in (401, 403):
+            current.fault = Fault("unauthorized", f"{phrase}; {self._advice()}")
+        elif _is_json_rpc_error(body):
+            return httpx2.Response(status, headers={"content-type": "application/json"}, content=body, request=request)
+        else:
+            current.fault = Fault("failing" if status >= 500 or status == 429 else "refused", phrase)
+        return _stand_in(status, current.fault)
+
+    def _advice(self) -> str:
+        return "the MCPServer has no auth" if self._auth is None else "it does not accept the agent's token"
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    """Passes an answer on, up to its bound."""
+
+    def __init__(self, stream: object, current: Exchange, *, events: bool) -> None:
+        if not isinstance(stream, httpx2.AsyncByteStream):
+            raise TypeError(stream)
+        self._stream = stream
+        self._current = current
+        self._events = events
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size, last = 0, b""
+        limit = LARGEST_EVENT if self._events else LARGEST_ANSWER
+        try:
+            async for chunk in self._stream:
+                if self._events and (end := _end_of_event(last + chunk)) >= 0:
+                    size = len(last) + len(chunk) - end
+                else:
+                    size += len(chunk)
+                last = chunk[-3:]
+                if size > limit:
+                    self._current.fault = Fault("too_large", f"its answer is larger than {limit} bytes")
+                    raise _BrokenAnswer(self._current.fault.text)
+                yield chunk
+        except httpx2.TransportError as error:
+            self._current.fault = Fault("broken", f"the connection broke: {_told(error)}")
+            raise _BrokenAnswer(self._current.fault.text) from None
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _end_of_event(data: bytes) -> int:
+    """Return where the last whole server-sent event in `data` ends, or -1."""
+    ends = [found + len(mark) for mark in (b"\n\n", b"\r\n\r\n", b"\r\r") if (found := data.rfind(mark)) >= 0]
+    return max(ends, default=-1)
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int]:
+    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+
+
+def _stand_in(status: int, fault: Fault) -> httpx2.Response:
+    error = {"code": _FAULT_CODE, "message": fault.text}
+    return httpx2.Response(status, json={"jsonrpc": "2.0", "id": None, "error": error})
+
+
+def _is_json_rpc_error(body: bytes) -> bool:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(document, dict) and document.get("jsonrpc") == "2.0" and isinstance(document.get("error"), dict)
+
+
+def _told(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
