@@ -13,6 +13,7 @@ import pytest
 from mcp.server.mcpserver import MCPServer
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionChunk
+from pydantic import BaseModel
 
 from agent_models import Call, Cut, Gate, ScriptedModel, until
 from agent_server import LoopbackMcpServer, RunningAgent, running_agent
@@ -178,6 +179,41 @@ async def test_two_clients_are_answered_at_once() -> None:
         await until(lambda: len(agent.model.asked) == 2)
         gate.open()
         assert [(await answer).choices[0].message.content for answer in answers] == ["x", "x"]
+
+
+class Sum(BaseModel):
+    total: int
+
+
+PROSE = ["Let me think."]
+SUM = [Call("structured_answer", {"total": 5})]
+
+
+async def test_an_answer_in_a_schema_is_json_and_only_json_in_a_stream_too() -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "sum", "schema": Sum.model_json_schema()}}
+    async with running_agent(ScriptedModel(PROSE, SUM, PROSE, SUM, SUM)) as agent, asked(agent) as client:
+        answer = await client.chat.completions.parse(
+            model="tested", messages=[{"role": "user", "content": "2 + 3?"}], response_format=Sum
+        )
+        stream = await chunks(client, response_format=schema)
+        loose = await say(client, response_format={"type": "json_object"})
+    assert answer.choices[0].message.parsed == Sum(total=5)
+    assert [chunk.choices[0].delta.content for chunk in stream] == ["", '{"total": 5}', None]
+    assert json.loads(loose.choices[0].message.content) == {"total": 5}
+
+
+async def test_the_agents_own_schema_holds_where_the_caller_brings_none() -> None:
+    async with running_agent(ScriptedModel(SUM), outputSchema=Sum.model_json_schema()) as agent, asked(agent) as client:
+        assert text_of(await chunks(client)) == '{"total": 5}'
+
+
+async def test_an_answer_that_does_not_fit_is_an_error_with_what_the_model_said() -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "sum", "schema": Sum.model_json_schema()}}
+    async with running_agent(ScriptedModel(PROSE)) as agent, asked(agent) as client:
+        with pytest.raises(openai.InternalServerError) as raised:
+            await say(client, response_format=schema)
+    assert (raised.value.status_code, raised.value.code) == (502, "invalid_answer")
+    assert raised.value.response.json()["error"]["raw"] == "Let me think."
 
 
 # Streams
@@ -364,7 +400,7 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
         ({"audio": {"voice": "ash", "format": "wav"}}, "audio", "not served"),
         ({"web_search_options": {"search_context_size": "low"}}, "web_search_options", "not served"),
         ({"moderation": {"model": "m"}}, "moderation", "not served"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "'json_object'"),
+        ({"response_format": {"type": "grammar"}}, "response_format", "'grammar'"),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
             "response_format.json_schema.schema",

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Literal, NotRequired
+from typing import Any, Literal, NotRequired
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,7 +21,7 @@ from ropewalk_agent.config import AgentConfig
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.events import Answer, TextDelta, ToolEnded, TurnEvent, TurnRequest
 from ropewalk_agent.routes import turns
-from ropewalk_agent.routes.openai_request import BadRequest, ChatCompletionBody, JsonSchemaFormat, conversation, parsed
+from ropewalk_agent.routes.openai_request import BadRequest, ChatCompletionBody, conversation, parsed
 from ropewalk_agent.runtime import Runtime
 
 FinishReason = Literal["stop", "length", "content_filter"]
@@ -129,6 +129,7 @@ class OpenAIErrorDetails(TypedDict):
     request_id: str
     type: str
     param: str | None
+    raw: NotRequired[str]
 
 
 class OpenAIError(TypedDict):
@@ -192,7 +193,6 @@ def _turn(body: ChatCompletionBody, request_id: str) -> TurnRequest:
     if session_id is not None and (said.history or said.content):
         message = "with metadata.session_id the agent keeps the history: send the new question alone, as text"
         raise BadRequest(f"messages: {message}", "messages")
-    schema = body.response_format
     return TurnRequest(
         query=said.query,
         session_id=session_id or uuid.uuid4().hex,
@@ -202,7 +202,7 @@ def _turn(body: ChatCompletionBody, request_id: str) -> TurnRequest:
         history=said.history if session_id is None else None,
         instructions=said.instructions,
         content=said.content,
-        output_schema=schema.json_schema.schema_ if isinstance(schema, JsonSchemaFormat) else None,
+        output_schema=body.output_schema,
     )
 
 
@@ -212,7 +212,7 @@ class _Writer:
     def __init__(self, config: AgentConfig, body: ChatCompletionBody, request_id: str, send: Send) -> None:
         self._send = send
         self._request_id = request_id
-        self._structured = config.output_schema is not None or isinstance(body.response_format, JsonSchemaFormat)
+        self._structured = config.output_schema is not None or body.output_schema is not None
         self._with_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._id = f"chatcmpl-{request_id}"
         self._created = int(time.time())
@@ -322,12 +322,5 @@ def _no_such_model(wanted: str, name: str) -> AgentError:
 def _error(error: AgentError, request_id: str) -> OpenAIError:
     kind = _TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
     param = error.param if isinstance(error, BadRequest) else "model" if error.code == "not_found" else None
-    return {
-        "error": {
-            "code": error.code,
-            "message": error.message,
-            "request_id": request_id,
-            "type": kind,
-            "param": param,
-        }
-    }
+    details: Any = {**error.body(request_id)["error"], "type": kind, "param": param}
+    return {"error": details}

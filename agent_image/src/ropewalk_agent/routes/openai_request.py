@@ -147,6 +147,12 @@ class TextFormat(_Body):
     type: Literal["text"]
 
 
+class JsonObjectFormat(_Body):
+    """Some JSON object."""
+
+    type: Literal["json_object"]
+
+
 class JsonSchemaFormat(_Body):
     """JSON that fits a schema."""
 
@@ -186,7 +192,9 @@ class ChatCompletionBody(_Body):
     stream_options: StreamOptions | None = None
     user: Annotated[Identifier | None, Field(description="The user_id of POST /query.")] = None
     metadata: Metadata | None = None
-    response_format: Annotated[TextFormat | JsonSchemaFormat, Field(discriminator="type")] | None = None
+    response_format: Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")] | None = (
+        None
+    )
 
     audio: _NotServed = None
     function_call: Annotated[Any, _only([None, "none", "auto"], _OWN_TOOLS), Field(description="none or auto.")] = None
@@ -219,6 +227,16 @@ class ChatCompletionBody(_Body):
     temperature: _Ignored = None
     top_p: _Ignored = None
     verbosity: _Ignored = None
+
+    @property
+    def output_schema(self) -> dict[str, Any] | None:
+        """The schema that the answer must fit; None where the caller asks for none."""
+        match self.response_format:
+            case JsonSchemaFormat(json_schema=wanted):
+                return wanted.schema_
+            case JsonObjectFormat():
+                return {"type": "object"}
+        return None
 
 
 @dataclass(frozen=True, slots=True)
