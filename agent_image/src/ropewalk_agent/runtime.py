@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any
 
 from ropewalk_agent.bridge import Bridge, Turn
-from ropewalk_agent.config import AgentConfig, ModelConfig
+from ropewalk_agent.config import AgentConfig, ConfigError, ModelConfig
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.events import TurnEvent, TurnRequest
 from ropewalk_agent.metrics import Metrics
@@ -59,6 +59,7 @@ class Runtime:
         self._runner: TurnRunner | None = None
         self._failure: str | None = None
         self._connections: tuple[Connection, ...] = ()
+        self._local_tools: tuple[Tool, ...] = ()
         self._catalogue: tuple[tuple[Tool, ...], tuple[Any, ...]] = ((), ())
         self._server: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
@@ -177,7 +178,8 @@ class Runtime:
             for status in (connection.status for connection in self._connections)
         ]
         clashes = [{"tool": clash.tool, "kept": clash.kept, "ignored": clash.ignored} for clash in self._catalogue[1]]
-        return {"servers": servers, "clashes": clashes}
+        local = [tool.name for tool in self._local_tools]
+        return {"servers": servers, "local_tools": local, "clashes": clashes}
 
     # The worker's loop
 
@@ -189,6 +191,11 @@ class Runtime:
             limits = self._config.limits
             build = self._build_model or models.build
             self._model = build(self._config.model, limits.request_timeout_seconds)
+            if self._config.local_tools:
+                from ropewalk_agent.tools import local
+
+                self._local_tools = local.load(self._config.local_tools, limits.tool_timeout_seconds)
+                self._tools_changed()
             if self._config.mcp_servers:
                 from ropewalk_agent.tools.mcp import Connection
 
@@ -207,7 +214,8 @@ class Runtime:
             for connection in self._connections:
                 connection.start()
         except Exception as error:
-            self._failure = f"the agent cannot start: {type(error).__name__}: {error}"
+            reason = "; ".join(error.problems) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+            self._failure = f"the agent cannot start: {reason}"
             _log.exception("the agent cannot start")
             self._tell_server(lambda: self._on_failure(self._failure or ""))
         self._tell_server(self._changed.set)
@@ -222,7 +230,7 @@ class Runtime:
 
     def _tools_changed(self) -> None:
         before = self._catalogue[1]
-        self._catalogue = catalogue([connection.tools for connection in self._connections])
+        self._catalogue = catalogue([self._local_tools, *(connection.tools for connection in self._connections)])
         for clash in self._catalogue[1]:
             if clash not in before:
                 fields = {"tool": clash.tool, "kept": clash.kept, "ignored": clash.ignored}

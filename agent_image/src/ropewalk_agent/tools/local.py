@@ -9,14 +9,15 @@ import asyncio
 import re
 from collections.abc import Callable
 from contextlib import aclosing
-from importlib.metadata import EntryPoint, entry_points
+from functools import partial
+from importlib.metadata import entry_points
 from typing import Any, cast
 
 import strands
 from strands.types.tools import AgentTool, ToolUse
 
 from ropewalk_agent.config import ConfigError
-from ropewalk_agent.tools import LOCAL, Tool, ToolResult
+from ropewalk_agent.tools import LOCAL, Tool, ToolResult, shipped
 from ropewalk_agent.tools.results import bounded, failure
 
 GROUP = "ropewalk.tools"
@@ -44,9 +45,7 @@ def load(names: tuple[str, ...], timeout_seconds: float) -> tuple[Tool, ...]:
 
 def _there() -> dict[str, Callable[[], Any]]:
     """Return how to import each tool that there is; where names clash, the image's own and the first found win."""
-    from ropewalk_agent.tools.shipped import TOOLS
-
-    there: dict[str, Callable[[], Any]] = {function.__name__: lambda function=function: function for function in TOOLS}
+    there: dict[str, Callable[[], Any]] = {name: partial(getattr, shipped, name) for name in shipped.TOOLS}
     for entry in entry_points(group=GROUP):
         if _NAME.fullmatch(entry.name):
             there.setdefault(entry.name, entry.load)
@@ -63,7 +62,8 @@ def _tool(name: str, function: Any, timeout_seconds: float) -> Tool:
                 return await _result(tool, arguments)
         except TimeoutError:
             return failure("timeout", f"local tool {name} did not answer within {timeout_seconds:g} s")
-        except Exception as error:
+        # A function that asks to exit would otherwise end the worker's loop.
+        except (Exception, SystemExit) as error:
             return failure("error", f"local tool {name} failed: {type(error).__name__}: {error}")
 
     return Tool(name, LOCAL, spec["description"], dict(spec["inputSchema"]["json"]), call)

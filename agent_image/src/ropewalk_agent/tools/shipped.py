@@ -1,4 +1,4 @@
-"""The local tools of the image, as plain functions: models read their docstrings. They read and change nothing outside."""
+"""The local tools of the image, as plain functions whose docstrings the models read. They change nothing."""
 
 import re
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def current_time(zone: str = "UTC") -> str:
     try:
         return datetime.now(ZoneInfo(zone)).isoformat(timespec="seconds")
     except (KeyError, ValueError, OSError):
-        alike = get_close_matches(zone, sorted(available_timezones()), cutoff=0.4) or ["UTC", "Europe/Paris"]
+        alike = get_close_matches(zone, sorted(available_timezones())) or ["UTC", "Europe/Paris"]
         raise ValueError(f"zone is {zone!r}; use an IANA time zone, such as {', '.join(alike)}") from None
 
 
@@ -58,4 +58,4 @@ def fibonacci(n: int) -> str:
     return str(number)
 
 
-TOOLS: tuple[Callable[..., object], ...] = (current_time, format_text, fibonacci)
+TOOLS = ("current_time", "format_text", "fibonacci")
