@@ -27,6 +27,14 @@ class Admission:
         """How many turns wait for one."""
         return len(self._waiting)
 
+    def is_busy(self, session: Hashable) -> bool:
+        """Whether a turn of the session holds a place or waits for one."""
+        return session in self._busy or any(session == waiting for waiting, _ in self._waiting.values())
+
+    def is_waiting(self, ticket: object) -> bool:
+        """Whether this ticket waits."""
+        return ticket in self._waiting
+
     def take(self, session: Hashable) -> bool:
         """Take a place if one is free for `session` at this moment.
 

@@ -9,21 +9,22 @@ Which thread touches what:
 - the turn's generator and its task belong to the worker's loop;
 - admission is shared, under `Bridge._lock`: the server asks for places, the worker gives them back and begins at once
   whoever waited, without asking the server;
-- `_Outlet` (the events of one turn) and `Turn` (may it still be cancelled?) are shared and hold a lock;
-- all else crosses through a `_Mailbox`, one for each direction. To wake the other thread is what costs most here.
+- `Outlet` (the events of one turn) and `Turn` (may it still be cancelled?) are shared and hold a lock;
+- all else crosses through a `Mailbox`, one for each direction. To wake the other thread is what costs most here.
 """
 
 import asyncio
 import threading
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Hashable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from ropewalk_agent.admission import Admission
+from ropewalk_agent.crossing import Mailbox, Outlet, call_on
 from ropewalk_agent.errors import AgentError, internal_error
 
 RequestT = TypeVar("RequestT")
@@ -33,40 +34,6 @@ ResultT = TypeVar("ResultT")
 _SPARE_THREADS = 4
 """Threads beside the one that each running turn may block (a provider's client may know no asyncio): for look-ups of
 names, and for turns that were ended and whose thread has not yet noticed."""
-_BUFFERED_EVENTS = 64
-"""How many events of a turn may wait for a slow reader before the turn itself waits."""
-
-
-class _Mailbox:
-    """Calls to make on another thread's loop, in order. One thread posts; many posts share one wake-up.
-
-    The wake-up waits until the poster's loop has run what was ready: whatever is posted until then goes along.
-    """
-
-    def __init__(self, poster: asyncio.AbstractEventLoop, reader: asyncio.AbstractEventLoop) -> None:
-        self._poster, self._reader = poster, reader
-        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
-        self._wake_planned = False  # the poster's thread only
-        self._woken = False
-
-    def post(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Have `function` called on the reader's loop; on the poster's thread only."""
-        self._calls.append((function, arguments))
-        if not self._wake_planned:
-            self._wake_planned = True
-            self._poster.call_soon(self._wake)
-
-    def _wake(self) -> None:
-        self._wake_planned = False
-        if not self._woken:
-            self._woken = True
-            _call_on(self._reader, self._deliver)
-
-    def _deliver(self) -> None:
-        self._woken = False  # first of all: what is posted from here on wakes again
-        for _ in range(len(self._calls)):
-            function, arguments = self._calls.popleft()
-            function(*arguments)
 
 
 class Turn:
@@ -104,79 +71,13 @@ class Turn:
         return self._cancelled
 
 
-class _Outlet(Generic[EventT]):
-    """The events of one turn on their way from the worker's loop (`send`, `end`) to the server's (`events`, `cut`)."""
-
-    def __init__(self, to_worker: _Mailbox, to_server: _Mailbox) -> None:
-        self._to_worker, self._to_server = to_worker, to_server
-        self._lock = threading.Lock()
-        self._items: deque[EventT] = deque()
-        self._error: Exception | None = None
-        self._arrival = asyncio.Event()  # the server's loop only
-        self._room = asyncio.Event()  # the worker's loop only
-        self.ended = False
-
-    async def send(self, event: EventT) -> None:
-        """Hand over one event; waits while the reader is far behind, drops the event once nobody reads."""
-        while True:
-            with self._lock:
-                if self.ended:
-                    return
-                if len(self._items) < _BUFFERED_EVENTS:
-                    self._items.append(event)
-                    wake_reader = len(self._items) == 1
-                    break
-                self._room.clear()
-            await self._room.wait()
-        if wake_reader:
-            self._to_server.post(self._arrival.set)
-
-    def end(self, error: Exception | None) -> None:
-        """Close the stream behind what was sent; nothing happens to a stream that was cut."""
-        with self._lock:
-            if self.ended:
-                return
-            self.ended, self._error = True, error
-        self._to_server.post(self._arrival.set)
-
-    def cut(self, error: Exception | None) -> None:
-        """Close the stream now, without what was not yet read; nothing happens to a stream that has ended."""
-        with self._lock:
-            if self.ended:
-                return
-            self.ended, self._error = True, error
-            self._items.clear()
-        self._arrival.set()
-        self._to_worker.post(self._room.set)
-
-    async def events(self) -> AsyncIterator[EventT]:
-        """Yield the events in order, then raise the turn's error if it had one."""
-        while True:
-            with self._lock:
-                if self._items:
-                    event = self._items.popleft()
-                    wake_worker = len(self._items) == _BUFFERED_EVENTS // 2
-                elif self.ended:
-                    if self._error is not None:
-                        raise self._error
-                    return
-                else:
-                    self._arrival.clear()
-                    event, wake_worker = None, False
-            if event is None:
-                await self._arrival.wait()
-                continue
-            if wake_worker:
-                self._to_worker.post(self._room.set)
-            yield event
-
-
 class _Job(Generic[RequestT, EventT]):
     """One turn that runs or waits: what was asked, where its events go, and its task once the worker has begun it."""
 
-    def __init__(self, session: Hashable, request: RequestT, outlet: _Outlet[EventT]) -> None:
+    def __init__(self, session: Hashable, request: RequestT, outlet: Outlet[EventT]) -> None:
         self.session, self.request, self.outlet = session, request, outlet
         self.turn = Turn()
+        self.context = copy_context()  # of whoever asked, not of whoever wakes the worker: it holds the trace
         self.arrived_at = time.monotonic()
         self.task: asyncio.Task[None] | None = None  # set by the worker
         self.begun = False  # set by the task in its first step; a task that is cancelled before has no last words
@@ -199,8 +100,8 @@ class Bridge(Generic[RequestT, EventT]):
         threads = ThreadPoolExecutor(concurrency + _SPARE_THREADS, thread_name_prefix="ropewalk-thread")
         self._worker.set_default_executor(threads)
         self._thread = threading.Thread(target=self._work_until_stopped, name="ropewalk-worker", daemon=True)
-        self._to_worker: _Mailbox
-        self._to_server: _Mailbox
+        self._to_worker: Mailbox
+        self._to_server: Mailbox
         self._jobs: set[_Job[RequestT, EventT]] = set()  # the server's loop only
         self._draining = False
         self._idle = asyncio.Event()
@@ -211,17 +112,18 @@ class Bridge(Generic[RequestT, EventT]):
     # The server's loop: turns
 
     async def run(
-        self, session: Hashable, request: RequestT, *, timeout_seconds: float
+        self, session: Hashable, request: RequestT, *, timeout_seconds: float, wait_for_session: bool = True
     ) -> AsyncGenerator[EventT, None]:
         """Run one turn and yield its events. To leave early (aclose, or being cancelled) cancels the turn.
 
-        Raises AgentError: not_ready while draining, queue_full, timeout (the time in the queue counts), and whatever
+        Raises AgentError: not_ready while draining, queue_full, session_busy (where the caller will not wait for an
+        earlier turn of the session), timeout (the time in the queue counts), cancelled (see `cancel`), and whatever
         AgentError the turn itself raises; anything else a turn raises passes through.
         """
         if self._draining:
             raise AgentError("not_ready", "the agent is shutting down; ask again, another pod will answer")
-        job = _Job(session, request, _Outlet[EventT](self._to_worker, self._to_server))
-        self._admit(job)
+        job = _Job(session, request, Outlet[EventT](self._to_worker, self._to_server))
+        self._admit(job, wait_for_session)
         timer = asyncio.get_running_loop().call_later(timeout_seconds, self._time_out, job, timeout_seconds)
         try:
             async for event in job.outlet.events():
@@ -230,8 +132,24 @@ class Bridge(Generic[RequestT, EventT]):
             timer.cancel()
             self._cancel(job, None)
 
-    def _admit(self, job: _Job[RequestT, EventT]) -> None:
+    def is_busy(self, session: Hashable) -> bool:
+        """Whether a turn of the session runs or waits here."""
         with self._lock:
+            return self._admission.is_busy(session)
+
+    def cancel(self, session: Hashable) -> bool:
+        """End the session's running turn with code cancelled; those that wait go on. False: none can be ended."""
+        with self._lock:
+            running = [job for job in self._jobs if job.session == session and not self._admission.is_waiting(job)]
+        error = AgentError("cancelled", "the turn was cancelled on request; the session is as it was before it")
+        return any(self._cancel(job, error) for job in running)
+
+    def _admit(self, job: _Job[RequestT, EventT], wait_for_session: bool) -> None:
+        with self._lock:
+            if not wait_for_session and self._admission.is_busy(job.session):
+                raise AgentError(
+                    "session_busy", "another turn of the session is not finished; ask again, or wait for it"
+                )
             has_place = self._admission.take(job.session)
             if not has_place and not self._admission.wait(job, job.session, partial(self._begin, job)):
                 message = f"{self._admission.waiting} requests wait already, which is all that queue.maxLength allows"
@@ -248,13 +166,14 @@ class Bridge(Generic[RequestT, EventT]):
             message = f"the turn took longer than {seconds:g} s and was ended; ask for less, or raise the time limit"
         self._cancel(job, AgentError("timeout", message))
 
-    def _cancel(self, job: _Job[RequestT, EventT], error: Exception | None) -> None:
+    def _cancel(self, job: _Job[RequestT, EventT], error: Exception | None) -> bool:
         """End a turn for its reader now and on the worker as soon as it can be; harmless if it has ended.
 
         A turn that is past its point of no return ends by itself, and only a reader that has left (no error) is let go.
+        Returns whether the turn was ended before that point.
         """
         if job.outlet.ended:
-            return
+            return False
         with self._lock:
             waited = self._admission.give_up(job)
         if waited:
@@ -263,8 +182,11 @@ class Bridge(Generic[RequestT, EventT]):
         elif job.turn.try_cancel():
             job.outlet.cut(error)
             self._to_worker.post(_cancel_task, job)
-        elif error is None:
-            job.outlet.cut(None)
+        else:
+            if error is None:
+                job.outlet.cut(None)
+            return False
+        return True
 
     def _finished(self, job: _Job[RequestT, EventT]) -> None:
         self._jobs.discard(job)
@@ -275,7 +197,7 @@ class Bridge(Generic[RequestT, EventT]):
 
     def _begin(self, job: _Job[RequestT, EventT]) -> None:
         job.turn.queue_seconds = time.monotonic() - job.arrived_at
-        job.task = self._worker.create_task(self._work(job))
+        job.task = self._worker.create_task(self._work(job), context=job.context)
 
     async def _work(self, job: _Job[RequestT, EventT]) -> None:
         job.begun = True
@@ -309,7 +231,7 @@ class Bridge(Generic[RequestT, EventT]):
     def start(self) -> None:
         """Start the worker; call it on the server's loop."""
         server = asyncio.get_running_loop()
-        self._to_worker, self._to_server = _Mailbox(server, self._worker), _Mailbox(self._worker, server)
+        self._to_worker, self._to_server = Mailbox(server, self._worker), Mailbox(self._worker, server)
         self._thread.start()
 
     async def call(self, function: Callable[[], Awaitable[ResultT]]) -> ResultT:
@@ -322,7 +244,7 @@ class Bridge(Generic[RequestT, EventT]):
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Start a coroutine on the worker's loop that lives as long as the worker does."""
-        _call_on(self._worker, self._keep, coroutine)
+        call_on(self._worker, self._keep, coroutine)
 
     def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._worker.create_task(coroutine)
@@ -354,7 +276,7 @@ class Bridge(Generic[RequestT, EventT]):
         if sent_at is not None:
             return time.monotonic() - sent_at
         self._ping_sent_at = time.monotonic()
-        _call_on(self._worker, self._answer_ping)
+        call_on(self._worker, self._answer_ping)
         return 0.0
 
     def _answer_ping(self) -> None:
@@ -378,7 +300,7 @@ class Bridge(Generic[RequestT, EventT]):
             async with asyncio.timeout(timeout_seconds):
                 await self.call(close)
                 await self.call(self._cancel_worker_tasks)
-        _call_on(self._worker, self._worker.stop)
+        call_on(self._worker, self._worker.stop)
         await asyncio.to_thread(self._thread.join, timeout_seconds)
 
     async def _cancel_worker_tasks(self) -> None:
@@ -390,9 +312,3 @@ class Bridge(Generic[RequestT, EventT]):
 def _cancel_task(job: _Job[Any, Any]) -> None:
     if job.begun and job.task is not None:
         job.task.cancel()
-
-
-def _call_on(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *arguments: Any) -> None:
-    """Call a function soon on another thread's loop; a loop that is closed already needs no telling."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, *arguments)

@@ -7,6 +7,7 @@ STATUS_OF_CODE = {
     "invalid_request": 400,
     "not_found": 404,
     "method_not_allowed": 405,
+    "cancelled": 409,
     "session_busy": 409,
     "queue_full": 429,
     "internal": 500,

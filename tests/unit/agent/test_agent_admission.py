@@ -57,3 +57,14 @@ def test_who_gives_up_is_never_admitted() -> None:
     admission.leave("a")
     assert admitted == []
     assert (admission.running, admission.waiting) == (0, 0)
+
+
+def test_a_session_is_busy_while_one_of_its_turns_runs_or_waits() -> None:
+    admission = Admission(concurrency=1, queue_length=9)
+    admission.take("a")
+    admission.wait(1, "b", lambda: None)
+    assert [session for session in "abc" if admission.is_busy(session)] == ["a", "b"]
+    assert (admission.is_waiting(1), admission.is_waiting(2)) == (True, False)
+    admission.leave("a")
+    assert [session for session in "abc" if admission.is_busy(session)] == ["b"]
+    assert not admission.is_waiting(1)

@@ -31,8 +31,10 @@ async def running(turn: Callable[[Any, Turn], AsyncGenerator[Any, None]], **opti
         await bridge.stop(_nothing, timeout_seconds=2)
 
 
-async def all_of(bridge: AnyBridge, session: str, request: object, timeout_seconds: float = 5.0) -> list[Any]:
-    async with aclosing(bridge.run(session, request, timeout_seconds=timeout_seconds)) as events:
+async def all_of(
+    bridge: AnyBridge, session: str, request: object, timeout_seconds: float = 5.0, **options: bool
+) -> list[Any]:
+    async with aclosing(bridge.run(session, request, timeout_seconds=timeout_seconds, **options)) as events:
         return [event async for event in events]
 
 
@@ -304,3 +306,54 @@ async def test_as_many_turns_as_may_run_find_a_thread_to_block_and_some_are_left
         beside = asyncio.create_task(bridge.call(lambda: asyncio.to_thread(meeting.wait, 5)))
         await asyncio.gather(*(all_of(bridge, str(n), n) for n in range(places + 1)))
         await beside
+
+
+async def test_who_will_not_wait_for_a_busy_session_is_refused() -> None:
+    gate, open_gate = Gate(), Gate()
+    open_gate.open()
+    async with running(gated) as bridge:
+        first = asyncio.create_task(all_of(bridge, "s", gate))
+        await gate.wait_reached()
+        assert bridge.is_busy("s")
+        with pytest.raises(AgentError) as refused:
+            await all_of(bridge, "s", open_gate, wait_for_session=False)
+        assert refused.value.code == "session_busy"
+        assert await all_of(bridge, "other", open_gate, wait_for_session=False) == ["done"]
+        gate.open()
+        assert await first == ["done"]
+        await until(lambda: not bridge.is_busy("s"))
+        assert await all_of(bridge, "s", open_gate, wait_for_session=False) == ["done"]
+
+
+async def test_a_cancelled_turn_ends_with_its_own_code_and_the_next_of_the_session_goes_on() -> None:
+    gate, open_gate = Gate(), Gate()
+    open_gate.open()
+    async with running(gated) as bridge:
+        first = asyncio.create_task(all_of(bridge, "s", gate))
+        await gate.wait_reached()
+        second = asyncio.create_task(all_of(bridge, "s", open_gate))
+        await until(lambda: bridge.waiting == 1)
+        assert not bridge.cancel("other")
+        assert bridge.cancel("s")
+        with pytest.raises(AgentError) as ended:
+            await first
+        assert ended.value.code == "cancelled"
+        assert await second == ["done"]
+        await until(lambda: bridge.running == 0)
+        assert not bridge.cancel("s")
+
+
+async def test_a_committed_turn_cannot_be_cancelled() -> None:
+    gate = Gate()
+
+    async def turn(request: Gate, turn: Turn) -> AsyncGenerator[str, None]:
+        turn.commit()
+        await request.pass_through()
+        yield "done"
+
+    async with running(turn) as bridge:
+        result = asyncio.create_task(all_of(bridge, "s", gate))
+        await gate.wait_reached()
+        assert not bridge.cancel("s")
+        gate.open()
+        assert await result == ["done"]
