@@ -1,0 +1,450 @@
+"""Whatever an MCP server does wrong costs the call that met it, and nothing else. Real HTTP on loopback throughout."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agent_mcp import ADD, READ, Asked, Rogue, connected_to, named, rogue_connection
+from agent_models import Call, ScriptedModel, until
+from agent_server import LoopbackMcpServer, free_port, running_agent
+from mcp_wire import served
+from ropewalk_agent.metrics import Metrics
+from ropewalk_agent.tools import mcp, mcp_calls, wire
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp, "CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(mcp, "_LEAST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(mcp, "_FIRST_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(mcp, "_LONGEST_RETRY_SECONDS", 0.05)
+
+
+def retries(metrics: Metrics) -> float | None:
+    return metrics.registry.get_sample_value("ropewalk_agent_mcp_retries_total", {"server": "rogue"})
+
+
+async def five_hundred(asked: Asked) -> None:
+    await asked.answer(b"oops", status=500, content_type="text/plain")
+
+
+async def unauthorized(asked: Asked) -> None:
+    await asked.answer(b"", status=401)
+
+
+async def garbage(asked: Asked) -> None:
+    await asked.answer(b"\x00\xff<html>secret-looking text")
+
+
+async def html(asked: Asked) -> None:
+    await asked.answer(b"<html>", content_type="text/html")
+
+
+async def not_json_rpc(asked: Asked) -> None:
+    await asked.answer({"jsonrpc": "1.0", "id": asked.message["id"], "answer": 42})
+
+
+async def not_a_result(asked: Asked) -> None:
+    await asked.result({"resultType": "complete", "content": "not a list"})
+
+
+async def fifty_megabytes(asked: Asked) -> None:
+    await asked.send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]}
+    )
+    for _ in range(50):
+        await asked.send({"type": "http.response.body", "body": b"x" * 1_000_000, "more_body": True})
+    await asked.send({"type": "http.response.body", "body": b""})
+
+
+async def events(asked: Asked, *parts: bytes) -> None:
+    headers = [(b"content-type", b"text/event-stream")]
+    await asked.send({"type": "http.response.start", "status": 200, "headers": headers})
+    for part in parts:
+        await asked.send({"type": "http.response.body", "body": part, "more_body": True})
+    await asked.send({"type": "http.response.body", "body": b""})
+
+
+async def two_megabytes_in_an_event(asked: Asked) -> None:
+    await events(asked, b"data: ", *[b"x" * 100_000] * 20)
+
+
+async def stream_without_an_answer(asked: Asked) -> None:
+    await events(asked, b": nothing follows\n\n")
+
+
+async def cut_off(asked: Asked) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
+    await asked.send({"type": "http.response.start", "status": 200, "headers": headers})
+    await asked.send({"type": "http.response.body", "body": b'{"jsonrpc"', "more_body": True})
+    raise ConnectionError
+
+
+async def compressed(asked: Asked) -> None:
+    await asked.answer(b"\x1f\x8b", content_encoding="gzip")
+
+
+async def own_error(asked: Asked) -> None:
+    error = {"code": -32602, "message": "a must be a number"}
+    await asked.answer({"jsonrpc": "2.0", "id": asked.message["id"], "error": error}, status=400)
+
+
+async def accepted(asked: Asked) -> None:
+    await asked.answer(b"", status=202)
+
+
+FAULTS = [
+    (five_hundred, "error", "it answered HTTP 500"),
+    (unauthorized, "unavailable", "it answered HTTP 401 Unauthorized; the MCPServer has no auth"),
+    (garbage, "error", "its answer is not JSON-RPC"),
+    (html, "error", "it answered text/html where JSON or a stream is due"),
+    (not_json_rpc, "error", "its answer is not JSON-RPC"),
+    (not_a_result, "error", "its answer is not what the protocol says"),
+    (fifty_megabytes, "error", "its answer is larger than 10000000 bytes"),
+    (two_megabytes_in_an_event, "error", "its answer is larger than 1000000 bytes"),
+    (stream_without_an_answer, "error", "its stream ended without an answer"),
+    (cut_off, "error", "the connection broke"),
+    (compressed, "error", "it sent a compressed answer"),
+    (own_error, "error", "a must be a number"),
+    (accepted, "error", "202 Accepted"),
+]
+
+
+@pytest.mark.parametrize(("behaviour", "outcome", "text"), [pytest.param(*row, id=row[0].__name__) for row in FAULTS])
+async def test_a_fault_costs_only_the_call_that_meets_it(behaviour: Any, outcome: str, text: str) -> None:
+    rogue, other_begun, go_on = Rogue(), asyncio.Event(), asyncio.Event()
+
+    async def on_call(asked: Asked) -> None:
+        if asked.message["params"]["arguments"].get("good"):
+            other_begun.set()
+            await go_on.wait()
+            await asked.text("fine")
+        else:
+            await behaviour(asked)
+
+    rogue.on_call = on_call
+    async with rogue_connection(rogue) as connection:
+        session = connection.session
+        other = asyncio.ensure_future(named(connection, "add").call({"good": True}))
+        await other_begun.wait()
+        result = await named(connection, "add").call({})
+        go_on.set()
+        assert (result.outcome, text in result.content[0]["text"]) == (outcome, True), result
+        assert (await other).content == [{"text": "fine"}]
+        assert connection.session is session, "the connection went on"
+
+
+async def test_a_server_that_hangs_is_given_up_at_the_lesser_time_limit() -> None:
+    rogue, over = Rogue(), asyncio.Event()
+
+    async def hang(_: Asked) -> None:
+        await over.wait()
+
+    rogue.on_call = hang
+    async with rogue_connection(rogue, seconds=30, toolTimeoutSeconds=1) as connection:
+        result = await named(connection, "add").call({})
+        over.set()
+    assert (result.outcome, result.content[0]["text"]) == (
+        "timeout",
+        "tool add of MCP server rogue did not answer within 1 s",
+    )
+
+
+async def test_progress_does_not_prolong_a_call() -> None:
+    rogue, over = Rogue(), asyncio.Event()
+    note = {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}}
+
+    async def progress(asked: Asked) -> None:
+        await asked.send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+        )
+        while not over.is_set():
+            body = b"data: " + json.dumps(note).encode() + b"\n\n"
+            await asked.send({"type": "http.response.body", "body": body, "more_body": True})
+            await asyncio.sleep(0.02)
+
+    rogue.on_call = progress
+    async with rogue_connection(rogue, seconds=0.3) as connection:
+        result = await named(connection, "add").call({})
+        over.set()
+    assert result.outcome == "timeout"
+
+
+async def test_many_events_larger_than_the_bound_only_together_are_read() -> None:
+    rogue = Rogue()
+
+    async def chatty(asked: Asked) -> None:
+        result = {"resultType": "complete", "content": [{"type": "text", "text": "done"}]}
+        answer = json.dumps({"jsonrpc": "2.0", "id": asked.message["id"], "result": result}).encode()
+        await events(asked, *[b": " + b"x" * 300_000 + b"\n\n"] * 10, b"data: " + answer + b"\n\n")
+
+    rogue.on_call = chatty
+    async with rogue_connection(rogue) as connection:
+        assert (await named(connection, "add").call({})).content == [{"text": "done"}]
+
+
+@pytest.mark.parametrize(("tool", "attempts"), [("read", 3), ("add", 1)])
+async def test_only_calls_that_are_safe_to_repeat_are_repeated(tool: str, attempts: int) -> None:
+    rogue, metrics = Rogue(), Metrics()
+    rogue.on_call = five_hundred
+    config = {"retry": {"initialDelayMilliseconds": 1}}
+    async with rogue_connection(rogue, metrics=metrics, **config) as connection:
+        result = await named(connection, tool).call({})
+    assert result.outcome == "error"
+    assert rogue.count("tools/call") == attempts
+    assert (retries(metrics) or 0) == attempts - 1
+
+
+async def test_a_repeated_call_that_succeeds_is_a_success() -> None:
+    rogue = Rogue()
+
+    async def second_time(asked: Asked) -> None:
+        await (five_hundred(asked) if rogue.count("tools/call") < 2 else asked.text("got it"))
+
+    rogue.on_call = second_time
+    async with rogue_connection(rogue, retry={"initialDelayMilliseconds": 1}) as connection:
+        assert (await named(connection, "read").call({})).content == [{"text": "got it"}]
+
+
+@pytest.mark.parametrize("tool", ["read", "add"])
+async def test_a_call_that_never_reached_the_server_is_made_again_once_it_is_back(
+    tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp, "CHECK_SECONDS", 60.0)
+    loopback = LoopbackMcpServer(sdk_server())
+    await asyncio.to_thread(loopback.start)
+    back = asyncio.Event()
+
+    async def pause(_: float) -> None:
+        if not back.is_set():
+            back.set()
+            await asyncio.to_thread(loopback.start)
+        await until(lambda: connection.session is not None)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(mcp_calls, "_pause", pause)
+    try:
+        async with connected_to(loopback.url) as connection:
+            await asyncio.to_thread(loopback.stop)
+            result = await named(connection, tool).call({})
+            assert result.outcome == "ok", result
+    finally:
+        await asyncio.to_thread(loopback.stop)
+
+
+def sdk_server() -> Any:
+    import mcp_types
+    from mcp.server.mcpserver import MCPServer
+
+    server = MCPServer("rogue")
+    server.add_tool(lambda: "read", name="read", annotations=mcp_types.ToolAnnotations(read_only_hint=True))
+    server.add_tool(lambda: "added", name="add")
+    return server
+
+
+async def test_the_time_limit_bounds_all_attempts_together() -> None:
+    rogue = Rogue()
+    rogue.on_call = five_hundred
+    config = {"retry": {"maxAttempts": 10, "initialDelayMilliseconds": 60_000, "maxDelaySeconds": 300}}
+    async with rogue_connection(rogue, seconds=5, **config) as connection:
+        assert (await named(connection, "read").call({})).outcome == "error"
+    assert rogue.count("tools/call") == 1, "the pause would have ended after the time limit"
+
+
+async def test_the_breaker_answers_for_a_server_that_fails_five_times_and_lets_it_heal() -> None:
+    rogue, metrics = Rogue(), Metrics()
+    rogue.on_call = five_hundred
+    async with rogue_connection(rogue, metrics=metrics) as connection:
+        for _ in range(5):
+            await named(connection, "add").call({})
+        result = await named(connection, "add").call({})
+        assert result.outcome == "unavailable"
+        assert "5 calls in a row failed" in result.content[0]["text"]
+        assert "HTTP 500" in result.content[0]["text"]
+        assert rogue.count("tools/call") == 5, "the sixth was not made"
+        assert connection.status.breaker == "open"
+        gauge = ("ropewalk_agent_mcp_breaker_open", {"server": "rogue"})
+        assert metrics.registry.get_sample_value(*gauge) == 1
+
+        rogue.on_call = None
+        connection.calls.reconnected()  # as a new connection does: the next call is the probe
+        assert (await named(connection, "add").call({})).outcome == "ok"
+        assert connection.status.breaker == "closed"
+        assert metrics.registry.get_sample_value(*gauge) == 0
+
+
+async def test_errors_that_the_server_itself_reports_do_not_open_the_breaker() -> None:
+    rogue = Rogue()
+    rogue.on_call = own_error
+    async with rogue_connection(rogue) as connection:
+        for _ in range(6):
+            assert "a must be a number" in (await named(connection, "add").call({})).content[0]["text"]
+        assert connection.status.breaker == "closed"
+
+
+async def test_one_failed_listing_ends_no_connection_and_a_second_does() -> None:
+    rogue, failing = Rogue(), 1
+    told = asyncio.Event()
+
+    async def before(asked: Asked) -> bool:
+        nonlocal failing
+        if asked.method == "tools/list" and told.is_set() and failing > 0:
+            failing -= 1
+            await five_hundred(asked)
+            return True
+        return False
+
+    rogue.before = before
+    async with rogue_connection(rogue) as connection:
+        session = connection.session
+        told.set()
+        await until(lambda: failing == 0)
+        listed = rogue.count("tools/list")
+        await until(lambda: rogue.count("tools/list") > listed + 1)
+        assert connection.session is session
+        failing = 2
+        await until(lambda: connection.session is not session and connection.session is not None)
+        assert connection.status.last_error == "it answered HTTP 500 Internal Server Error"
+
+
+async def test_a_server_that_restarts_with_other_tools_shows_the_new_ones() -> None:
+    port = free_port()
+
+    def server(name: str) -> LoopbackMcpServer:
+        from mcp.server.mcpserver import MCPServer
+
+        made = MCPServer("rogue")
+        made.add_tool(lambda: name, name=name)
+        loopback = LoopbackMcpServer(made)
+        loopback.port = port
+        return loopback
+
+    one, two = server("old"), server("new")
+    await asyncio.to_thread(one.start)
+    try:
+        async with connected_to(f"http://127.0.0.1:{port}/mcp") as connection:
+            await asyncio.to_thread(one.stop)
+            await asyncio.to_thread(two.start)
+            await until(lambda: connection.status.tools == ("new",))
+            assert (await named(connection, "new").call({})).content == [{"text": "new"}]
+    finally:
+        await asyncio.to_thread(one.stop)
+        await asyncio.to_thread(two.stop)
+
+
+@pytest.mark.parametrize(
+    ("bad", "name", "reason"),
+    [
+        (
+            {"name": "bad", "inputSchema": {"type": "object", "properties": {"a": {"type": "strnig"}}}},
+            "bad",
+            "properties.a",
+        ),
+        ({"name": "bad", "inputSchema": {"type": "array"}}, "bad", "not of type object"),
+        ({"name": "bad"}, "bad", "inputSchema"),
+        ({"name": "bad", "inputSchema": 7}, "bad", "inputSchema"),
+        ({"name": "a.b", "inputSchema": {"type": "object"}}, "a.b", "names of 1 to 64"),
+        ({"name": "x" * 65, "inputSchema": {"type": "object"}}, "x" * 65, "names of 1 to 64"),
+        ({"name": "bad", "inputSchema": {"type": "object", "$ref": "http://127.0.0.1:9/x"}}, "bad", "another document"),
+        ({"inputSchema": {"type": "object"}}, "(number 2)", "no name"),
+        ("text", "(number 2)", "no name"),
+    ],
+)
+async def test_a_tool_that_cannot_be_used_is_left_out_and_the_others_work(bad: Any, name: str, reason: str) -> None:
+    async with rogue_connection(Rogue(ADD, bad, READ)) as connection:
+        assert connection.status.tools == ("add", "read")
+        assert [one.name for one in connection.status.left_out] == [name]
+        assert reason in connection.status.left_out[0].reason
+        assert (await named(connection, "read").call({})).outcome == "ok"
+
+
+async def test_an_output_schema_that_nothing_can_be_checked_against_is_ignored() -> None:
+    odd = {**ADD, "outputSchema": {"type": "object", "$ref": "http://127.0.0.1:9/schema"}}
+    async with rogue_connection(Rogue(odd)) as connection:
+        assert (await named(connection, "add").call({})).outcome == "ok"
+
+
+async def test_five_hundred_tools_are_listed_and_called() -> None:
+    rogue = Rogue(*({**ADD, "name": f"tool_{number}"} for number in range(500)))
+    async with rogue_connection(rogue) as connection:
+        assert len(connection.tools) == 500
+        assert (await named(connection, "tool_499").call({})).outcome == "ok"
+
+
+async def test_a_redirect_to_another_host_is_not_followed() -> None:
+    victim = Rogue()
+    async with served(victim) as elsewhere:
+        rogue = Rogue()
+
+        async def redirect(asked: Asked) -> None:
+            await asked.answer(b"", status=307, location=f"{elsewhere}/mcp")
+
+        rogue.on_call = redirect
+        async with rogue_connection(rogue) as connection:
+            result = await named(connection, "add").call({})
+    assert "redirects to another host" in result.content[0]["text"]
+    assert victim.asked == []
+
+
+async def test_a_redirect_within_the_host_is_followed() -> None:
+    rogue = Rogue()
+
+    async def before(asked: Asked) -> bool:
+        if asked.path == "/mcp":
+            await asked.answer(b"", status=307, location="/mcp/")
+        return asked.path == "/mcp"
+
+    rogue.before = before
+    async with rogue_connection(rogue) as connection:
+        assert (await named(connection, "add").call({})).outcome == "ok"
+
+
+async def test_a_prefix_is_shown_to_the_model_and_the_server_knows_its_own_names() -> None:
+    rogue = Rogue()
+    async with rogue_connection(rogue, prefix="x_", tools={"deny": ["read"]}) as connection:
+        assert (connection.status.tools, connection.status.hidden) == (("x_add",), ("read",))
+        assert (await named(connection, "x_add").call({})).outcome == "ok"
+    assert next(one for one in rogue.asked if one.method == "tools/call").message["params"]["name"] == "add"
+
+
+async def test_the_outgoing_context_goes_along_in_headers_and_meta() -> None:
+    rogue = Rogue()
+    async with rogue_connection(rogue) as connection:
+        connection.calls._outgoing_context = lambda: {"traceparent": "00-1-2-01"}
+        await named(connection, "add").call({})
+    call = next(one for one in rogue.asked if one.method == "tools/call")
+    assert call.headers["traceparent"] == "00-1-2-01"
+    assert call.message["params"]["_meta"]["traceparent"] == "00-1-2-01"
+    assert all("traceparent" not in one.headers for one in rogue.asked if one.method == "tools/list")
+
+
+async def test_a_turn_goes_on_with_the_tools_that_are_sound_and_the_report_tells_of_the_others() -> None:
+    rogue = Rogue(ADD, {"name": "bad", "inputSchema": {"type": "object", "properties": 1}})
+    model = ScriptedModel([Call("add", {})], ["done"])
+    async with (
+        served(rogue) as base,
+        running_agent(model, mcpServers=[{"name": "rogue", "url": f"{base}/mcp"}]) as agent,
+    ):
+        assert (await agent.query("add")).json()["response"] == "done"
+        assert model.tools_shown[0] == ["add"]
+        server = (await agent.client.get("/tools")).json()["servers"][0]
+        assert server["breaker"] == "closed"
+        assert server["left_out"] == [{"tool": "bad", "reason": "its inputSchema is not a JSON Schema (at properties)"}]
+
+
+def test_the_bounds_fit_the_library() -> None:
+    from httpx2._config import DEFAULT_MAX_EVENT_SIZE_BYTES
+
+    assert wire.LARGEST_EVENT < DEFAULT_MAX_EVENT_SIZE_BYTES
+
+
+def test_pauses_grow_have_jitter_and_a_bound() -> None:
+    from ropewalk_agent.config import Retry
+
+    retry = Retry(initial_delay_milliseconds=200, max_delay_seconds=1)
+    pause: Callable[[int, float], float] = lambda attempt, share: mcp_calls.retry_pause(retry, attempt, share)  # noqa: E731
+    assert [pause(attempt, 1.0) for attempt in (1, 2, 3, 4)] == [0.2, 0.4, 0.8, 1.0]
+    assert [pause(attempt, 0.0) for attempt in (1, 4)] == [0.1, 0.5]
