@@ -114,7 +114,8 @@ def parsed(model: type[BodyT], body: bytes) -> BodyT:
 def _problem(model: type[BaseModel], problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"{where} is not a field of this endpoint; it takes {', '.join(model.model_fields)}"
+        known = f"; it takes {', '.join(model.model_fields)}" if len(problem["loc"]) == 1 else ""
+        return f"{where} is not a field of this endpoint{known}"
     text = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
     return f"{where}: {text}" if where else text
 
