@@ -36,13 +36,13 @@ def main() -> int:
             return _fail(f"the agent cannot start:\n- port {port} of {host!r} cannot be bound: {error}")
         listener.listen(_BACKLOG)
 
-    from ropewalk_agent import config, lean, logs
+    from ropewalk_agent import config, lean, logs, tracing
 
     try:
         settings, agent = config.load(os.environ)
     except config.ConfigError as error:
         return _fail(str(error))
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, tracing.log_fields(os.environ))
     lean.install(with_boto=agent.model.provider == "bedrock")
     failures = asyncio.run(_serve(settings, agent, listener))
     return _fail("\n".join(failures)) if failures else 0
@@ -58,6 +58,7 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
     """Serve until told to stop; return what kept the agent from starting, empty for a good life."""
     import uvicorn
 
+    from ropewalk_agent import tracing
     from ropewalk_agent.app import create_app
     from ropewalk_agent.metrics import Metrics
     from ropewalk_agent.routes.turns import LARGEST_BODY
@@ -65,6 +66,7 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
     from ropewalk_agent.transport import Protocol
 
     metrics = Metrics()
+    traces = tracing.start(os.environ, agent)
     failures: list[str] = []
 
     def give_up(reason: str) -> None:
@@ -74,7 +76,7 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
     runtime = Runtime(agent, metrics, on_failure=give_up)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(agent, runtime, metrics),
+            create_app(agent, runtime, metrics, traces),
             http=Protocol,
             ws="websockets-sansio",  # 0.6 MiB; the other implementations are deprecated or not installed
             ws_max_size=LARGEST_BODY,
@@ -107,6 +109,8 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, terminate)
     await server.serve(sockets=[listener])
+    if traces is not None:
+        await traces.close(_CLOSE_SECONDS)
     return failures
 
 

@@ -18,20 +18,20 @@ from ropewalk_agent.config import AgentConfig
 from ropewalk_agent.errors import AgentError, internal_error
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.routes import agentcore, openai, ops
-from ropewalk_agent.routes.batch import BatchEndpoint
 from ropewalk_agent.routes.query import QueryEndpoint
 from ropewalk_agent.runtime import Runtime
+from ropewalk_agent.tracing import Tracing
 
 _log = logging.getLogger("ropewalk.http")
 
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
 _ids = random.Random()
 """For names of requests, which are no secret and need not cost a system call each."""
-_COUNTED_ENDPOINTS = ("/query", "/batch", "/v1/chat/completions", "/invocations")
+_COUNTED_ENDPOINTS = ("/query", "/v1/chat/completions", "/invocations")
 """Probes and scrapes are not requests to the agent."""
 
 
-def create_app(config: AgentConfig, runtime: Runtime, metrics: Metrics) -> Starlette:
+def create_app(config: AgentConfig, runtime: Runtime, metrics: Metrics, tracing: Tracing | None = None) -> Starlette:
     """Return the ASGI application; its lifespan starts the runtime and closes it. Drain the runtime before that."""
 
     @asynccontextmanager
@@ -44,15 +44,25 @@ def create_app(config: AgentConfig, runtime: Runtime, metrics: Metrics) -> Starl
     return Starlette(
         routes=[
             Route("/query", query, methods=["POST"]),
-            Route("/batch", BatchEndpoint(config, runtime, metrics), methods=["POST"]),
             *openai.routes(config, runtime),
             *agentcore.routes(runtime, config.limits, metrics),
             *ops.routes(runtime, metrics),
         ],
-        middleware=[Middleware(RequestScope, runtime=runtime, metrics=metrics, short_cuts={("POST", "/query"): query})],
+        middleware=[
+            *_traced(tracing),
+            Middleware(RequestScope, runtime=runtime, metrics=metrics, short_cuts={("POST", "/query"): query}),
+        ],
         exception_handlers={404: _no_such_endpoint, 405: _wrong_method},
         lifespan=lifespan,
     )
+
+
+def _traced(tracing: Tracing | None) -> list[Middleware]:
+    if tracing is None:
+        return []
+    from ropewalk_agent.routes.traced import TraceScope
+
+    return [Middleware(TraceScope, tracing=tracing, endpoints=(*_COUNTED_ENDPOINTS, "/ws"))]
 
 
 async def _no_such_endpoint(request: Request, _: Exception) -> Response:
@@ -122,7 +132,9 @@ class RequestScope:
         finally:
             if scope["path"] in _COUNTED_ENDPOINTS:
                 self._metrics.requests.labels(endpoint=scope["path"], outcome=state["outcome"]).inc()
-                self._metrics.request_duration.labels(endpoint=scope["path"]).observe(time.monotonic() - started)
+                duration = self._metrics.request_duration.labels(endpoint=scope["path"])
+                # The server's span, where there is one (routes/traced.py), gives an example of such a duration.
+                duration.observe(time.monotonic() - started, state.get("exemplar"))
 
 
 def _request_id(scope: Scope) -> str:

@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -18,7 +19,12 @@ _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one JSON object; fields come from `extra={"fields": {...}}`."""
+    """Formats a record as one JSON object; fields come from `extra={"fields": {...}}`, and from `context_fields`."""
+
+    def __init__(self, context_fields: Callable[[], dict[str, str]] = dict) -> None:
+        """`context_fields` is asked for each line, where the line is logged."""
+        super().__init__()
+        self._context_fields = context_fields
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without the line's end."""
@@ -32,6 +38,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage() if ours else str(record.msg),
         }
         line.update(getattr(record, "fields", {}))
+        line.update(self._context_fields())
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
             if ours:
@@ -90,14 +97,14 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
         return True
 
 
-def configure(level: str) -> None:
-    """Send every log line to stdout as JSON; `level` is for our own loggers."""
+def configure(level: str, context_fields: Callable[[], dict[str, str]] = dict) -> None:
+    """Send every log line to stdout as JSON; `level` is for our own loggers, `context_fields` adds to every line."""
     # No line tells these, and to collect them costs as much as all the rest of a line (logging's documentation,
     # "Optimization").
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = GatheringHandler(sys.stdout)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(context_fields))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -1,5 +1,6 @@
 """The agent's Prometheus metrics, in a registry of their own. No label ever holds a session, a user or a raw error."""
 
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -48,9 +49,6 @@ class Metrics:
             "From a request's arrival to the end of its answer.",
             ("endpoint",),
         )
-        self.batch_items = counter(
-            "ropewalk_agent_batch_items", "Items of batches, by outcome: ok or a code.", ("outcome",)
-        )
         self.requests_in_flight = gauge("ropewalk_agent_requests_in_flight", "Turns that run on the worker now.")
         self.queue_depth = gauge("ropewalk_agent_queue_depth", "Requests that wait for a place now.")
         self.queue_wait = histogram("ropewalk_agent_queue_wait_seconds", "Time that turns waited for a place.")
@@ -75,6 +73,13 @@ class Metrics:
         self.worker_stuck = gauge(
             "ropewalk_agent_worker_stuck_seconds", "How long the worker's loop has not answered; 0 when it does."
         )
+        self.loop_lag = gauge(
+            "ropewalk_agent_loop_lag_seconds",
+            "How long a loop (server, worker) took at this scrape until it ran what it was given.",
+            ("loop",),
+        )
+        threads = gauge("ropewalk_agent_threads", "Threads of the process now.")
+        threads.set_function(threading.active_count)
         self.inference_duration = histogram(
             "gen_ai_client_inference_duration_seconds", "Time of a model call, to its last chunk.", _MODEL
         )

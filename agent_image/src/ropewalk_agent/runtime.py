@@ -32,6 +32,8 @@ _STUCK_SECONDS_NOT_READY = 5.0
 STUCK_SECONDS_UNHEALTHY = 30.0
 """So long a silence of the worker's loop cannot be load: a restart helps."""
 _CLOSE_SECONDS = 2.0
+_LAG_SECONDS = 0.5
+"""So long a scrape waits for the worker's loop."""
 
 
 class Runtime:
@@ -123,6 +125,18 @@ class Runtime:
         """How long the worker's loop has been silent; see Bridge.stuck_seconds."""
         return self._bridge.stuck_seconds()
 
+    async def measure_lag(self) -> None:
+        """Measure, for the metrics, how long either loop now takes until it runs what it is given."""
+        began = time.monotonic()
+        await asyncio.sleep(0)
+        self._metrics.loop_lag.labels(loop="server").set(time.monotonic() - began)
+        try:
+            async with asyncio.timeout(_LAG_SECONDS):
+                worker = await self._bridge.call(_now) - began
+        except TimeoutError:
+            worker = max(_LAG_SECONDS, self._bridge.stuck_seconds())
+        self._metrics.loop_lag.labels(loop="worker").set(worker)
+
     def reasons_not_ready(self) -> list[str]:
         """Return a sentence for each thing that keeps the agent from answering; empty when it is ready."""
         reasons: list[str] = []
@@ -185,7 +199,7 @@ class Runtime:
 
     async def _open(self) -> None:
         try:
-            from ropewalk_agent import models
+            from ropewalk_agent import models, spans
             from ropewalk_agent.turn import TurnRunner
 
             limits = self._config.limits
@@ -205,6 +219,7 @@ class Runtime:
                         tool_timeout_seconds=limits.tool_timeout_seconds,
                         metrics=self._metrics,
                         changed=self._tools_changed,
+                        outgoing_context=spans.headers,
                     )
                     for server in self._config.mcp_servers
                 )
@@ -240,3 +255,7 @@ class Runtime:
     def _tell_server(self, what: Callable[[], None]) -> None:
         if self._server is not None and not self._server.is_closed():
             self._server.call_soon_threadsafe(what)
+
+
+async def _now() -> float:
+    return time.monotonic()

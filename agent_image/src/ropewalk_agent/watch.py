@@ -5,6 +5,7 @@ from typing import Any
 
 from strands.hooks import AfterModelCallEvent, AfterToolCallEvent, BeforeModelCallEvent, HookProvider, HookRegistry
 
+from ropewalk_agent import turn_spans
 from ropewalk_agent.metrics import Metrics, ModelMetrics
 from ropewalk_agent.tools import Tool
 
@@ -77,5 +78,6 @@ class Watch(HookProvider):
         self._tools_running -= 1
         if self._tools_running == 0:
             self.tool_seconds += now - self._tools_busy_since
+        turn_spans.tool_ended(tool.server, outcome)
         self._metrics.tool_calls.labels(tool=tool.name, server=tool.server, outcome=outcome).inc()
         self._metrics.execute_tool_duration.labels(gen_ai_tool_name=tool.name).observe(now - started)

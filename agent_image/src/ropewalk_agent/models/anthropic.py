@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+from ropewalk_agent import spans
 from ropewalk_agent.config import ModelConfig
 from ropewalk_agent.models.built import CONNECT_SECONDS, RETRIES, BuiltModel, KeyFile, trust
 from ropewalk_agent.models.openai import with_extra_body
@@ -21,7 +22,9 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
         "api_key": key.read(),
         "max_retries": RETRIES,
         "http_client": anthropic.DefaultAsyncHttpxClient(
-            timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS), verify=trust(config.base_url)
+            timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
+            verify=trust(config.base_url),
+            event_hooks={"request": [spans.propagate]},
         ),
     }
     if config.base_url is not None:

@@ -1,5 +1,6 @@
 """gemini: the generateContent API of Google AI Studio, by Google's own client."""
 
+from ropewalk_agent import spans
 from ropewalk_agent.config import ModelConfig
 from ropewalk_agent.models.built import RETRIES, BuiltModel, KeyFile, bounded, trust
 
@@ -19,7 +20,9 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
     genai.types.GenerateContentConfig(**config.parameters)
     # The client would set one limit for everything, and use aiohttp beside httpx, were it not given this.
     http = httpx.AsyncClient(
-        event_hooks={"request": [bounded(timeout_seconds)]}, follow_redirects=True, verify=trust(config.base_url)
+        event_hooks={"request": [bounded(timeout_seconds), spans.propagate]},
+        follow_redirects=True,
+        verify=trust(config.base_url),
     )
     never_used = httpx.Client(verify=trust("http://"))
 

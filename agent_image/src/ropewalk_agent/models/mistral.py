@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+from ropewalk_agent import spans
 from ropewalk_agent.config import ModelConfig
 from ropewalk_agent.models.built import BuiltModel, KeyFile, bounded, trust
 
@@ -31,7 +32,9 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
             return {**super().format_request(*arguments, **options), **others}
 
     http = httpx2.AsyncClient(
-        event_hooks={"request": [bounded(timeout_seconds)]}, follow_redirects=True, verify=trust(config.base_url)
+        event_hooks={"request": [bounded(timeout_seconds), spans.propagate]},
+        follow_redirects=True,
+        verify=trust(config.base_url),
     )
     client_args: dict[str, Any] = {
         "api_key": key.read,

@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+from ropewalk_agent import spans
 from ropewalk_agent.config import ModelConfig
 from ropewalk_agent.models.built import CONNECT_SECONDS, RETRIES, BuiltModel, KeyFile, trust
 
@@ -19,7 +20,9 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
         base_url=config.base_url,
         max_retries=RETRIES,
         http_client=openai.DefaultAsyncHttpxClient(
-            timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS), verify=trust(config.base_url)
+            timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
+            verify=trust(config.base_url),
+            event_hooks={"request": [spans.propagate]},
         ),
     )
     # The client imports this part only when it is asked for: now, rather than in somebody's first request.

@@ -26,6 +26,7 @@ def routes(runtime: Runtime, metrics: Metrics) -> list[Route]:
         return JSONResponse({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     async def exposition(request: Request) -> Response:
+        await runtime.measure_lag()
         body, content_type = metrics.exposition(request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
 
