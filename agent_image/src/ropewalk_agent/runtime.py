@@ -98,7 +98,8 @@ class Runtime:
     def run(self, request: TurnRequest, *, timeout_seconds: float) -> AsyncGenerator[TurnEvent, None]:
         """Run one turn; see Bridge.run."""
         key = SessionKey(request.user_id, request.session_id)
-        return self._bridge.run(key, request, timeout_seconds=timeout_seconds)
+        wait = request.wait_for_session
+        return self._bridge.run(key, request, timeout_seconds=timeout_seconds, wait_for_session=wait)
 
     def _turn(self, request: TurnRequest, turn: Turn) -> AsyncGenerator[TurnEvent, None]:
         if self._runner is None:

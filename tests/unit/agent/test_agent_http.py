@@ -143,6 +143,21 @@ async def test_a_client_that_leaves_cancels_its_turn_and_the_session_is_usable()
         assert len(agent.model.asked[1]) == 1
 
 
+async def test_a_caller_that_does_not_wait_for_its_session_gets_409_while_a_turn_of_it_runs() -> None:
+    gate = Gate()
+    async with running_agent(ScriptedModel([gate, "x"])) as agent:
+        first = asyncio.create_task(agent.query("first", session_id="s"))
+        await gate.wait_reached()
+        refused = await agent.query("second", session_id="s", wait_for_session=False)
+        other = asyncio.create_task(agent.query("third", session_id="t", wait_for_session=False))
+        gate.open()
+        assert (await first).status_code == (await other).status_code == 200
+        assert (await agent.query("fourth", session_id="s", wait_for_session=False)).status_code == 200
+        metrics = (await agent.client.get("/metrics")).text
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "session_busy")
+    assert 'ropewalk_agent_requests_total{endpoint="/query",outcome="session_busy"} 1.0' in metrics
+
+
 async def test_two_turns_of_a_session_are_answered_in_order_and_a_full_queue_is_429() -> None:
     gate = Gate()
     async with running_agent(ScriptedModel([gate, "x"]), concurrency=2, queue={"maxLength": 1}) as agent:
