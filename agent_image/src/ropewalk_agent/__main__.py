@@ -37,13 +37,14 @@ def main() -> int:
         listener.listen(_BACKLOG)
 
     from ropewalk_agent import config, lean, logs, tracing
+    from ropewalk_agent.models import need_boto
 
     try:
         settings, agent = config.load(os.environ)
     except config.ConfigError as error:
         return _fail(str(error))
     logs.configure(settings.log_level, tracing.log_fields(os.environ))
-    lean.install(with_boto=agent.model.provider == "bedrock")
+    lean.install(with_boto=need_boto((agent.model, *agent.fallbacks)))
     failures = asyncio.run(_serve(settings, agent, listener))
     return _fail("\n".join(failures)) if failures else 0
 

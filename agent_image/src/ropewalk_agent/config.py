@@ -198,9 +198,12 @@ def load(environment: Mapping[str, str]) -> tuple[Settings, AgentConfig]:
         problems.append(f"{settings.config_file} is not JSON: {error}")
     except ConfigError as error:
         problems.extend(f"{settings.config_file}: {problem}" for problem in error.problems)
-    if config is not None and config.model.api_key_file is not None and not config.model.api_key_file.is_file():
-        problems.append(
-            f"model.apiKeyFile {config.model.api_key_file} does not exist; mount the Secret with the key there"
+    if config is not None:
+        named = [("model", config.model), *((f"fallbacks.{i}", model) for i, model in enumerate(config.fallbacks))]
+        problems.extend(
+            f"{name}.apiKeyFile {model.api_key_file} does not exist; mount the Secret with the key there"
+            for name, model in named
+            if model.api_key_file is not None and not model.api_key_file.is_file()
         )
     if problems or config is None:
         raise ConfigError(problems)

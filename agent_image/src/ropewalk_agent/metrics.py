@@ -80,6 +80,11 @@ class Metrics:
         )
         threads = gauge("ropewalk_agent_threads", "Threads of the process now.")
         threads.set_function(threading.active_count)
+        self.model_fallbacks = counter(
+            "ropewalk_agent_model_fallbacks",
+            "Calls that one model failed and the next was asked, as provider/id.",
+            ("from_model", "to_model"),
+        )
         self.inference_duration = histogram(
             "gen_ai_client_inference_duration_seconds", "Time of a model call, to its last chunk.", _MODEL
         )

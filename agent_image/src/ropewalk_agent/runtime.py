@@ -205,7 +205,9 @@ class Runtime:
 
             limits = self._config.limits
             build = self._build_model or models.build
-            self._model = build(self._config.model, limits.request_timeout_seconds)
+            asked = (self._config.model, *self._config.fallbacks)
+            parts = [build(one, limits.request_timeout_seconds) for one in asked]
+            self._model = models.chain(parts, asked, limits.request_timeout_seconds, self._metrics.model_fallbacks)
             if self._config.local_tools:
                 from ropewalk_agent.tools import local
 

@@ -20,10 +20,11 @@ from strands.types.tools import AgentTool, ToolGenerator, ToolSpec, ToolUse
 
 from ropewalk_agent import bridge, spare, structured
 from ropewalk_agent.config import AgentConfig, ConfigError
-from ropewalk_agent.errors import AgentError, redacted
+from ropewalk_agent.errors import AgentError
 from ropewalk_agent.events import Answer, TextDelta, Timings, ToolEnded, ToolStarted, TurnEvent, TurnRequest
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.models import BuiltModel
+from ropewalk_agent.models.failures import explained
 from ropewalk_agent.sessions import Message, SessionKey, SessionStore, is_consistent, windowed
 from ropewalk_agent.structured import OutputSchema, SchemaProblem, StructuredAnswer
 from ropewalk_agent.tools import LOCAL, Tool, narrowed
@@ -50,7 +51,9 @@ class TurnRunner:
         self._tools = tools
         self._sessions = sessions
         self._metrics = metrics
-        self._model_metrics = metrics.of_model(config.model.provider, config.model.id)
+        self._model_metrics = tuple(
+            metrics.of_model(asked.provider, asked.id) for asked in (config.model, *config.fallbacks)
+        )
         self._plugins: list[Plugin] = [spare.NoDelegation()]
         self._limits = Limits(turns=config.limits.max_turns)
         if config.limits.max_tokens_per_request is not None:
@@ -159,7 +162,7 @@ class TurnRunner:
         instructions = f"\n\n{request.instructions}" if request.instructions else ""
         places = asyncio.Semaphore(self._config.limits.max_parallel_tools)
         agent = Agent(
-            model=self._model.model,
+            model=self._model.for_turn(watch.fell_back),
             messages=cast(Any, messages),
             # Beside the schema's tool there can be no other of its name.
             tools=[
@@ -183,8 +186,7 @@ class TurnRunner:
         """Return what the client may know: the provider's reason if the model failed, else the error itself."""
         if watch.model_error is None:
             return error
-        reason = redacted(f"{type(watch.model_error).__name__}: {watch.model_error}", [self._model.key.read()])
-        return AgentError("model_error", f"the model {self._config.model.id} failed: {reason}")
+        return AgentError("model_error", explained(watch.model_error, self._config.model.id, self._model.secrets()))
 
 
 class _TurnTool(AgentTool):

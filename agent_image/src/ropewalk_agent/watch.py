@@ -13,9 +13,11 @@ from ropewalk_agent.tools import Tool
 class Watch(HookProvider):
     """Counts and measures what one turn does, in its own numbers (for the answer) and in the pod's metrics."""
 
-    def __init__(self, metrics: Metrics, model_metrics: ModelMetrics) -> None:
+    def __init__(self, metrics: Metrics, models: tuple[ModelMetrics, ...]) -> None:
+        """Take the metrics of the agent's model and of its fallbacks, in order."""
         self._metrics = metrics
-        self._model_metrics = model_metrics
+        self._models = models
+        self._model_metrics = models[0]
         self._model_called_at = 0.0
         self._first_chunk_seen = True
         self._tools_running = 0
@@ -34,6 +36,13 @@ class Watch(HookProvider):
     def _model_called(self, event: BeforeModelCallEvent) -> None:
         self._model_called_at = time.monotonic()
         self._first_chunk_seen = False
+
+    def fell_back(self, place: int) -> None:
+        """Note that the model has failed and the fallback at this place, from 1, is asked: each has its own time."""
+        now = time.monotonic()
+        self.model_seconds += now - self._model_called_at
+        self._model_metrics.inference_duration.observe(now - self._model_called_at)
+        self._model_called_at, self._model_metrics = now, self._models[place]
 
     def _model_answered(self, event: AfterModelCallEvent) -> None:
         seconds = time.monotonic() - self._model_called_at

@@ -5,12 +5,17 @@ on the worker's loop, where the clients stay. The clients' own retries (at most 
 deadline cuts them off, and Strands' own strategy, which pauses for minutes, is switched off in turn.py.
 """
 
+from collections.abc import Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ropewalk_agent.config import ModelConfig
 from ropewalk_agent.models.built import BuiltModel, KeyFile, without_authorities
 
-__all__ = ["BuiltModel", "KeyFile", "build", "need_boto", "without_authorities"]
+if TYPE_CHECKING:
+    from prometheus_client import Counter
+
+__all__ = ["BuiltModel", "KeyFile", "build", "chain", "need_boto", "without_authorities"]
 
 
 def build(config: ModelConfig, timeout_seconds: float) -> BuiltModel:
@@ -21,6 +26,17 @@ def build(config: ModelConfig, timeout_seconds: float) -> BuiltModel:
     name = "openai" if config.provider == "openai-compatible" else config.provider
     built: BuiltModel = import_module(f"{__name__}.{name}").build(config, KeyFile(config.api_key_file), timeout_seconds)
     return built
+
+
+def chain(
+    parts: Sequence[BuiltModel], configs: Sequence[ModelConfig], timeout_seconds: float, fallbacks: "Counter"
+) -> BuiltModel:
+    """Return one BuiltModel for a model and its fallbacks; see fallbacks.chain."""
+    if len(parts) == 1:
+        return parts[0]
+    from ropewalk_agent.models import fallbacks as fallbacks_
+
+    return fallbacks_.chain(parts, configs, timeout_seconds, fallbacks)
 
 
 def need_boto(configs: tuple[ModelConfig, ...]) -> bool:
