@@ -49,6 +49,9 @@ class Metrics:
             "From a request's arrival to the end of its answer.",
             ("endpoint",),
         )
+        self.batch_items = counter(
+            "ropewalk_agent_batch_items", "Items of batches, by outcome: ok or a code.", ("outcome",)
+        )
         self.requests_in_flight = gauge("ropewalk_agent_requests_in_flight", "Turns that run on the worker now.")
         self.queue_depth = gauge("ropewalk_agent_queue_depth", "Requests that wait for a place now.")
         self.queue_wait = histogram("ropewalk_agent_queue_wait_seconds", "Time that turns waited for a place.")
