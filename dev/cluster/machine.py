@@ -13,7 +13,14 @@ from cluster.console import Failure, step
 from cluster.layout import Layout
 
 # A Debian package, and a file that shows that it (or something just as good) is there.
-BUILD_PACKAGES = {"python3-venv": "", "openssl": "openssl", "git": "git", "ca-certificates": "/etc/ssl/certs"}
+BUILD_PACKAGES = {
+    "python3-venv": "",
+    "openssl": "openssl",
+    "git": "git",
+    "ca-certificates": "/etc/ssl/certs",
+    # The tests' Redis. Debian's redis-server is a link to this program, and a service that nobody asked for.
+    "redis-tools": "redis-check-rdb",
+}
 NODE_PACKAGES = {
     "containerd": "containerd",
     "runc": "runc",

@@ -29,7 +29,8 @@ class SessionInfo(NamedTuple):
 class SessionStore(Protocol):
     """Keeps histories between turns. A history that was handed out is never changed in place by either side.
 
-    Used on the worker's loop only. Each method but `lock` raises AgentError not_ready where the store does not answer.
+    A session that has expired, or had to go because it was used least recently, is as if it had never been. Used on the
+    worker's loop only. Each method raises AgentError not_ready where the store does not answer.
     """
 
     def lock(self, key: SessionKey, *, wait: bool) -> AbstractAsyncContextManager[None]:
@@ -40,12 +41,16 @@ class SessionStore(Protocol):
         """
         ...
 
+    async def describe(self, key: SessionKey) -> SessionInfo | None:
+        """Return what `list` tells of the session; None where there is none."""
+        ...
+
     async def load(self, key: SessionKey) -> tuple[Message, ...]:
         """Return the history, oldest message first; empty for a session that is new or has expired."""
         ...
 
     async def save(self, key: SessionKey, messages: tuple[Message, ...]) -> None:
-        """Keep the history, in place of the one before.
+        """Keep the history, in place of the one before; the caller holds the session's lock.
 
         Raises AgentError session_busy, and keeps the one before, where the lock was lost meanwhile.
         """

@@ -89,6 +89,12 @@ class MemorySessions:
         self._forget(key)
         return True
 
+    async def describe(self, key: SessionKey) -> SessionInfo | None:
+        """Return what `list` tells of the session; None where there is none."""
+        self.forget_expired()
+        kept = self._sessions.get(key)
+        return None if kept is None else SessionInfo(key, len(kept.messages), kept.created_at, kept.updated_at)
+
     async def list(self, user_id: str) -> tuple[SessionInfo, ...]:
         """Return the user's sessions, the most recently used first."""
         self.forget_expired()
