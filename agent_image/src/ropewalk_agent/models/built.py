@@ -42,8 +42,12 @@ class KeyFile:
         return self._key
 
     def secrets(self) -> tuple[str, ...]:
-        """Return what no message may hold: the key, and the one before it, with which a turn may still be under way."""
-        return (self.read(), self._before)
+        """Return what no message may hold: the key, and the one before it, with which a turn may still be under way.
+
+        Also as Python quotes them, for a client that complains of a line break in a key.
+        """
+        keys = [key for key in (self.read(), self._before) if key]
+        return (*keys, *(repr(key)[1:-1] for key in keys))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from ropewalk_agent.models.built import RETRIES, BuiltModel, KeyFile, bounded, t
 
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 8.0
+_JITTER_SECONDS = 0.5
 
 
 def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltModel:
@@ -35,7 +36,10 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
                 httpx_client=never_used,
                 httpx_async_client=http,
                 retry_options=genai.types.HttpRetryOptions(
-                    attempts=1 + RETRIES, initial_delay=_FIRST_PAUSE_SECONDS, max_delay=_LONGEST_PAUSE_SECONDS
+                    attempts=1 + RETRIES,
+                    initial_delay=_FIRST_PAUSE_SECONDS,
+                    max_delay=_LONGEST_PAUSE_SECONDS,
+                    jitter=_JITTER_SECONDS,
                 ),
             ),
         )
