@@ -509,6 +509,7 @@ NOT_ANSWERED = "assistant: (No answer was given.)"
     [
         ([user()], [], "u"),
         ([user("a"), user("b")], [], "a\n\nb"),
+        ([user("a"), {"role": "system", "content": "s"}], [], "a"),
         ([user("a"), assistant("b"), user("c")], ["user: a", "assistant: b"], "c"),
         ([user("a"), assistant("b"), assistant("c"), user("d")], ["user: a", "assistant: b, c"], "d"),
         ([user("a"), assistant(""), user("b")], [], "a\n\nb"),

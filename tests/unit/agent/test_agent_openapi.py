@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from starlette.routing import Mount, Route, WebSocketRoute
 
-from agent_models import Call, Gate, ScriptedModel
+from agent_models import Call, ScriptedModel
 from agent_server import agent_config, running_agent
 from ropewalk_agent.app import create_app
 from ropewalk_agent.errors import STATUS_OF_CODE
@@ -245,6 +245,9 @@ FUZZED = sorted(
     for (_, path), operation in OPERATIONS.items()
     if "application/json" in operation.get("requestBody", {}).get("content", {})
 )
+GOOD_BODIES: dict[str, list[dict[str, Any]]] = {
+    path: [request["json"] for _, of, request, status in EXAMPLES if of == path and status == 200] for path in FUZZED
+}
 MORE = int(os.environ.get("ROPEWALK_FUZZ_EXAMPLES", "0"))
 FUZZ = settings(
     max_examples=MORE or 60,
@@ -276,12 +279,7 @@ def made_from(schema: dict[str, Any], depth: int = 0) -> st.SearchStrategy[Any]:
         return st.sampled_from(schema["enum"])
     match schema.get("type"):
         case "object" if "properties" in schema and depth < 6:
-            required = set(schema.get("required", ()))
-            fields = {name: made_from(field, depth + 1) for name, field in schema["properties"].items()}
-            return st.fixed_dictionaries(
-                {name: field for name, field in fields.items() if name in required},
-                optional={name: field for name, field in fields.items() if name not in required},
-            )
+            return objects(schema, depth)
         case "object":
             return st.dictionaries(TEXT, JSON, max_size=3)
         case "array":
@@ -289,7 +287,7 @@ def made_from(schema: dict[str, Any], depth: int = 0) -> st.SearchStrategy[Any]:
                 made_from(schema.get("items", {}), depth + 1), min_size=schema.get("minItems", 0), max_size=4
             )
         case "string" if "pattern" in schema:
-            return st.from_regex(schema["pattern"]) | TEXT
+            return st.from_regex(schema["pattern"], fullmatch=True).filter(lambda text: len(text) < 64)
         case "string":
             return TEXT
         case "integer":
@@ -303,6 +301,16 @@ def made_from(schema: dict[str, Any], depth: int = 0) -> st.SearchStrategy[Any]:
     return JSON | st.none()
 
 
+@st.composite
+def objects(draw: st.DrawFn, schema: dict[str, Any], depth: int) -> dict[str, Any]:
+    """An object with all that it needs and a little of what it may hold: all of that at once is never right."""
+    fields = schema["properties"]
+    required = set(schema.get("required", ()))
+    optional = sorted(set(fields) - required)
+    chosen = draw(st.lists(st.sampled_from(optional), max_size=2, unique=True)) if optional else []
+    return {name: draw(made_from(fields[name], depth + 1)) for name in [*sorted(required), *chosen]}
+
+
 def places(value: Any) -> list[tuple[Any, Any]]:
     """Every (container, key) within a JSON value."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -313,11 +321,12 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 def bodies(draw: st.DrawFn, path: str) -> bytes:
     """A body for an endpoint: as described, then changed at some places, then perhaps broken."""
     operation = OPERATIONS["POST", path]
-    value = deepcopy(draw(made_from(operation["requestBody"]["content"]["application/json"]["schema"])))
-    if isinstance(value, dict) and "model" in value and draw(st.booleans()):
-        value["model"] = "tested"
-    if isinstance(value, dict) and "messages" in value and isinstance(value["messages"], list) and draw(st.booleans()):
-        value["messages"].append({"role": "user", "content": "x"})
+    value = draw(made_from(operation["requestBody"]["content"]["application/json"]["schema"]))
+    if draw(st.booleans()):
+        value = {**value, **draw(st.sampled_from(GOOD_BODIES[path]))}
+    if "model" in value:
+        value["model"] = "tested"  # any other ends the request before it is looked at
+    value = deepcopy(value)
     for _ in range(draw(st.integers(0, 2))):
         if not (found := places(value)):
             break
@@ -327,10 +336,10 @@ def bodies(draw: st.DrawFn, path: str) -> bytes:
         else:
             del container[key]
     body = json.dumps(value, ensure_ascii=draw(st.booleans())).encode(errors="surrogatepass")
-    match draw(st.integers(0, 9)):
-        case 0:
+    match draw(st.sampled_from(["whole"] * 8 + ["cut", "spoilt"])):
+        case "cut":
             return body[: draw(st.integers(0, len(body)))]
-        case 1:
+        case "spoilt":
             at = draw(st.integers(0, max(0, len(body) - 1)))
             return body[:at] + draw(st.binary(max_size=4)) + body[at + 1 :]
     return body
@@ -340,13 +349,13 @@ def bodies(draw: st.DrawFn, path: str) -> bytes:
 def agent_in_a_thread() -> Iterator[str]:
     """Run an agent on a loop of its own and yield its address."""
     address: list[str] = []
-    started, ended = threading.Event(), Gate()
+    started, ended = threading.Event(), threading.Event()
 
     async def live() -> None:
         async with running_agent(ScriptedModel(["ok"])) as agent:
             address.append(str(agent.client.base_url))
             started.set()
-            await ended.pass_through()
+            await asyncio.to_thread(ended.wait)
 
     thread = threading.Thread(target=lambda: asyncio.run(live()), daemon=True)
     thread.start()
@@ -354,7 +363,7 @@ def agent_in_a_thread() -> Iterator[str]:
     try:
         yield address[0]
     finally:
-        ended.open()
+        ended.set()
         thread.join(20)
 
 

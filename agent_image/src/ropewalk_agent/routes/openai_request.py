@@ -271,6 +271,7 @@ def conversation(messages: list[Message]) -> Conversation:
     instructions: list[str] = []
     turns: list[dict[str, Any]] = []
     missing: list[str] = []
+    last: tuple[int, str] = (0, messages[0].role)
     for i, message in enumerate(messages):
         path = f"messages[{i}]"
         if isinstance(message, InstructionMessage):
@@ -298,8 +299,9 @@ def conversation(messages: list[Message]) -> Conversation:
                 content = [{"text": _text(message.content) or "(empty)"}]
                 result = {"toolUseId": message.tool_call_id, "status": "success", "content": content}
                 _say(turns, "user", [{"toolResult": result}])
-    if not isinstance(messages[-1], UserMessage):
-        _refuse(f"messages[{len(messages) - 1}].role", f"is {messages[-1].role}; the last message must be the user's")
+        last = i, message.role
+    if last[1] != "user":
+        _refuse(f"messages[{last[0]}].role", f"is {last[1]}; the last message must be the user's")
     question = turns.pop()["content"]
     only_text = all("text" in block for block in question)
     return Conversation(
