@@ -19,6 +19,7 @@ from ropewalk_agent.config import AgentConfig, parse
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.routes import turns
 from ropewalk_agent.runtime import Runtime
+from ropewalk_agent.tracing import Tracing
 from ropewalk_agent.transport import Protocol
 
 
@@ -64,19 +65,21 @@ class RunningAgent:
 
 
 @asynccontextmanager
-async def running_agent(model: ScriptedModel, *, wait: bool = True, **changes: Any) -> AsyncIterator[RunningAgent]:
-    """Run an agent with this model and these fields of agent.json until the block ends."""
+async def running_agent(
+    model: ScriptedModel | None, /, *, wait: bool = True, traces: Tracing | None = None, **changes: Any
+) -> AsyncIterator[RunningAgent]:
+    """Run an agent with this model and these fields of agent.json until the block ends; None is the model they name."""
     config, metrics = agent_config(**changes), Metrics()
-    runtime = Runtime(config, metrics, build_model=lambda *_: built(model))
+    runtime = Runtime(config, metrics, build_model=None if model is None else lambda *_: built(model))
     port = free_port()
     options: dict[str, Any] = {"http": Protocol, "ws": "websockets-sansio", "ws_max_size": turns.LARGEST_BODY}
     options |= {"ws_per_message_deflate": False, "log_config": None, "timeout_graceful_shutdown": 1}
-    server = uvicorn.Server(uvicorn.Config(create_app(config, runtime, metrics), port=port, **options))
+    server = uvicorn.Server(uvicorn.Config(create_app(config, runtime, metrics, traces), port=port, **options))
     serving = asyncio.create_task(server._serve())
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
         try:
             await until(lambda: server.started)
-            agent = RunningAgent(client, runtime, model, metrics)
+            agent = RunningAgent(client, runtime, model or ScriptedModel(), metrics)
             if wait:
                 await agent.until("/ready", 200)
             yield agent

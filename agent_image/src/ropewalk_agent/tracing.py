@@ -115,8 +115,9 @@ def reporting(exporter: "SpanExporter", clock: Callable[[], float] = time.monoto
             result = exporter.export(spans)
             if result is not SpanExportResult.SUCCESS:
                 self._lost += len(spans)
-                if clock() >= self._quiet_until:
-                    self._quiet_until = clock() + _WARNING_SECONDS
+                now = clock()
+                if now >= self._quiet_until:
+                    self._quiet_until = now + _WARNING_SECONDS
                     fields = {"spans_lost": self._lost, "variable": _ENDPOINTS[1]}
                     _log.warning("the collector takes no spans", extra={"fields": fields})
             return result
