@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ropewalk_agent.config import AgentConfig
 from ropewalk_agent.errors import AgentError, internal_error
 from ropewalk_agent.metrics import Metrics
-from ropewalk_agent.routes import agentcore, openai, ops
+from ropewalk_agent.routes import agentcore, openai, ops, sessions
 from ropewalk_agent.routes.batch import BatchEndpoint
 from ropewalk_agent.routes.query import QueryEndpoint
 from ropewalk_agent.runtime import Runtime
@@ -48,6 +48,7 @@ def create_app(config: AgentConfig, runtime: Runtime, metrics: Metrics, tracing:
             Route("/batch", BatchEndpoint(config, runtime, metrics), methods=["POST"]),
             *openai.routes(config, runtime),
             *agentcore.routes(runtime, config.limits, metrics),
+            *sessions.routes(runtime),
             *ops.routes(runtime, metrics),
         ],
         middleware=[

@@ -8,16 +8,17 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ropewalk_agent.bridge import Bridge, Turn
 from ropewalk_agent.config import AgentConfig, ConfigError, ModelConfig
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.events import TurnEvent, TurnRequest
 from ropewalk_agent.metrics import Metrics
-from ropewalk_agent.sessions import SessionKey
-from ropewalk_agent.sessions.memory import MemorySessions
+from ropewalk_agent.sessions import SessionKey, SessionStore
+from ropewalk_agent.sessions.stores import session_store
 from ropewalk_agent.tools import Tool, catalogue
 
 if TYPE_CHECKING:
@@ -25,9 +26,14 @@ if TYPE_CHECKING:
     from ropewalk_agent.tools.mcp import Connection
     from ropewalk_agent.turn import TurnRunner
 
+ResultT = TypeVar("ResultT")
+
 _log = logging.getLogger("ropewalk.runtime")
 
 _CLEANUP_SECONDS = 60.0
+_SESSIONS_SECONDS = 10.0
+_SESSIONS_CHECK_SECONDS = 5.0
+_SESSIONS_RECHECK_SECONDS = 1.0
 _STUCK_SECONDS_NOT_READY = 5.0
 STUCK_SECONDS_UNHEALTHY = 30.0
 """So long a silence of the worker's loop cannot be load: a restart helps."""
@@ -52,10 +58,8 @@ class Runtime:
         self._metrics = metrics
         self._build_model = build_model
         self._on_failure = on_failure
-        self._sessions = MemorySessions(
-            ttl_seconds=config.sessions.ttl_seconds,
-            max_sessions=config.sessions.max_sessions,
-        )
+        self._sessions = session_store(config)
+        self._sessions_problem: str | None = "the session store has not answered yet"
         self._bridge = Bridge(self._turn, concurrency=config.concurrency, queue_length=config.queue.max_length)
         self._model: BuiltModel | None = None
         self._runner: TurnRunner | None = None
@@ -81,6 +85,7 @@ class Runtime:
         _log.info("agent starting", extra={"fields": fields})
         self._bridge.start()
         self._bridge.spawn(self._open())
+        self._bridge.spawn(self._watch_sessions())
 
     async def drain(self, seconds: float) -> None:
         """Be not ready, refuse new turns, and let those that are there finish within the time given."""
@@ -100,6 +105,23 @@ class Runtime:
         key = SessionKey(request.user_id, request.session_id)
         wait = request.wait_for_session
         return self._bridge.run(key, request, timeout_seconds=timeout_seconds, wait_for_session=wait)
+
+    def is_busy(self, key: SessionKey) -> bool:
+        """Whether a turn of the session runs or waits in this pod."""
+        return self._bridge.is_busy(key)
+
+    def cancel_turn(self, key: SessionKey) -> bool:
+        """End the session's running turn; see Bridge.cancel."""
+        return self._bridge.cancel(key)
+
+    async def ask_sessions(self, question: Callable[[SessionStore], Awaitable[ResultT]]) -> ResultT:
+        """Ask the session store on the worker's loop; raises AgentError, not_ready where no answer comes in time."""
+        try:
+            async with asyncio.timeout(_SESSIONS_SECONDS):
+                return await self._bridge.call(lambda: question(self._sessions))
+        except TimeoutError:
+            message = f"the session store has not answered for {_SESSIONS_SECONDS:g} s; ask again"
+            raise AgentError("not_ready", message) from None
 
     def _turn(self, request: TurnRequest, turn: Turn) -> AsyncGenerator[TurnEvent, None]:
         if self._runner is None:
@@ -147,6 +169,8 @@ class Runtime:
             reasons.append(self._failure)
         elif self._runner is None:
             reasons.append("the agent is starting")
+        if self._sessions_problem is not None:
+            reasons.append(self._sessions_problem)
         stuck = self._bridge.stuck_seconds()
         if stuck > _STUCK_SECONDS_NOT_READY:
             reasons.append(f"the worker has not answered for {stuck:.0f} s")
@@ -175,6 +199,11 @@ class Runtime:
                     await self._changed.wait()
             except TimeoutError:
                 return
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The tools that turns get now."""
+        return self._catalogue[0]
 
     def tools_report(self) -> dict[str, Any]:
         """Return the body of /tools."""
@@ -237,14 +266,28 @@ class Runtime:
             _log.exception("the agent cannot start")
             self._tell_server(lambda: self._on_failure(self._failure or ""))
         self._tell_server(self._changed.set)
+
+    async def _watch_sessions(self) -> None:
+        """Look after the session store for as long as the worker lives: can it be used, and what is too old in it?"""
+        cleaned_at: float | None = None
         while True:
-            await asyncio.sleep(_CLEANUP_SECONDS)
-            await self._sessions.clean_up()
+            problem = await self._sessions.problem()
+            if problem != self._sessions_problem:
+                self._sessions_problem = problem
+                if problem is not None:
+                    _log.warning("the session store cannot be used", extra={"fields": {"reason": problem}})
+                self._tell_server(self._changed.set)
+            if problem is None and (cleaned_at is None or time.monotonic() - cleaned_at >= _CLEANUP_SECONDS):
+                cleaned_at = time.monotonic()
+                with suppress(AgentError):  # the next look tells what is wrong
+                    await self._sessions.clean_up()
+            await asyncio.sleep(_SESSIONS_CHECK_SECONDS if problem is None else _SESSIONS_RECHECK_SECONDS)
 
     async def _shut(self) -> None:
         await asyncio.gather(*(connection.stop() for connection in self._connections))
         if self._model is not None:
             await self._model.close()
+        await self._sessions.close()
 
     def _tools_changed(self) -> None:
         before = self._catalogue[1]
