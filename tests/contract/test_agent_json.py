@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -39,11 +39,17 @@ SPECS: dict[str, dict[str, Any]] = {
             "baseURL": "https://proxy.example.com",
             "apiKeySecretRef": {"name": "keys", "key": "k"},
             "parameters": {"temperature": 0.5, "nested": {"a": [1, None, True]}},
+            "fallbacks": [
+                {"provider": "ollama", "id": "f", "baseURL": "http://ollama:11434", "parameters": {"think": True}},
+                {"provider": "mistral", "id": "g", "apiKeySecretRef": {"name": "keys", "key": "m"}},
+            ],
         },
         "mcpServers": [
-            {"name": "math", "tools": {"allow": ["add"], "deny": ["divide"]}},
+            {"name": "math", "prefix": "math_", "tools": {"allow": ["add"], "deny": ["divide"]}},
             {"name": "weather", "required": False},
         ],
+        "localTools": ["current_time", "fibonacci"],
+        "outputSchema": {"type": "object", "properties": {"n": {"type": "number"}}},
         "limits": {
             "requestTimeoutSeconds": 900,
             "toolTimeoutSeconds": 1,
@@ -53,13 +59,29 @@ SPECS: dict[str, dict[str, Any]] = {
         },
         "concurrency": 256,
         "queue": {"maxLength": 0},
-        "sessions": {"store": "memory", "ttlSeconds": 1, "maxSessions": 1, "windowSize": 1},
+        "sessions": {
+            "store": "redis",
+            "ttlSeconds": 1,
+            "maxSessions": 1,
+            "windowSize": 1,
+            "redis": {"urlSecretRef": {"name": "redis", "key": "url"}},
+        },
     },
     "bedrock": {"systemPrompt": "Hi.", "model": {"provider": "bedrock", "id": "m", "region": "eu-central-1"}},
     "openai": {
         "systemPrompt": "Hi.",
         "model": {"provider": "openai", "id": "m", "apiKeySecretRef": {"name": "keys", "key": "k"}},
     },
+    "files": {
+        "systemPrompt": "Hi.",
+        "model": {"provider": "gemini", "id": "m", "apiKeySecretRef": {"name": "keys", "key": "k"}},
+        "sessions": {"store": "file", "file": {"size": "2Gi"}},
+    },
+    "llamacpp": {
+        "systemPrompt": "Hi.",
+        "model": {"provider": "llamacpp", "id": "m", "baseURL": "http://llamacpp:8080"},
+    },
+    "litellm": {"systemPrompt": "Hi.", "model": {"provider": "litellm", "id": "groq/m"}},
 }
 
 
@@ -87,7 +109,21 @@ def test_the_agent_reads_what_the_operator_renders(name: str) -> None:
     assert read.model.provider == spec["model"]["provider"]
     assert read.model.parameters == spec["model"].get("parameters", {})
     assert [server.name for server in read.mcp_servers] == [server["name"] for server in spec.get("mcpServers", [])]
+    assert [server.prefix for server in read.mcp_servers] == [
+        server.get("prefix", "") for server in spec.get("mcpServers", [])
+    ]
+    fallbacks = spec["model"].get("fallbacks", [])
+    assert [(model.provider, model.id, model.base_url, model.parameters) for model in read.fallbacks] == [
+        (model["provider"], model["id"], model.get("baseURL"), model.get("parameters", {})) for model in fallbacks
+    ]
+    assert read.local_tools == tuple(spec.get("localTools", ()))
+    assert read.output_schema == spec.get("outputSchema")
+    assert read.sessions.store == spec.get("sessions", {}).get("store", "memory")
     assert read.limits.request_timeout_seconds == spec.get("limits", {}).get("requestTimeoutSeconds", 60)
+
+
+def test_operator_and_agent_know_the_same_providers() -> None:
+    assert set(get_args(api.Provider)) == set(get_args(config.Provider))
 
 
 def rendered(name: str) -> tuple[config.AgentConfig, set[str], dict[str, str], str]:
@@ -106,6 +142,26 @@ def test_the_agent_finds_its_file_and_its_key_where_the_operator_mounts_them() -
     assert environment["ROPEWALK_CONFIG_FILE"] in mounts
     assert str(read.model.api_key_file) == "/etc/ropewalk/secrets/model/api-key"
     assert str(Path(str(read.model.api_key_file)).parent) in mounts
+
+
+def test_every_secret_is_a_file_of_its_own_below_a_mount() -> None:
+    read, mounts, _, _ = rendered("everything")
+    files = [
+        read.model.api_key_file,
+        *(model.api_key_file for model in read.fallbacks if model.api_key_file),
+        read.sessions.redis_url_file,
+    ]
+    assert len(set(files)) == 3
+    assert {str(Path(str(file)).parent) for file in files} <= mounts
+    assert read.fallbacks[0].api_key_file is None, "it needs no key"
+
+
+def test_the_agent_keeps_its_sessions_where_the_operator_mounts_the_volume() -> None:
+    read, mounts, _, _ = rendered("files")
+    assert str(read.sessions.directory) in mounts
+    assert read.sessions.directory == config.SessionsConfig().directory
+    _, others, _, _ = rendered("everything")
+    assert str(read.sessions.directory) not in others
 
 
 def test_the_agents_own_loader_takes_the_environment_that_the_operator_gives(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from apiserver import ApiServer
+from apiserver import ApiServer, serving_crds
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = sorted(folder for folder in (REPOSITORY / "examples").iterdir() if folder.is_dir())
@@ -34,18 +34,14 @@ MCPSERVER: Object = {
     "spec": {"image": "ropewalk.dev/mcp-math:0.1.0"},
 }
 KEY = {"name": "model-key", "key": "api-key"}
+REDIS = {"urlSecretRef": {"name": "redis", "key": "url"}}
 REMOVED = object()
 
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[ApiServer]:
-    server = ApiServer().start()
-    try:
-        server.kubectl("apply", "-f", str(REPOSITORY / "crds"))
-        server.kubectl("wait", "--for=condition=Established", "crd/agents.ropewalk.dev", "crd/mcpservers.ropewalk.dev")
+    with serving_crds() as server:
         yield server
-    finally:
-        server.stop()
 
 
 def changed(base: Object, **changes: Any) -> Object:
@@ -73,6 +69,14 @@ def mcpserver(**changes: Any) -> Object:
 
 def env(**variable: Any) -> Object:
     return agent(pod__env=[{"name": "A", **variable}])
+
+
+def provided(provider: str, **fields: Any) -> Object:
+    return agent(model={"provider": provider, "id": "m", **fields})
+
+
+def fallback(provider: str, **fields: Any) -> Object:
+    return agent(model__fallbacks=[{"provider": provider, "id": "m", **fields}])
 
 
 def remote(**changes: Any) -> Object:
@@ -110,13 +114,17 @@ WRONG_AGENTS = {
     "no model": (agent(model=REMOVED), "spec.model: Required value"),
     "unknown provider": (
         agent(model__provider="acme"),
-        'supported values: "openai", "openai-compatible", "anthropic", "bedrock"',
+        'supported values: "openai", "openai-compatible", "anthropic", "bedrock", "gemini", "mistral", "ollama", '
+        '"litellm", "llamacpp"',
     ),
-    "compatible without an address": (
-        agent(model__baseURL=REMOVED),
-        "spec.model.baseURL is required for provider openai-compatible: set it to the server's address, such as "
-        "http://server:8080/v1",
-    ),
+    **{
+        f"{provider} without an address": (
+            provided(provider),
+            "spec.model.baseURL is required for the providers openai-compatible, ollama and llamacpp: set it to the "
+            "server's address, such as http://server:8080/v1",
+        )
+        for provider in ("openai-compatible", "ollama", "llamacpp")
+    },
     "address without http": (
         agent(model__baseURL="demo-model:8080/v1"),
         "spec.model.baseURL must be http:// or https://",
@@ -141,13 +149,53 @@ WRONG_AGENTS = {
         agent(model__region="eu-central-1"),
         "spec.model.region is for provider bedrock only: remove it, or set spec.model.provider to bedrock",
     ),
-    "openai without a key": (
-        agent(model={"provider": "openai", "id": "m"}),
-        "spec.model.apiKeySecretRef is required for provider openai: set its name and key",
+    **{
+        f"{provider} without a key": (
+            provided(provider),
+            "spec.model.apiKeySecretRef is required for the providers openai, anthropic, gemini and mistral: set its "
+            "name and key to those of the Secret that holds the API key",
+        )
+        for provider in ("openai", "anthropic", "gemini", "mistral")
+    },
+    **{
+        f"{provider} to fall back to without an address": (
+            fallback(provider),
+            'spec.model.fallbacks[0]: Invalid value: "object": baseURL is required for the providers openai-'
+            "compatible, ollama and llamacpp: set it",
+        )
+        for provider in ("openai-compatible", "ollama", "llamacpp")
+    },
+    **{
+        f"{provider} to fall back to without a key": (
+            fallback(provider),
+            'spec.model.fallbacks[0]: Invalid value: "object": apiKeySecretRef is required for the providers '
+            "openai, anthropic, gemini and mistral: set its name and key",
+        )
+        for provider in ("openai", "anthropic", "gemini", "mistral")
+    },
+    "bedrock to fall back to with an address": (
+        fallback("bedrock", baseURL="http://host/v1"),
+        'spec.model.fallbacks[0]: Invalid value: "object": baseURL is not used by provider bedrock: remove it',
     ),
-    "anthropic without a key": (
-        agent(model={"provider": "anthropic", "id": "m"}),
-        "spec.model.apiKeySecretRef is required for provider anthropic: set its name and key",
+    "bedrock to fall back to with a key": (
+        fallback("bedrock", apiKeySecretRef=KEY),
+        'spec.model.fallbacks[0]: Invalid value: "object": apiKeySecretRef is not used by provider bedrock: remove it',
+    ),
+    "a fallback with a region and without bedrock": (
+        fallback("openai", apiKeySecretRef=KEY, region="eu-central-1"),
+        'spec.model.fallbacks[0]: Invalid value: "object": region is for provider bedrock only: remove it',
+    ),
+    "a fallback whose address has a password": (
+        fallback("ollama", baseURL="http://me:secret@host"),
+        "baseURL must be http:// or https://, a host and an optional path, without user name, query or fragment",
+    ),
+    "a fallback of a fallback": (
+        fallback("litellm", fallbacks=[]),
+        'unknown field "spec.model.fallbacks[0].fallbacks"',
+    ),
+    "too many fallbacks": (
+        agent(model__fallbacks=[{"provider": "litellm", "id": "m"}] * 5),
+        "spec.model.fallbacks: Too many: 5: must have at most 4 items",
     ),
     "key reference without a key": (
         agent(model__apiKeySecretRef={"name": "a"}),
@@ -166,6 +214,25 @@ WRONG_AGENTS = {
         'spec.mcpServers[0].tools.deny[1]: Duplicate value: "add"',
     ),
     "no tool allowed": (agent(mcpServers=[{"name": "math", "tools": {"allow": []}}]), "should have at least 1 items"),
+    "a prefix that no tool's name may have": (
+        agent(mcpServers=[{"name": "math", "prefix": "math."}]),
+        "spec.mcpServers[0].prefix in body should match '^[A-Za-z0-9_-]*$'",
+    ),
+    "a prefix that is too long": (
+        agent(mcpServers=[{"name": "math", "prefix": "a" * 33}]),
+        "spec.mcpServers[0].prefix: Too long",
+    ),
+    "a local tool twice": (agent(localTools=["a", "a"]), 'spec.localTools[1]: Duplicate value: "a"'),
+    "a local tool without a name": (agent(localTools=[""]), "spec.localTools[0] in body should be at least 1 chars"),
+    "a local tool whose name is none": (agent(localTools=["a b"]), "spec.localTools[0] in body should match"),
+    "an answer of no type": (
+        agent(outputSchema={"properties": {}}),
+        "spec.outputSchema.type: Required value",
+    ),
+    "an answer whose schema is text": (
+        agent(outputSchema="object"),
+        "spec.outputSchema in body must be of type object",
+    ),
     "request timeout of nothing": (agent(limits__requestTimeoutSeconds=0), "should be greater than or equal to 1"),
     "request timeout too long": (agent(limits__requestTimeoutSeconds=901), "should be less than or equal to 900"),
     "tool timeout too long": (agent(limits__toolTimeoutSeconds=901), "should be less than or equal to 900"),
@@ -175,7 +242,44 @@ WRONG_AGENTS = {
     "no concurrency": (agent(concurrency=0), "should be greater than or equal to 1"),
     "too much concurrency": (agent(concurrency=257), "should be less than or equal to 256"),
     "queue too long": (agent(queue__maxLength=10001), "should be less than or equal to 10000"),
-    "store that does not exist": (agent(sessions__store="redis"), 'spec.sessions.store: Unsupported value: "redis"'),
+    "store that does not exist": (
+        agent(sessions__store="etcd"),
+        'spec.sessions.store: Unsupported value: "etcd": supported values: "memory", "file", "redis"',
+    ),
+    "replicas whose sessions are in their memory": (
+        agent(replicas=2),
+        "spec.replicas above 1 needs sessions that all pods share: set spec.sessions.store to redis and "
+        "spec.sessions.redis.urlSecretRef, or keep spec.replicas at 1 (with store memory each pod knows only its own)",
+    ),
+    "replicas that would write the same files": (
+        agent(replicas=2, sessions__store="file"),
+        "spec.replicas above 1 needs sessions that all pods share, and the files of store file have one writer: set "
+        "spec.sessions.store to redis and spec.sessions.redis.urlSecretRef, or keep spec.replicas at 1",
+    ),
+    "redis without an address": (
+        agent(sessions__store="redis"),
+        "spec.sessions.redis is required for store redis: set spec.sessions.redis.urlSecretRef to the name and key",
+    ),
+    "redis without a reference": (
+        agent(sessions={"store": "redis", "redis": {}}),
+        "spec.sessions.redis.urlSecretRef: Required",
+    ),
+    "a redis for another store": (
+        agent(sessions__redis=REDIS),
+        "spec.sessions.redis is for store redis only: remove it, or set spec.sessions.store to redis",
+    ),
+    "a volume for another store": (
+        agent(sessions__file={"size": "2Gi"}),
+        "spec.sessions.file is for store file only: remove it, or set spec.sessions.store to file",
+    ),
+    "a volume of no size": (
+        agent(sessions={"store": "file", "file": {"size": "0"}}),
+        "spec.sessions.file.size must be more than 0, such as 1Gi",
+    ),
+    "a volume whose size is none": (
+        agent(sessions={"store": "file", "file": {"size": "much"}}),
+        "spec.sessions.file.size in body should match",
+    ),
     "fewer than no replicas": (agent(replicas=-1), "should be greater than or equal to 0"),
     "too many replicas": (agent(replicas=101), "should be less than or equal to 100"),
     "a fraction": (agent(replicas=1.5), "spec.replicas"),
@@ -298,6 +402,22 @@ def test_a_wrong_mcp_server_is_refused_with_the_fix(api: ApiServer, body: Object
         agent(model={"provider": "anthropic", "id": "m", "apiKeySecretRef": KEY}),
         agent(model={"provider": "bedrock", "id": "m", "region": "eu-central-1"}),
         agent(model={"provider": "bedrock", "id": "arn:aws:bedrock:eu-central-1::x/y"}),
+        provided("gemini", apiKeySecretRef=KEY),
+        provided("mistral", apiKeySecretRef=KEY, baseURL="https://gateway.example.com"),
+        provided("ollama", baseURL="http://ollama:11434"),
+        provided("llamacpp", baseURL="http://llamacpp:8080", apiKeySecretRef=KEY),
+        provided("litellm"),
+        agent(model__fallbacks=[
+            {"provider": "anthropic", "id": "m", "apiKeySecretRef": KEY, "parameters": {"nested": {"deeply": 0.5}}},
+            {"provider": "bedrock", "id": "m", "region": "eu-central-1"},
+        ]),
+        agent(mcpServers=[{"name": "math", "prefix": "math_"}, {"name": "other", "prefix": ""}]),
+        agent(localTools=["current_time", "fibonacci"]),
+        agent(outputSchema={"type": "object", "properties": {"n": {"type": "number"}}, "required": ["n"]}),
+        agent(outputSchema={"$ref": "#/$defs/n", "$defs": {"n": {"type": ["number", "null"]}}}),
+        agent(sessions={"store": "file", "file": {"size": 5000000}}),
+        agent(replicas=3, sessions={"store": "redis", "redis": REDIS}),
+        agent(replicas=0, sessions={"store": "file"}),
         agent(model__apiKeySecretRef=KEY),
         agent(model__baseURL="http://[2001:db8::1]:8080/v1"),
         agent(mcpServers=[{"name": "math", "required": False, "tools": {"allow": ["add"], "deny": ["power"]}}]),
@@ -362,6 +482,11 @@ def test_the_smallest_mcp_server_gets_all_defaults(api: ApiServer) -> None:
 def test_the_models_parameters_are_kept_as_they_are(api: ApiServer) -> None:
     parameters = {"temperature": 0.25, "stop": ["\n"], "nested": {"deeply": {"so": None, "not": True}}, "n": 1}
     assert create(api, agent(model__parameters=parameters))["spec"]["model"]["parameters"] == parameters
+
+
+def test_the_schema_of_the_answer_is_kept_as_it_is(api: ApiServer) -> None:
+    schema = {"type": "object", "properties": {"n": {"enum": [1, None, "a"]}}, "x-own": {"deeply": [True]}}
+    assert create(api, agent(outputSchema=schema))["spec"]["outputSchema"] == schema
 
 
 @pytest.mark.parametrize("resource", ["agent", "mcpserver"])
@@ -470,6 +595,8 @@ def test_wait_understands_the_conditions(shown: ApiServer) -> None:
     ("name", "selector"), [("agent/calculator", "agent=calculator"), ("mcpserver/math", "mcpserver=math")]
 )
 def test_scale_changes_and_reads_replicas(shown: ApiServer, name: str, selector: str) -> None:
+    if name.startswith("agent"):
+        share_sessions(shown)
     shown.kubectl("scale", name, "--replicas=3")
     assert shown.kubectl("get", name, "-o", "jsonpath={.spec.replicas}") == "3"
     kind, resource = name.split("/")
@@ -480,7 +607,40 @@ def test_scale_changes_and_reads_replicas(shown: ApiServer, name: str, selector:
     assert scale["status"] == {"replicas": 2, "selector": f"ropewalk.dev/{selector}"}
 
 
+def share_sessions(api: ApiServer) -> None:
+    sessions = json.dumps({"spec": {"sessions": {"store": "redis", "redis": REDIS}}})
+    api.kubectl("patch", "agent/calculator", "--type=merge", "-p", sessions)
+
+
+@pytest.mark.parametrize("store", ["memory", "file"])
+def test_scale_beyond_one_is_refused_where_replicas_would_not_share_sessions(shown: ApiServer, store: str) -> None:
+    shown.kubectl(
+        "patch", "agent/calculator", "--type=merge", "-p", json.dumps({"spec": {"sessions": {"store": store}}})
+    )
+    with pytest.raises(AssertionError, match=r"spec\.replicas above 1 needs sessions that all pods share"):
+        shown.kubectl("scale", "agent/calculator", "--replicas=2")
+    shown.kubectl("scale", "agent/calculator", "--replicas=0")
+    shown.kubectl("scale", "agent/calculator", "--replicas=1")
+
+
+def test_a_volume_may_grow_and_not_shrink(shown: ApiServer) -> None:
+    def resize(size: str) -> None:
+        sessions = {"store": "file", "file": {"size": size}}
+        shown.kubectl("patch", "agent/calculator", "--type=merge", "-p", json.dumps({"spec": {"sessions": sessions}}))
+
+    resize("1Gi")
+    resize("2Gi")
+    resize("2048Mi")
+    with pytest.raises(AssertionError, match=r"spec\.sessions\.file\.size cannot shrink"):
+        resize("1500Mi")
+
+
+def test_the_volume_has_a_size_when_none_is_named(api: ApiServer) -> None:
+    assert create(api, agent(sessions={"store": "file", "file": {}}))["spec"]["sessions"]["file"] == {"size": "1Gi"}
+
+
 def test_scale_cannot_pass_the_bounds(shown: ApiServer) -> None:
+    share_sessions(shown)
     with pytest.raises(AssertionError, match="should be less than or equal to 100"):
         shown.kubectl("scale", "agent/calculator", "--replicas=101")
 

@@ -6,35 +6,26 @@ No pod ever runs here (there is no kubelet): where a test needs a status, it wri
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apiserver import ApiServer
+from apiserver import ApiServer, serving_crds
+from operator_namespace import MODEL, Namespace
 from operator_process import OperatorProcess
 from operator_wait import until
 
-REPOSITORY = Path(__file__).parents[2]
-MODEL = {"provider": "openai-compatible", "id": "m", "baseURL": "http://demo-model:8080/v1"}
 POD = "/spec/template/spec"
-KINDS = "configmap,serviceaccount,service,deployment,networkpolicy"
 # The garbage collector learns of new kinds every 30 s; before that it does not know what an Agent is.
 COLLECTED_SECONDS = 100
-MANAGED = "app.kubernetes.io/managed-by=ropewalk-operator"
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ApiServer]:
-    started = ApiServer().start()
-    try:
-        started.kubectl("apply", "-f", str(REPOSITORY / "crds"))
-        started.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    with serving_crds() as started:
         yield started
-    finally:
-        started.stop()
 
 
 @pytest.fixture(scope="module")
@@ -46,48 +37,9 @@ def operator(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
         process.stop()
 
 
-class Namespace:
-    """One test's namespace."""
-
-    def __init__(self, server: ApiServer, name: str) -> None:
-        self._server = server
-        self.name = name
-        server.kubectl("create", "namespace", name)
-
-    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        return self._server.kubectl("-n", self.name, *arguments, input=stdin)
-
-    def apply(self, kind: str, name: str, spec: dict[str, Any]) -> None:
-        body = {"apiVersion": "ropewalk.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-        self.kubectl("apply", "-f", "-", stdin=json.dumps(body))
-
-    def agent(self, name: str = "calc", **spec: Any) -> None:
-        self.apply("Agent", name, {"systemPrompt": "You are a calculator.", "model": MODEL, **spec})
-
-    def get(self, kind: str, name: str) -> dict[str, Any] | None:
-        text = self.kubectl("get", kind, name, "-o", "json", "--ignore-not-found")
-        found: dict[str, Any] | None = json.loads(text) if text else None
-        return found
-
-    def children(self) -> set[str]:
-        text = self.kubectl("get", KINDS, "-l", MANAGED, "-o", "name")
-        return set(text.split())
-
-    def versions(self) -> dict[str, str]:
-        """Versions of everything that the operator writes, Deployments and resources by what it owns of them."""
-        items = json.loads(self.kubectl("get", f"{KINDS},agents,mcpservers", "-o", "json"))["items"]
-        return {f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in items}
-
-    def condition(self, kind: str, name: str, type_: str) -> dict[str, Any]:
-        body = self.get(kind, name) or {}
-        conditions = body.get("status", {}).get("conditions", [])
-        return next((each for each in conditions if each["type"] == type_), {})
-
-
 @pytest.fixture
 def namespace(server: ApiServer, request: pytest.FixtureRequest) -> Namespace:
-    name = re.sub("[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
-    return Namespace(server, f"{name[:25]}-{name[-25:]}".replace("--", "-"))
+    return Namespace.of_test(server, request.node.name)
 
 
 ALL = {
@@ -104,8 +56,8 @@ def test_an_agent_gets_its_children_and_an_edit_reaches_them(operator: OperatorP
     until(lambda: namespace.children() == ALL, "all children exist")
     namespace.agent(systemPrompt="Be brief.")
     until(lambda: "Be brief." in str(namespace.get("configmap", "calc-agent")), "the edit arrives")
-    namespace.kubectl("scale", "agent", "calc", "--replicas=3")
-    until(lambda: (namespace.get("deployment", "calc-agent") or {})["spec"]["replicas"] == 3, "scaling arrives")
+    namespace.kubectl("scale", "agent", "calc", "--replicas=0")
+    until(lambda: (namespace.get("deployment", "calc-agent") or {})["spec"]["replicas"] == 0, "scaling arrives")
 
 
 @pytest.mark.timeout(150)
@@ -252,7 +204,7 @@ def test_a_ready_pod_makes_the_agent_ready_and_a_lost_one_unready(
 ) -> None:
     namespace.agent()
     name = until(lambda: namespace.kubectl("get", "pod", "-o", "name").strip(), "a pod is made")
-    make_ready(namespace, name)
+    namespace.make_ready(name)
     until(lambda: namespace.condition("agent", "calc", "Ready").get("status") == "True", "the agent is ready")
     status = (namespace.get("agent", "calc") or {})["status"]
     assert status["readyReplicas"] == 1
@@ -262,20 +214,10 @@ def test_a_ready_pod_makes_the_agent_ready_and_a_lost_one_unready(
     until(lambda: namespace.condition("agent", "calc", "Ready")["status"] == "False", "the agent is not ready", 5)
 
 
-def make_ready(namespace: Namespace, pod: str) -> None:
-    """Say what a kubelet would say of a pod that is ready."""
-    conditions = [{"type": type_, "status": "True"} for type_ in ("PodScheduled", "ContainersReady", "Ready")]
-    container = {
-        "name": "agent", "ready": True, "restartCount": 0, "image": "i", "imageID": "", "state": {"running": {}},
-    }  # fmt: skip
-    status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": conditions, "containerStatuses": [container]}
-    namespace.kubectl("patch", pod, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
-
-
 def test_a_broken_rollout_is_not_ready_while_old_pods_answer(operator: OperatorProcess, namespace: Namespace) -> None:
     namespace.agent()
     old = until(lambda: namespace.kubectl("get", "pod", "-o", "name").strip(), "a pod is made")
-    make_ready(namespace, old)
+    namespace.make_ready(old)
     until(lambda: namespace.condition("agent", "calc", "Ready").get("status") == "True", "the agent is ready")
     namespace.agent(systemPrompt="Something else.")
     new = until(lambda: set(namespace.kubectl("get", "pod", "-o", "name").split()) - {old}, "a new pod is made").pop()

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from apiserver import ApiServer
+from apiserver import ApiServer, serving_crds
 from operator_process import OperatorProcess
 from operator_wait import until
 
-REPOSITORY = Path(__file__).parents[2]
 KINDS = ("configmap", "serviceaccount", "service", "deployment", "networkpolicy")
 AGENTS = 30
 KILLS = 20
@@ -28,13 +27,8 @@ MANAGED = "app.kubernetes.io/managed-by=ropewalk-operator"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ApiServer]:
-    started = ApiServer().start()
-    try:
-        started.kubectl("apply", "-f", str(REPOSITORY / "crds"))
-        started.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    with serving_crds() as started:
         yield started
-    finally:
-        started.stop()
 
 
 class User(threading.Thread):

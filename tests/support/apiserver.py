@@ -10,10 +10,12 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.controlplane import ControlPlane
-from cluster.layout import Layout
+from cluster.layout import REPOSITORY, Layout
 
 
 class ApiServer:
@@ -59,6 +61,18 @@ class ApiServer:
         )  # fmt: skip
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done.stdout
+
+
+@contextmanager
+def serving_crds() -> Iterator[ApiServer]:
+    """An API server that serves Ropewalk's resources."""
+    server = ApiServer().start()
+    try:
+        server.kubectl("apply", "-f", str(REPOSITORY / "crds"))
+        server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        yield server
+    finally:
+        server.stop()
 
 
 def _free_ports(count: int) -> list[int]:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 GROUPS = {
     "/api/v1": {
         "configmaps": "ConfigMap", "serviceaccounts": "ServiceAccount", "services": "Service", "pods": "Pod",
-        "events": "Event", "namespaces": "Namespace",
+        "events": "Event", "namespaces": "Namespace", "persistentvolumeclaims": "PersistentVolumeClaim",
     },
     "/apis/apps/v1": {"deployments": "Deployment"},
     "/apis/networking.k8s.io/v1": {"networkpolicies": "NetworkPolicy"},

@@ -6,6 +6,7 @@ is refused here, with every problem at once.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -22,6 +23,15 @@ RESERVED_LABELS = frozenset(f"app.kubernetes.io/{key}" for key in ("name", "inst
 
 # The agent's own settings: another value would point the pod at a file or a port that is not there.
 RESERVED_ENV = frozenset({"ROPEWALK_CONFIG_FILE", "ROPEWALK_HOST", "ROPEWALK_PORT", "ROPEWALK_DRAIN_SECONDS"})
+
+Provider = Literal[
+    "openai", "openai-compatible", "anthropic", "bedrock", "gemini", "mistral", "ollama", "litellm", "llamacpp"
+]
+NEED_ADDRESS = frozenset({"openai-compatible", "ollama", "llamacpp"})
+NEED_KEY = frozenset({"openai", "anthropic", "gemini", "mistral"})
+
+OUTPUT_SCHEMA_BYTES = 64 * 1024
+"""What an agent takes; the schema of the CRD cannot count the bytes of a free object."""
 
 
 class InvalidSpec(Exception):
@@ -45,10 +55,10 @@ class SystemPromptFrom(_Model):
     config_map_key_ref: KeyRef
 
 
-class ModelSpec(_Model):
-    """The language model; the union rules of the providers are checked here once more."""
+class FallbackModel(_Model):
+    """A language model; the union rules of the providers are checked here once more."""
 
-    provider: Literal["openai", "openai-compatible", "anthropic", "bedrock"]
+    provider: Provider
     id: str
     base_url: Annotated[str | None, Field(alias="baseURL")] = None
     region: str | None = None
@@ -57,17 +67,23 @@ class ModelSpec(_Model):
 
     @model_validator(mode="after")
     def _fields_fit_the_provider(self) -> Self:
-        if self.provider == "openai-compatible" and not self.base_url:
+        if self.provider in NEED_ADDRESS and not self.base_url:
             raise ValueError("baseURL is missing; set it to the server's address, such as http://server:8080/v1")
         if self.provider == "bedrock" and (self.base_url or self.api_key_secret_ref):
             raise ValueError("provider bedrock uses neither baseURL nor apiKeySecretRef; remove them")
         if self.provider != "bedrock" and self.region:
             raise ValueError(f"region is {self.region!r}; it is for provider bedrock only, remove it")
-        if self.provider in ("openai", "anthropic") and not self.api_key_secret_ref:
+        if self.provider in NEED_KEY and not self.api_key_secret_ref:
             raise ValueError(f"apiKeySecretRef is missing; provider {self.provider} needs it")
         if self.base_url:
             _check_url("baseURL", self.base_url)
         return self
+
+
+class ModelSpec(FallbackModel):
+    """The language model, and those that are asked when it fails."""
+
+    fallbacks: tuple[FallbackModel, ...] = ()
 
 
 class ToolFilter(_Model):
@@ -82,6 +98,7 @@ class ServerRef(_Model):
 
     name: str
     required: bool = True
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,32}$")] = ""
     tools: ToolFilter = ToolFilter()
 
 
@@ -101,13 +118,33 @@ class Queue(_Model):
     max_length: Annotated[int, Field(ge=0, le=10000)] = 100
 
 
+class FileStore(_Model):
+    """The volume of the store `file`; `size` is a Kubernetes quantity."""
+
+    size: Annotated[str, Field(coerce_numbers_to_str=True)] = "1Gi"
+
+
+class RedisStore(_Model):
+    """Where the address of the store `redis` is."""
+
+    url_secret_ref: KeyRef
+
+
 class Sessions(_Model):
     """How conversations are kept."""
 
-    store: Literal["memory"] = "memory"
+    store: Literal["memory", "file", "redis"] = "memory"
     ttl_seconds: Annotated[int, Field(ge=1)] = 3600
     max_sessions: Annotated[int, Field(ge=1)] = 1000
     window_size: Annotated[int, Field(ge=1)] = 20
+    file: FileStore = FileStore()
+    redis: RedisStore | None = None
+
+    @model_validator(mode="after")
+    def _redis_goes_with_its_store(self) -> Self:
+        if (self.store == "redis") != (self.redis is not None):
+            raise ValueError("redis.urlSecretRef goes with store redis; set both or neither")
+        return self
 
 
 class Name(_Model):
@@ -155,6 +192,8 @@ class Agent(_Resource):
     system_prompt_from: SystemPromptFrom | None = None
     model: ModelSpec
     mcp_servers: tuple[ServerRef, ...] = ()
+    local_tools: tuple[str, ...] = ()
+    output_schema: dict[str, Any] | None = None
     limits: Limits = Limits()
     concurrency: Annotated[int, Field(ge=1, le=256)] = 8
     queue: Queue = Queue()
@@ -174,6 +213,28 @@ class Agent(_Resource):
         if (self.system_prompt is None) == (self.system_prompt_from is None):
             raise ValueError("set exactly one of systemPrompt and systemPromptFrom")
         return self
+
+    @model_validator(mode="after")
+    def _replicas_share_their_sessions(self) -> Self:
+        # Resources from before this rule are in clusters: the API server does not look at them again by itself.
+        if self.replicas > 1 and self.sessions.store != "redis":
+            raise ValueError(
+                f"replicas is {self.replicas} with sessions.store {self.sessions.store}, which is one pod's own; "
+                "set sessions.store to redis, or replicas to 1"
+            )
+        return self
+
+    @field_validator("output_schema")
+    @classmethod
+    def _output_schema_is_one(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        if schema is None:
+            return None
+        if not {"type", "$ref"} & schema.keys():
+            raise ValueError("it has neither a type nor a $ref; say what an answer is, such as type: object")
+        size = len(json.dumps(schema, separators=(",", ":")).encode())
+        if size > OUTPUT_SCHEMA_BYTES:
+            raise ValueError(f"it has {size} bytes as JSON; use at most {OUTPUT_SCHEMA_BYTES}")
+        return schema
 
     @property
     def wanted_replicas(self) -> int:

@@ -19,7 +19,7 @@ from ropewalk_operator import cache as world
 from ropewalk_operator import drift, names
 from ropewalk_operator.api import API_VERSION
 from ropewalk_operator.cache import Cache, Child
-from ropewalk_operator.kinds import BY_NAME, EVENT, Key, Kind
+from ropewalk_operator.kinds import BY_NAME, EVENT, KEPT, Key, Kind
 from ropewalk_operator.kube import ApiError
 from ropewalk_operator.manifest import Manifest, digest
 from ropewalk_operator.times import timestamp
@@ -87,7 +87,7 @@ class Applier:
 
     async def apply_children(self, owner: names.Owner, manifests: Sequence[Manifest]) -> Outcome:
         """Make the children so, the Deployment after the others, and remove the owner's children that are not among
-        them.
+        them, but for those that hold data.
 
         Raises ApiError where trying again may help; a refusal is an outcome.
         """
@@ -99,7 +99,7 @@ class Applier:
             if not (outcome.taken or outcome.refused or outcome.waiting):
                 await _all(self._apply_child(owner, manifest, outcome) for manifest in phase)
         wanted = {_key(manifest) for manifest in manifests}
-        surplus = [key for key in self._cache.children_of(owner.uid) if key not in wanted]
+        surplus = [key for key in self._cache.children_of(owner.uid) if key not in wanted and key.kind not in KEPT]
         if surplus and not (outcome.taken or outcome.refused or outcome.waiting):
             await _all(self._prune(key) for key in surplus)
         return outcome

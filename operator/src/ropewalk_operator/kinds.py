@@ -30,12 +30,15 @@ CONFIG_MAP = Kind("ConfigMap", "", "v1", "configmaps", False)
 SERVICE_ACCOUNT = Kind("ServiceAccount", "", "v1", "serviceaccounts", True)
 SERVICE = Kind("Service", "", "v1", "services", True)
 DEPLOYMENT = Kind("Deployment", "apps", "v1", "deployments", True)
+CLAIM = Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims", True)
 NETWORK_POLICY = Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", True)
 POD = Kind("Pod", "", "v1", "pods", True)
 EVENT = Kind("Event", "", "v1", "events", False)
 
 OWNERS = (AGENT, MCP_SERVER)
-CHILDREN = (CONFIG_MAP, SERVICE_ACCOUNT, SERVICE, DEPLOYMENT, NETWORK_POLICY)
+CHILDREN = (CONFIG_MAP, SERVICE_ACCOUNT, SERVICE, CLAIM, DEPLOYMENT, NETWORK_POLICY)
+KEPT = frozenset({CLAIM.name})
+"""Children that hold a user's data: they go with their owner, and never because a spec no longer asks for them."""
 WATCHED = (*OWNERS, *CHILDREN, POD)
 
 BY_NAME = {kind.name: kind for kind in (*WATCHED, EVENT)}

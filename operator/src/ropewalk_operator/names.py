@@ -26,8 +26,10 @@ MCP_CONTAINER = "mcpserver"
 CONFIG_KEY = "agent.json"
 CONFIG_DIRECTORY = "/etc/ropewalk"
 CONFIG_FILE = f"{CONFIG_DIRECTORY}/{CONFIG_KEY}"
-MODEL_SECRET_DIRECTORY = f"{CONFIG_DIRECTORY}/secrets/model"
-MODEL_SECRET_FILE = "api-key"  # noqa: S105 - the name of a file
+SECRETS_DIRECTORY = f"{CONFIG_DIRECTORY}/secrets"
+MODEL_KEY_FILE = f"{SECRETS_DIRECTORY}/model/api-key"
+REDIS_URL_FILE = f"{SECRETS_DIRECTORY}/sessions/redis-url"
+SESSIONS_DIRECTORY = "/var/lib/ropewalk/sessions"
 
 OPERATOR_LABELS = {APP_NAME: "ropewalk-operator"}
 
@@ -68,6 +70,11 @@ def labels(owner: Owner) -> dict[str, str]:
 def service_account(owner: Owner) -> str:
     """The ServiceAccount that the pods run as: the user's, or one of their own."""
     return owner.pod.service_account_name or child(owner)
+
+
+def fallback_key_file(index: int) -> str:
+    """Where the pod finds the key of the fallback with this index."""
+    return f"{SECRETS_DIRECTORY}/fallback-{index}/api-key"
 
 
 def agent_url(agent: Agent) -> str:

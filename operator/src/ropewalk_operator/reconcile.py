@@ -12,11 +12,12 @@ from typing import Any, Protocol
 
 from ropewalk_operator import api, names, observe, status
 from ropewalk_operator.apply import Applier, Outcome, Writer
-from ropewalk_operator.cache import Cache, version_of
+from ropewalk_operator.cache import Cache, Child, version_of
 from ropewalk_operator.discovery import Discovery, Target
 from ropewalk_operator.facts import Facts, ServerView, Workload, workload
-from ropewalk_operator.kinds import CONFIG_MAP, MCP_SERVER, Key
+from ropewalk_operator.kinds import CLAIM, CONFIG_MAP, MCP_SERVER, Key
 from ropewalk_operator.render.agent import agent_children
+from ropewalk_operator.render.claim import claimed_size, larger
 from ropewalk_operator.render.mcpserver import mcp_children
 from ropewalk_operator.render.pod import config_hash
 
@@ -27,7 +28,6 @@ LOOK_AGAIN_AT_MOST_SECONDS = 30.0
 BLOCKED_SECONDS = 10.0
 AS_ASKED = frozenset({"Progressing", "ScaledToZero", "Suspended"})
 """Reasons of what a user has asked for, or that takes its time: no warnings."""
-SEVERAL_REPLICAS = "the spec is right; with sessions.store memory each replica keeps its own sessions"
 
 
 class Connection(Writer, observe.Reader, Protocol):
@@ -105,6 +105,7 @@ class Reconciler:
             agent = api.agent(body)
         except api.InvalidSpec as error:
             return replace(facts, invalid=str(error)), Outcome(), None
+        claim = self._claim(key, agent)
         facts = replace(
             facts,
             generation=agent.generation,
@@ -112,7 +113,7 @@ class Reconciler:
             selector=names.selector_text(agent),
             replicas=agent.wanted_replicas,
             suspended=agent.suspend,
-            note=SEVERAL_REPLICAS if agent.replicas > 1 else "",
+            note=_said_of(claim, agent),
         )
         facts, servers = self._with_servers(agent, facts)
         prompt, problem = await self._system_prompt(key, agent)
@@ -126,6 +127,7 @@ class Reconciler:
             servers=servers,
             image=self._options.agent_image,
             pull_policy=self._options.pull_policy,
+            claimed=claimed_size(claim.content) if claim else None,
         )
         return await self._apply_and_observe(key, agent, facts, manifests)
 
@@ -198,6 +200,10 @@ class Reconciler:
     def _deployment(self, key: Key) -> Workload | None:
         child = self._cache.children.get(Key("Deployment", key.namespace, names.child_of(key.kind, key.name)))
         return workload(child.generation, child.status) if child is not None and child.owner == key else None
+
+    def _claim(self, key: Key, agent: api.Agent) -> Child | None:
+        child = self._cache.children.get(Key(CLAIM.name, key.namespace, names.child(agent)))
+        return child if child is not None and child.owner_uid == agent.uid else None
 
     def _with_servers(self, agent: api.Agent, facts: Facts) -> tuple[Facts, dict[str, api.MCPServer]]:
         servers: dict[str, api.MCPServer] = {}
@@ -311,6 +317,21 @@ def news(previous: Mapping[str, Any], new: Mapping[str, Any], outcome: Outcome) 
             ("Normal", "DriftCorrected", f"put back as the spec wants it: {', '.join(sorted(outcome.corrected))}")
         )
     return told
+
+
+def _said_of(claim: Child | None, agent: api.Agent) -> str:
+    """What the user should know of the agent's PersistentVolumeClaim, where the spec is right all the same."""
+    if claim is None or claim.deleting:
+        return ""
+    if agent.sessions.store != "file":
+        return (
+            f"the spec is right; the PersistentVolumeClaim {claim.key.name} still holds the sessions of store file: "
+            "delete it if nobody wants them back"
+        )
+    wanted, has = agent.sessions.file.size, claimed_size(claim.content)
+    if has and larger(wanted, has) != wanted:
+        return f"the spec is right; the PersistentVolumeClaim {claim.key.name} keeps its {has}, it cannot shrink"
+    return ""
 
 
 def _target(server: api.MCPServer, facts: Facts) -> Target | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,8 +106,20 @@ def test_every_number_is_whole_and_bounded() -> None:
     assert [path for path in open_above if ".spec" in path] == []
 
 
-def test_only_the_models_parameters_take_unknown_fields() -> None:
-    assert named(lambda node: "x-kubernetes-preserve-unknown-fields" in node) == ["agent.spec.model.parameters"]
+def test_only_parameters_of_models_and_the_schema_of_the_answer_take_unknown_fields() -> None:
+    assert named(lambda node: "x-kubernetes-preserve-unknown-fields" in node) == [
+        "agent.spec.model.parameters",
+        "agent.spec.model.fallbacks[].parameters",
+        "agent.spec.outputSchema",
+    ]
+
+
+def test_a_fallback_has_the_fields_and_the_rules_of_the_model() -> None:
+    model = schema("agent.yaml")["properties"]["spec"]["properties"]["model"]
+    fallback = model["properties"].pop("fallbacks")["items"]
+    for each in (model, fallback):
+        each.pop("description")
+    assert json.loads(json.dumps(model).replace("spec.model.", "")) == fallback
 
 
 def test_every_rule_has_a_message() -> None:

@@ -17,6 +17,7 @@ OPERATOR_RULES = {
     ("", "configmaps"): WRITE,
     ("", "serviceaccounts"): WRITE,
     ("", "services"): WRITE,
+    ("", "persistentvolumeclaims"): ["get", "list", "watch", "create", "patch"],
     ("apps", "deployments"): WRITE,
     ("networking.k8s.io", "networkpolicies"): WRITE,
     ("", "pods"): ["get", "list", "watch"],

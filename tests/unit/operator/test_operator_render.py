@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from operator_world import agent, mcp_server
+from operator_world import MODEL, agent, mcp_server
 from ropewalk_operator import api, names
 from ropewalk_operator.manifest import Manifest
 from ropewalk_operator.render.agent import agent_children
+from ropewalk_operator.render.claim import claim
 from ropewalk_operator.render.mcpserver import mcp_children
 from ropewalk_operator.render.pod import config_hash
 
@@ -84,7 +85,7 @@ def test_the_config_hash_changes_with_settings_and_template_and_not_with_scaling
     assert hash_of() == base
     assert hash_of(concurrency=2) != base
     assert hash_of(pod={"resources": {"limits": {"memory": "1Gi"}}}) != base
-    assert hash_of(replicas=3) == base
+    assert hash_of(replicas=0) == base
     assert hash_of(suspend=True) == base
 
 
@@ -129,3 +130,58 @@ def test_the_model_may_be_reached_and_nothing_else() -> None:
     assert egress("https://api.example.com/v1") == [{"ports": [{"port": 443, "protocol": "TCP"}]}]
     assert egress("http://api.example.com:8443/v1") == [{"ports": [{"port": 8443, "protocol": "TCP"}]}]
     assert egress(None, provider="bedrock") == [{"ports": [{"port": 443, "protocol": "TCP"}]}]
+
+
+def test_models_to_fall_back_to_and_redis_may_be_reached_too() -> None:
+    fallbacks = [
+        {"provider": "ollama", "id": "m", "baseURL": "http://ollama:11434"},
+        {"provider": "gemini", "id": "m", "apiKeySecretRef": {"name": "keys", "key": "k"}},
+    ]
+    sessions = {"store": "redis", "redis": {"urlSecretRef": {"name": "redis", "key": "url"}}}
+    spec = {**MODEL, "baseURL": "http://server.models.svc/v1", "fallbacks": fallbacks}
+    policy = one(children(api.agent(agent(model=spec, sessions=sessions))), "NetworkPolicy")
+    assert policy["spec"]["egress"][1:] == [
+        {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "models"}}}]},
+        {"to": [{"podSelector": {}}]},
+        {"ports": [{"port": 443, "protocol": "TCP"}]},
+        {"ports": [{"port": 6379, "protocol": "TCP"}]},
+    ]
+
+
+def one(manifests: list[Manifest], kind: str) -> Manifest:
+    (found,) = [manifest for manifest in manifests if manifest["kind"] == kind]
+    return found
+
+
+@pytest.mark.parametrize("sessions", [{}, {"store": "redis", "redis": {"urlSecretRef": {"name": "r", "key": "u"}}}])
+def test_an_agent_without_files_has_five_children_and_pods_replaced_one_by_one(sessions: dict[str, Any]) -> None:
+    made = children(api.agent(agent(sessions=sessions)))
+    assert sorted(manifest["kind"] for manifest in made) == [
+        "ConfigMap", "Deployment", "NetworkPolicy", "Service", "ServiceAccount",
+    ]  # fmt: skip
+    assert made[-1]["spec"]["strategy"]["type"] == "RollingUpdate"
+
+
+def test_an_agent_with_files_ends_its_old_pod_first_so_that_only_one_writes() -> None:
+    made = children(api.agent(agent(sessions={"store": "file"})))
+    assert one(made, "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+    assert one(made, "PersistentVolumeClaim")["spec"]["accessModes"] == ["ReadWriteOnce"]
+    template = made[-1]["spec"]["template"]["spec"]
+    (volume,) = [each for each in template["volumes"] if "persistentVolumeClaim" in each]
+    assert volume["persistentVolumeClaim"]["claimName"] == "calc-agent"
+    assert template["securityContext"]["fsGroup"] == template["securityContext"]["runAsUser"], "or it could not write"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "claimed", "asked"),
+    [
+        ("1Gi", None, "1Gi"),
+        ("2Gi", "1Gi", "2Gi"),
+        ("1Gi", "2Gi", "2Gi"),
+        ("1Gi", "1024Mi", "1Gi"),
+        ("1Gi", "1100M", "1100M"),
+    ],
+)
+def test_a_claim_is_as_large_as_wanted_or_as_it_is_already(wanted: str, claimed: str | None, asked: str) -> None:
+    parsed = api.agent(agent(sessions={"store": "file", "file": {"size": wanted}}))
+    assert claim(parsed, claimed)["spec"]["resources"]["requests"] == {"storage": asked}

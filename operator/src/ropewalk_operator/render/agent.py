@@ -1,14 +1,16 @@
-"""An Agent -> its children: ConfigMap, ServiceAccount, Deployment, Service, NetworkPolicy."""
+"""An Agent -> its children: ConfigMap, ServiceAccount, Service, NetworkPolicy, perhaps a claim, and the Deployment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from ropewalk_operator import names
-from ropewalk_operator.api import Agent, MCPServer
+from ropewalk_operator.api import Agent, KeyRef, MCPServer
 from ropewalk_operator.manifest import Manifest
 from ropewalk_operator.render import pod
+from ropewalk_operator.render.claim import claim
 from ropewalk_operator.render.config import agent_json
 from ropewalk_operator.render.networkpolicy import agent_policy
 
@@ -24,15 +26,27 @@ def agent_children(
     servers: Mapping[str, MCPServer],
     image: str,
     pull_policy: str,
+    claimed: str | None = None,
 ) -> list[Manifest]:
-    """All children that the agent shall have. The Deployment comes last: its pods need the others."""
+    """All children that the agent shall have. The Deployment comes last: its pods need the others.
+
+    `claimed`: the size that its PersistentVolumeClaim has already, where there is one.
+    """
+    is_file = agent.sessions.store == "file"
     config = agent_json(agent, system_prompt, servers)
     return [
         config_map(agent, config),
         *([] if agent.pod.service_account_name else [pod.service_account(agent)]),
         pod.service(agent, names.AGENT_PORT),
         agent_policy(agent, servers),
-        pod.deployment(agent, _pod_spec(agent, image, pull_policy), config),
+        *([claim(agent, claimed)] if is_file else []),
+        pod.deployment(
+            agent,
+            _pod_spec(agent, image, pull_policy),
+            config,
+            # The files have one writer.
+            pod.OLD_FIRST if is_file else pod.ONE_BY_ONE,
+        ),
     ]
 
 
@@ -57,14 +71,13 @@ def _pod_spec(agent: Agent, image: str, pull_policy: str) -> Manifest:
     mounts: list[Manifest] = [
         {"name": "config", "mountPath": names.CONFIG_FILE, "subPath": names.CONFIG_KEY, "readOnly": True}
     ]
-    if secret := agent.model.api_key_secret_ref:
-        volumes.append(
-            {
-                "name": "model-key",
-                "secret": {"secretName": secret.name, "items": [_item(secret.key, names.MODEL_SECRET_FILE)]},
-            }
-        )
-        mounts.append({"name": "model-key", "mountPath": names.MODEL_SECRET_DIRECTORY, "readOnly": True})
+    for name, secret, file in _secrets(agent):
+        path = PurePosixPath(file)
+        volumes.append({"name": name, "secret": {"secretName": secret.name, "items": [_item(secret.key, path.name)]}})
+        mounts.append({"name": name, "mountPath": str(path.parent), "readOnly": True})
+    if agent.sessions.store == "file":
+        volumes.append({"name": "sessions", "persistentVolumeClaim": {"claimName": names.child(agent)}})
+        mounts.append({"name": "sessions", "mountPath": names.SESSIONS_DIRECTORY})
     container: Manifest = {
         "name": names.AGENT_CONTAINER,
         "image": image,
@@ -84,6 +97,19 @@ def _pod_spec(agent: Agent, image: str, pull_policy: str) -> Manifest:
         grace_seconds=agent.limits.request_timeout_seconds + GRACE_MARGIN_SECONDS,
         volumes=volumes,
     )
+
+
+def _secrets(agent: Agent) -> list[tuple[str, KeyRef, str]]:
+    """Name of the volume, Secret and file of everything secret that the agent reads."""
+    found: list[tuple[str, KeyRef | None, str]] = [
+        ("model-key", agent.model.api_key_secret_ref, names.MODEL_KEY_FILE),
+        *(
+            (f"fallback-{index}-key", model.api_key_secret_ref, names.fallback_key_file(index))
+            for index, model in enumerate(agent.model.fallbacks)
+        ),
+        ("redis-url", agent.sessions.redis.url_secret_ref if agent.sessions.redis else None, names.REDIS_URL_FILE),
+    ]
+    return [(name, ref, file) for name, ref, file in found if ref is not None]
 
 
 def _environment(agent: Agent) -> list[dict[str, Any]]:

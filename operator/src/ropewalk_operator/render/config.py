@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ropewalk_operator import names
-from ropewalk_operator.api import Agent, MCPServer
+from ropewalk_operator.api import Agent, FallbackModel, MCPServer
 
 FORMAT_VERSION = 1
 
 
 def agent_config(agent: Agent, system_prompt: str, servers: Mapping[str, MCPServer]) -> dict[str, Any]:
     """The settings as plain data; `servers` holds every MCPServer that the agent names."""
-    model = agent.model
+    sessions = agent.sessions
     limits = agent.limits
     return {
         "formatVersion": FORMAT_VERSION,
@@ -25,21 +25,16 @@ def agent_config(agent: Agent, system_prompt: str, servers: Mapping[str, MCPServ
         "namespace": agent.namespace,
         "description": agent.description,
         "systemPrompt": system_prompt,
-        "model": {
-            "provider": model.provider,
-            "id": model.id,
-            "baseURL": model.base_url,
-            "region": model.region,
-            "apiKeyFile": f"{names.MODEL_SECRET_DIRECTORY}/{names.MODEL_SECRET_FILE}"
-            if model.api_key_secret_ref
-            else None,
-            "parameters": model.parameters,
-        },
+        "model": _model(agent.model, names.MODEL_KEY_FILE),
+        "fallbacks": [
+            _model(model, names.fallback_key_file(index)) for index, model in enumerate(agent.model.fallbacks)
+        ],
         "mcpServers": [
             {
                 "name": ref.name,
                 "url": names.mcp_url(servers[ref.name]),
                 "required": ref.required,
+                "prefix": ref.prefix,
                 "tools": {
                     "allow": None if ref.tools.allow is None else list(ref.tools.allow),
                     "deny": list(ref.tools.deny),
@@ -47,6 +42,8 @@ def agent_config(agent: Agent, system_prompt: str, servers: Mapping[str, MCPServ
             }
             for ref in agent.mcp_servers
         ],
+        "localTools": list(agent.local_tools),
+        "outputSchema": agent.output_schema,
         "limits": {
             "requestTimeoutSeconds": limits.request_timeout_seconds,
             "toolTimeoutSeconds": limits.tool_timeout_seconds,
@@ -57,11 +54,24 @@ def agent_config(agent: Agent, system_prompt: str, servers: Mapping[str, MCPServ
         "concurrency": agent.concurrency,
         "queue": {"maxLength": agent.queue.max_length},
         "sessions": {
-            "store": agent.sessions.store,
-            "ttlSeconds": agent.sessions.ttl_seconds,
-            "maxSessions": agent.sessions.max_sessions,
-            "windowSize": agent.sessions.window_size,
+            "store": sessions.store,
+            "ttlSeconds": sessions.ttl_seconds,
+            "maxSessions": sessions.max_sessions,
+            "windowSize": sessions.window_size,
+            "directory": names.SESSIONS_DIRECTORY,
+            "redisURLFile": names.REDIS_URL_FILE if sessions.redis else None,
         },
+    }
+
+
+def _model(model: FallbackModel, key_file: str) -> dict[str, Any]:
+    return {
+        "provider": model.provider,
+        "id": model.id,
+        "baseURL": model.base_url,
+        "region": model.region,
+        "apiKeyFile": key_file if model.api_key_secret_ref else None,
+        "parameters": model.parameters,
     }
 
 

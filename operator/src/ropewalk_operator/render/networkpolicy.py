@@ -13,11 +13,15 @@ from ropewalk_operator.render.pod import metadata
 
 DNS_PORT = 53
 HTTPS_PORT = 443
+REDIS_PORT = 6379
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 
 
 def agent_policy(agent: Agent, servers: Mapping[str, MCPServer]) -> Manifest:
-    """In: anyone of the cluster to the HTTP port. Out: DNS, the agent's MCP servers and its model."""
+    """In: anyone of the cluster to the HTTP port. Out: DNS, the agent's MCP servers, its models and its Redis.
+
+    The address of the Redis is in a Secret, which the operator cannot read: so it is anyone at Redis' own port.
+    """
     egress: list[Manifest] = [{"ports": [_port(DNS_PORT, "UDP"), _port(DNS_PORT)]}]
     for ref in agent.mcp_servers:
         server = servers[ref.name]
@@ -27,7 +31,10 @@ def agent_policy(agent: Agent, servers: Mapping[str, MCPServer]) -> Manifest:
             egress.append(
                 {"to": [{"podSelector": {"matchLabels": names.selector(server)}}], "ports": [_port(server.port)]}
             )
-    egress.append(_egress_to_url(agent.model.base_url) if agent.model.base_url else {"ports": [_port(HTTPS_PORT)]})
+    for model in (agent.model, *agent.model.fallbacks):
+        egress.append(_egress_to_url(model.base_url) if model.base_url else {"ports": [_port(HTTPS_PORT)]})
+    if agent.sessions.redis:
+        egress.append({"ports": [_port(REDIS_PORT)]})
     return _policy(
         agent,
         {

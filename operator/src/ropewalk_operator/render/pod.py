@@ -106,8 +106,14 @@ def pod_spec(
     return spec
 
 
-def deployment(owner: names.Owner, spec: Manifest, config: str = "") -> Manifest:
-    """A Deployment that replaces pods one by one, new before old.
+ONE_BY_ONE: Manifest = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+"""New before old."""
+OLD_FIRST: Manifest = {"type": "Recreate"}
+"""Never two pods at once, for what only one may write."""
+
+
+def deployment(owner: names.Owner, spec: Manifest, config: str = "", strategy: Manifest = ONE_BY_ONE) -> Manifest:
+    """A Deployment that replaces its pods by the strategy.
 
     The template carries a hash of itself and of `config`, so that a change of either rolls the pods and a pod says
     which template it came from.
@@ -125,7 +131,7 @@ def deployment(owner: names.Owner, spec: Manifest, config: str = "") -> Manifest
             "replicas": owner.wanted_replicas,
             "revisionHistoryLimit": REVISION_HISTORY,
             "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "strategy": strategy,
             "selector": {"matchLabels": names.selector(owner)},
             "template": template,
         },
