@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ropewalk_agent.config import AgentConfig
 from ropewalk_agent.errors import AgentError, internal_error
 from ropewalk_agent.metrics import Metrics
-from ropewalk_agent.routes import agentcore, openai, ops, sessions
+from ropewalk_agent.routes import a2a, agentcore, openai, ops, sessions
 from ropewalk_agent.routes.batch import BatchEndpoint
 from ropewalk_agent.routes.query import QueryEndpoint
 from ropewalk_agent.runtime import Runtime
@@ -28,7 +28,7 @@ _log = logging.getLogger("ropewalk.http")
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
 _ids = random.Random()
 """For names of requests, which are no secret and need not cost a system call each."""
-_COUNTED_ENDPOINTS = ("/query", "/batch", "/v1/chat/completions", "/invocations")
+_COUNTED_ENDPOINTS = ("/query", "/batch", "/v1/chat/completions", "/invocations", "/a2a")
 """Probes and scrapes are not requests to the agent."""
 
 
@@ -48,6 +48,7 @@ def create_app(config: AgentConfig, runtime: Runtime, metrics: Metrics, tracing:
             Route("/batch", BatchEndpoint(config, runtime, metrics), methods=["POST"]),
             *openai.routes(config, runtime),
             *agentcore.routes(runtime, config.limits, metrics),
+            *a2a.routes(config, runtime),
             *sessions.routes(runtime),
             *ops.routes(runtime, metrics),
         ],

@@ -22,6 +22,9 @@ from types import ModuleType
 from typing import Any
 
 RE_EXPORTING = (
+    "a2a.server.apps",
+    "a2a.server.apps.jsonrpc",
+    "a2a.server.request_handlers",
     "mcp",
     "mcp.client",
     "openai.resources",
