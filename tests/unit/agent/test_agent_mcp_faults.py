@@ -92,6 +92,11 @@ async def own_error(asked: Asked) -> None:
     await asked.answer({"jsonrpc": "2.0", "id": asked.message["id"], "error": error}, status=400)
 
 
+async def own_error_with_a_common_code(asked: Asked) -> None:
+    error = {"code": -32000, "message": "the database is away"}
+    await asked.answer({"jsonrpc": "2.0", "id": asked.message["id"], "error": error})
+
+
 async def accepted(asked: Asked) -> None:
     await asked.answer(b"", status=202)
 
@@ -109,6 +114,7 @@ FAULTS = [
     (cut_off, "error", "the connection broke"),
     (compressed, "error", "it sent a compressed answer"),
     (own_error, "error", "a must be a number"),
+    (own_error_with_a_common_code, "error", "the database is away"),
     (accepted, "error", "202 Accepted"),
 ]
 
@@ -213,7 +219,11 @@ async def test_a_repeated_call_that_succeeds_is_a_success() -> None:
 async def test_a_call_that_never_reached_the_server_is_made_again_once_it_is_back(
     tool: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def nothing(*_: Any) -> None: ...
+
+    # The supervision looks away, or it may close the connection between two attempts.
     monkeypatch.setattr(mcp, "CHECK_SECONDS", 60.0)
+    monkeypatch.setattr(mcp, "subscribe_to_changes", nothing)
     loopback = LoopbackMcpServer(sdk_server())
     await asyncio.to_thread(loopback.start)
     back = asyncio.Event()
@@ -222,12 +232,11 @@ async def test_a_call_that_never_reached_the_server_is_made_again_once_it_is_bac
         if not back.is_set():
             back.set()
             await asyncio.to_thread(loopback.start)
-        await until(lambda: connection.session is not None)
-        await asyncio.sleep(0)
 
     monkeypatch.setattr(mcp_calls, "_pause", pause)
     try:
         async with connected_to(loopback.url) as connection:
+            monkeypatch.setattr(connection, "doubt", lambda: None)
             await asyncio.to_thread(loopback.stop)
             result = await named(connection, tool).call({})
             assert result.outcome == "ok", result

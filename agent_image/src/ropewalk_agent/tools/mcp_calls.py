@@ -26,6 +26,9 @@ from ropewalk_agent.tools.wire import Fault, WireError, exchange
 
 _log = logging.getLogger("ropewalk.mcp")
 
+_CLOSED, _ENDED_STREAM, _NOT_PARSED = "Connection closed", "SSE stream ended", "Failed to parse"
+"""How the mcp package's own errors begin. Their codes alone do not tell: servers use them for errors of theirs."""
+
 _pause = asyncio.sleep
 
 
@@ -196,7 +199,7 @@ class Calls:
         if fault.kind in ("undelivered", "session_gone", "unauthorized"):
             result = self._unavailable(reason)
         elif fault.kind == "lost":
-            result = self._unavailable(f"the connection was lost during the call: {reason}")
+            result = self._unavailable("the connection was lost during the call")
         else:
             result = failure("error", f"tool {spec.name} of {self._server} failed: {reason}")
         untouched = fault.kind in ("undelivered", "session_gone")
@@ -237,11 +240,14 @@ def fault_of(error: BaseException) -> Fault | None:
     """
     if isinstance(error, WireError):
         return error.fault
-    if isinstance(error, MCPError) and error.code == mcp_types.CONNECTION_CLOSED:
-        ended = "stream ended" in error.message
-        return Fault("broken" if ended else "lost", "its stream ended without an answer" if ended else "it was closed")
-    if isinstance(error, MCPError) and error.code == mcp_types.PARSE_ERROR:
-        return Fault("broken", "its answer is not JSON-RPC")
+    if isinstance(error, MCPError):
+        match error.code:
+            case mcp_types.CONNECTION_CLOSED if error.message == _CLOSED:
+                return Fault("lost", "the connection ended")
+            case mcp_types.CONNECTION_CLOSED if error.message.startswith(_ENDED_STREAM):
+                return Fault("broken", "its stream ended without an answer")
+            case mcp_types.PARSE_ERROR if error.message.startswith(_NOT_PARSED):
+                return Fault("broken", "its answer is not JSON-RPC")
     if isinstance(error, ValidationError):
         return Fault("broken", "its answer is not what the protocol says")
     return None

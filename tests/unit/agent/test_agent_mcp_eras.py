@@ -1,0 +1,123 @@
+"""Both eras of the protocol, against servers written with the mcp package: sessions to 2025-11-25, none since."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from mcp.server.mcpserver import Context, MCPServer
+
+from agent_mcp import connected_to, named
+from agent_models import until
+from mcp_wire import served
+from ropewalk_agent.tools import mcp
+from ropewalk_agent.tools.mcp import Connection
+
+ERAS = {"older": "2025-11-25", "newer": "2026-07-28"}
+
+
+@pytest.fixture(autouse=True)
+def no_listing_but_those_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp, "CHECK_SECONDS", 3600.0)
+    monkeypatch.setattr(mcp, "_LEAST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(mcp, "_FIRST_RETRY_SECONDS", 0.02)
+
+
+class Older:
+    """Lets an application speak only the older era: nobody there knows server/discover. Can forget its sessions."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.methods: list[str] = []
+        self.session: str | None = None
+        self.forget: str | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        self.methods.append(scope["method"])
+        self.session = headers.get("mcp-session-id", self.session)
+        discovers = headers.get("mcp-method") == "server/discover"
+        if discovers or (self.forget is not None and headers.get("mcp-session-id") == self.forget):
+            await send({"type": "http.response.start", "status": 404, "headers": []})
+            await send({"type": "http.response.body", "body": b"Not Found"})
+            return
+        await self._app(scope, receive, send)
+
+
+def growing(era: str) -> MCPServer:
+    server = MCPServer("growing")
+
+    async def grow(ctx: Context) -> str:
+        server.add_tool(lambda: "new", name="new")
+        await (ctx.session.send_tool_list_changed() if era == "older" else ctx.notify_tools_changed())
+        return "grown"
+
+    server.add_tool(grow)
+    return server
+
+
+@asynccontextmanager
+async def connected_in(era: str, **options: Any) -> AsyncIterator[tuple[Connection, Older]]:
+    app = growing(era).streamable_http_app(host="127.0.0.1", **options)
+    older = Older(app)
+    async with served(older if era == "older" else app) as base, connected_to(f"{base}/mcp") as connection:
+        assert connection.session is not None
+        assert connection.session.protocol_version == ERAS[era]
+        yield connection, older
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_tools_are_listed_and_called(era: str) -> None:
+    async with connected_in(era) as (connection, _):
+        assert connection.status.tools == ("grow",)
+        assert (await named(connection, "grow").call({})).content == [{"text": "grown"}]
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_changed_tools_are_seen_at_once(era: str) -> None:
+    async with connected_in(era) as (connection, older):
+        if era == "older":
+            await until(lambda: "GET" in older.methods)
+        else:
+            assert connection.session is not None
+            routes = connection.session._listen_routes
+            await until(lambda: any(route.honored is not None for route in routes.values()))
+        await named(connection, "grow").call({})
+        await until(lambda: connection.status.tools == ("grow", "new"))
+
+
+async def test_a_call_in_a_session_that_the_server_forgot_is_made_again_in_a_new_one() -> None:
+    async with connected_in("older") as (connection, older):
+        session = connection.session
+        older.forget = older.session
+        assert (await named(connection, "grow").call({})).outcome == "ok"
+        assert connection.session is not session
+        assert connection.status.breaker == "closed"
+
+
+async def test_a_server_of_the_older_era_with_json_answers_and_no_stream_works() -> None:
+    async with connected_in("older", stateless_http=True, json_response=True) as (connection, _):
+        assert (await named(connection, "grow").call({})).outcome == "ok"
+
+
+async def test_calls_of_the_older_era_that_run_at_once_do_not_disturb_each_other() -> None:
+    server = MCPServer("slow")
+    go_on = asyncio.Event()
+
+    async def wait(for_it: bool) -> str:
+        if for_it:
+            await go_on.wait()
+        return json.dumps(for_it)
+
+    server.add_tool(wait)
+    app = Older(server.streamable_http_app(host="127.0.0.1"))
+    async with served(app) as base, connected_to(f"{base}/mcp", seconds=5) as connection:
+        slow = asyncio.ensure_future(named(connection, "wait").call({"for_it": True}))
+        assert (await named(connection, "wait").call({"for_it": False})).content == [{"text": "false"}]
+        go_on.set()
+        assert (await slow).content == [{"text": "true"}]
