@@ -36,7 +36,8 @@ class AgentError(Exception):
         self.status = STATUS_OF_CODE[code]
         self.message = message
         self.retry_after_seconds = retry_after_seconds
-        self.raw = None if raw is None else raw[:_LONGEST_RAW]
+        # Half a character, which a model may well write, could not be sent.
+        self.raw = None if raw is None else raw[:_LONGEST_RAW].encode(errors="replace").decode()
 
     def body(self, request_id: str) -> dict[str, Any]:
         """Return the JSON body that clients get."""

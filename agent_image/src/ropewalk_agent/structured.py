@@ -5,10 +5,10 @@ whose object does not fit is told once why; then the turn fails. None of this is
 the question, the real tool calls and the answer as JSON text. What was not validated never leaves here as `value`.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from strands.hooks import AfterModelCallEvent, HookProvider, HookRegistry
 from strands.middleware.stages import InvokeModelContext
@@ -16,13 +16,9 @@ from strands.types.events import ModelStopReason
 from strands.types.tools import ToolChoiceTool, ToolSpec
 
 from ropewalk_agent.errors import AgentError
+from ropewalk_agent.output_schema import OutputSchema, Problem
 from ropewalk_agent.sessions import Message
 
-if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator
-
-LARGEST_SCHEMA = 64 * 1024
-"""Bytes of an output schema as compact JSON."""
 TOOL_NAME = "structured_answer"
 _DESCRIPTION = (
     "Gives the final answer. Call this tool exactly once, as your very last step, with the whole answer in the form"
@@ -30,90 +26,22 @@ _DESCRIPTION = (
 )
 _FORCE: dict[Literal["tool"], ToolChoiceTool] = {"tool": {"name": TOOL_NAME}}
 _WRAPPED = "answer"
-_MOST_PROBLEMS = 5
-_LONGEST_PROBLEM = 300
-_CHECKED_SCHEMAS = 16
 
 
-class SchemaProblem(ValueError):
-    """A schema cannot be used; the text says where and why."""
+class Form:
+    """An output schema as the tool that a model is shown."""
 
-
-class OutputSchema:
-    """A JSON Schema (draft 2020-12, formats not checked) that has been found usable."""
-
-    def __init__(self, document: dict[str, Any], validator: "Draft202012Validator") -> None:
-        self._validator = validator
-        self._wrapped = document.get("type") != "object"
-        self.tool_spec = ToolSpec(
-            name=TOOL_NAME,
-            description=_DESCRIPTION,
-            inputSchema={"json": _wrapped(document) if self._wrapped else document},
-        )
+    def __init__(self, schema: OutputSchema) -> None:
+        self.schema = schema
+        self._wrapped = schema.document.get("type") != "object"
+        shown = _wrapped(schema.document) if self._wrapped else schema.document
+        self.tool_spec = ToolSpec(name=TOOL_NAME, description=_DESCRIPTION, inputSchema={"json": shown})
 
     def value_of(self, arguments: Any) -> Any:
         """Return the answer that the arguments of a call hold."""
         if self._wrapped and isinstance(arguments, dict):
             return arguments.get(_WRAPPED)
         return arguments
-
-    def problems(self, value: Any) -> list[tuple[str, str]]:
-        """Return where and how `value` does not fit: (place and keyword, words that may quote it); empty if it does."""
-        found: list[tuple[str, str]] = []
-        try:
-            for error in self._validator.iter_errors(value):
-                found.append((f"{error.json_path} ({error.validator})", f"{error.json_path}: {error.message}"))
-                if len(found) == _MOST_PROBLEMS:
-                    break
-        except RecursionError:
-            found.append(("$ ($ref)", "$: it is nested too deeply, or the schema refers to itself without end"))
-        return [(where, words[:_LONGEST_PROBLEM]) for where, words in found]
-
-
-def output_schema(document: dict[str, Any]) -> OutputSchema:
-    """Return the schema, ready for use; raises SchemaProblem."""
-    text = json.dumps(document, separators=(",", ":"))
-    size = len(text.encode())
-    if size > LARGEST_SCHEMA:
-        raise SchemaProblem(f"it has {size} bytes; use at most {LARGEST_SCHEMA}")
-    return _checked(text)
-
-
-@lru_cache(_CHECKED_SCHEMAS)
-def _checked(text: str) -> OutputSchema:
-    # Not needed by an agent without structured answers.
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import DRAFT202012
-
-    document = json.loads(text)
-    # One dialect for all: `$schema` would choose another for the references only.
-    document.pop("$schema", None)
-    try:
-        Draft202012Validator.check_schema(document)
-    except SchemaError as error:
-        raise SchemaProblem(f"{error.json_path}: {error.message[:_LONGEST_PROBLEM]}") from None
-    except RecursionError:
-        raise SchemaProblem("it is nested too deeply") from None
-    resolver = Registry().resolver_with_root(DRAFT202012.create_resource(document))
-    for where, reference in _references(document, "$"):
-        # Also keeps the validator from fetching: an empty registry knows no address.
-        try:
-            resolver.lookup(reference)
-        except Unresolvable:
-            raise SchemaProblem(f"{where}: {reference!r} is not found within the schema") from None
-    return OutputSchema(document, Draft202012Validator(document, registry=Registry()))
-
-
-def _references(node: Any, where: str) -> list[tuple[str, str]]:
-    if isinstance(node, list):
-        return [found for i, item in enumerate(node) for found in _references(item, f"{where}[{i}]")]
-    if not isinstance(node, dict):
-        return []
-    found = [(f"{where}.{key}", node[key]) for key in ("$ref", "$dynamicRef") if isinstance(node.get(key), str)]
-    return found + [deeper for key, item in node.items() for deeper in _references(item, f"{where}.{key}")]
 
 
 def _wrapped(document: dict[str, Any]) -> dict[str, Any]:
@@ -127,14 +55,14 @@ class StructuredAnswer(HookProvider):
     """The answer of one turn in the making. Give its `call_model` to Strands as middleware, and itself as a hook."""
 
     def __init__(self, schema: OutputSchema) -> None:
-        self._schema = schema
+        self._form = Form(schema)
         self._correction: list[Message] = []
         self._told: set[str] = set()
         self._ask_again = False
         self.found = False
         self.value: Any = None
         """The answer; it means something only once it was `found`."""
-        self._raw = ""
+        self._said = self._raw = ""
         self._problem = "the model was stopped before it gave an answer"
 
     def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
@@ -151,21 +79,21 @@ class StructuredAnswer(HookProvider):
         if self._correction:
             context = context.replace(
                 messages=[*context.messages, *self._correction],  # type: ignore[list-item]
-                tool_specs=[self._schema.tool_spec],
+                tool_specs=[self._form.tool_spec],
                 tool_choice=_FORCE,
             )
         else:
-            context = context.replace(tool_specs=[*context.tool_specs, self._schema.tool_spec])
+            context = context.replace(tool_specs=[*context.tool_specs, self._form.tool_spec])
         try:
             async for event in call(context):
-                yield self._judged(event) if isinstance(event, ModelStopReason) else event
+                yield await self._judged(event) if isinstance(event, ModelStopReason) else event
         except Exception as error:
             if not (self._correction and _refuses_force(error)):
                 raise
             async for event in call(context.replace(tool_choice=None)):
-                yield self._judged(event) if isinstance(event, ModelStopReason) else event
+                yield await self._judged(event) if isinstance(event, ModelStopReason) else event
 
-    def _judged(self, stop: ModelStopReason) -> ModelStopReason:
+    async def _judged(self, stop: ModelStopReason) -> ModelStopReason:
         """Return how the call of the model ended, with what concerns the schema taken out."""
         content: list[Any] = list(stop.message["content"])
         corrected, self._correction = bool(self._correction), []
@@ -181,28 +109,34 @@ class StructuredAnswer(HookProvider):
             rest = [block for block in content if block.get("toolUse", {}).get("name") != TOOL_NAME]
             return _ended(stop, "tool_use", rest)
 
-        kind, problems = self._verdict(answers, text)
+        kind, problems = await self._verdict(answers, text)
         if not self.found and kind not in self._told:
             self._told.add(kind)
             self._ask_again = True
             self._correction = _correction(content, calls, text, problems)
         self._problem = "; ".join(where for where, _ in problems)
-        said = json.dumps(self.value, ensure_ascii=False) if self.found else self._raw
+        said = self._said if self.found else self._raw
         return _ended(stop, "end_turn", [{"text": said or "(nothing)"}])
 
-    def _verdict(self, answers: list[Any], text: str) -> tuple[str, list[tuple[str, str]]]:
+    async def _verdict(self, answers: list[Any], text: str) -> tuple[str, list[Problem]]:
         """Take the answer if there is one that fits; return the kind of its fault and the problems otherwise."""
         if answers:
-            value = self._schema.value_of(answers[-1]["input"])
+            value = self._form.value_of(answers[-1]["input"])
         else:
             try:
                 value = json.loads(text)
             except (ValueError, RecursionError):
                 missing = f"it is not given by calling {TOOL_NAME}"
-                return "prose", [(missing, missing)]
-        problems = self._schema.problems(value)
+                return "prose", [Problem(missing, missing)]
+        problems = await asyncio.to_thread(self._form.schema.problems, value)
         if not problems:
-            self.found, self.value = True, value
+            try:
+                self._said = json.dumps(value, ensure_ascii=False, allow_nan=False)
+                self._said.encode()
+            except ValueError:
+                problems = [Problem("$ (JSON)", "$: it holds NaN, an infinity or half a character, which JSON cannot")]
+            else:
+                self.found, self.value = True, value
         return "misfit", problems
 
     def failure(self) -> AgentError:
@@ -216,7 +150,7 @@ def _refuses_force(error: Exception) -> bool:
     return any(word in str(error) for word in ("tool_choice", "toolChoice", "tool choice"))
 
 
-def _correction(content: list[Any], calls: list[Any], text: str, problems: list[tuple[str, str]]) -> list[Message]:
+def _correction(content: list[Any], calls: list[Any], text: str, problems: list[Problem]) -> list[Message]:
     """Return what the model is shown after its own words: they, and why they are no answer."""
     why = "\n".join(f"- {words}" for _, words in problems)
     words = f"This is not yet the answer:\n{why}\nCall {TOOL_NAME} now, once, with the whole answer."

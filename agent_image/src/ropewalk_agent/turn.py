@@ -25,8 +25,9 @@ from ropewalk_agent.events import Answer, TextDelta, Timings, ToolEnded, ToolSta
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.models import BuiltModel
 from ropewalk_agent.models.failures import explained
+from ropewalk_agent.output_schema import OutputSchema, SchemaProblem, usable
 from ropewalk_agent.sessions import Message, SessionKey, SessionStore, is_consistent, windowed
-from ropewalk_agent.structured import OutputSchema, SchemaProblem, StructuredAnswer
+from ropewalk_agent.structured import StructuredAnswer
 from ropewalk_agent.tools import LOCAL, Tool, narrowed
 from ropewalk_agent.watch import Watch
 
@@ -62,7 +63,7 @@ class TurnRunner:
         self._schema: OutputSchema | None = None
         if config.output_schema is not None:
             try:
-                self._schema = structured.output_schema(config.output_schema)
+                self._schema = usable(config.output_schema)
             except SchemaProblem as problem:
                 raise ConfigError([f"outputSchema: {problem}"]) from None
         spare.install()
@@ -92,7 +93,7 @@ class TurnRunner:
         """Run the turn on top of `history`; without a key nothing is saved."""
         started = time.monotonic()
         tools = narrowed(self._tools(), self._servers, request.tool_servers, request.tools)
-        schema = self._schema_for(request)
+        schema = await self._schema_for(request)
         self._model.refresh_key()
         watch = Watch(self._metrics, self._model_metrics)
         form = None if schema is None else StructuredAnswer(schema)
@@ -143,11 +144,11 @@ class TurnRunner:
             ),
         )
 
-    def _schema_for(self, request: TurnRequest) -> OutputSchema | None:
+    async def _schema_for(self, request: TurnRequest) -> OutputSchema | None:
         if request.output_schema is None:
             return self._schema
         try:
-            return structured.output_schema(request.output_schema)
+            return await asyncio.to_thread(usable, request.output_schema)
         except SchemaProblem as problem:
             raise AgentError("invalid_request", f"output_schema: {problem}") from None
 

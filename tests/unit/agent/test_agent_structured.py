@@ -8,7 +8,7 @@ import pytest
 
 from agent_models import Call, Cut, ScriptedModel, Step, built
 from agent_server import agent_config, running_agent
-from ropewalk_agent import structured
+from ropewalk_agent import output_schema, structured
 from ropewalk_agent.bridge import Turn
 from ropewalk_agent.config import ConfigError
 from ropewalk_agent.errors import AgentError
@@ -145,15 +145,21 @@ async def test_an_answer_that_does_not_fit_twice_is_an_error_with_the_raw_text_a
     assert await desk.said() == []
 
 
+@pytest.mark.parametrize("value", [float("nan"), "\ud800"], ids=["NaN", "half a character"])
+async def test_what_json_cannot_hold_is_no_answer(value: Any) -> None:
+    desk = Desk([answered({"answer": value})], [answered({"answer": 1})])
+    assert (await desk.ask({"type": ["number", "string"]})).structured == 1
+
+
 async def test_a_model_that_only_ever_writes_prose_is_an_error() -> None:
     desk = Desk(["I would rather not."])
     error = await desk.failure()
     assert (error.code, error.raw, len(desk.model.asked)) == ("invalid_answer", "I would rather not.", 2)
 
 
-async def test_the_raw_text_of_an_error_is_bounded() -> None:
-    error = await Desk(["x" * 20_000]).failure()
-    assert error.raw == "x" * 10_000
+async def test_the_raw_text_of_an_error_is_bounded_and_can_be_sent() -> None:
+    error = await Desk(["\ud800" + "x" * 20_000]).failure()
+    assert error.raw == "?" + "x" * 9_999
     assert error.body("r")["error"]["raw"] == error.raw
 
 
@@ -201,8 +207,10 @@ async def test_a_model_that_fails_in_the_correction_is_a_model_error() -> None:
         ({"type": "objekt"}, "$.type: 'objekt'"),
         ({"properties": {"a": {"minimum": "low"}}}, "$.properties.a.minimum"),
         ({"$ref": "#/$defs/missing"}, "$.$ref: '#/$defs/missing' is not found"),
+        ({"items": {"pattern": "("}}, "$.items.pattern: '(' is not a 'regex'"),
+        ({"patternProperties": {"[": {}}}, "$.patternProperties: '[' is not a 'regex'"),
         ({"items": {"$ref": "http://127.0.0.1:9/schema.json"}}, "$.items.$ref"),
-        ({"description": "x" * structured.LARGEST_SCHEMA}, "use at most 65536"),
+        ({"description": "x" * output_schema.LARGEST_SCHEMA}, "use at most 65536"),
     ],
 )
 async def test_a_schema_that_cannot_be_used_is_refused_before_the_model_is_asked(schema: Any, words: str) -> None:
@@ -227,6 +235,39 @@ async def test_formats_are_not_checked_and_other_dialects_are_read_as_2020_12() 
 async def test_a_schema_that_refers_to_itself_without_end_is_an_error_and_no_crash() -> None:
     error = await Desk([answered({"answer": 1})]).failure({"$ref": "#"})
     assert error.code == "invalid_answer"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "^(a|a)*$"},
+        {"type": "object", "patternProperties": {"^(a|a)*$": {}}, "additionalProperties": False},
+        {"type": "object", "patternProperties": {"^(a|a)*$": {}}, "unevaluatedProperties": False},
+        {
+            "$defs": {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)} | {"d40": {}},
+            "$ref": "#/$defs/d0",
+        },
+    ],
+    ids=["a pattern", "a pattern of names", "a pattern of names that are left", "references that multiply"],
+)
+async def test_a_schema_that_takes_for_ever_is_given_up(schema: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_schema, "CHECK_SECONDS", 0.05)
+    long = "a" * 60 + "!"
+    said = {long: 1} if schema.get("type") == "object" else {"answer": long}
+    error = await Desk([answered(said)]).failure(schema)
+    assert error.code == "invalid_answer"
+    assert "the check takes more than 0.05 s" in error.message
+
+
+async def test_patterns_decide_as_jsonschema_wants() -> None:
+    schema = {
+        "type": "object",
+        "patternProperties": {"^x-": {"type": "integer"}},
+        "properties": {"code": {"pattern": "^[A-Z]{2}$"}},
+        "additionalProperties": False,
+    }
+    for said, fits in (({"code": "DE", "x-a": 1}, True), ({"code": "de"}, False), ({"y": 1}, False)):
+        assert (output_schema.usable(schema).problems(said) == []) is fits
 
 
 async def test_query_takes_a_schema_and_streams_carry_the_object_in_the_result() -> None:
