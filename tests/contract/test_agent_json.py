@@ -15,7 +15,8 @@ import pytest
 
 from ropewalk_agent import config
 from ropewalk_agent.address import listen_address
-from ropewalk_operator import __version__, api
+from ropewalk_agent.tools import local
+from ropewalk_operator import __version__, api, pods
 from ropewalk_operator.render.agent import agent_children
 from ropewalk_operator.render.config import agent_json
 
@@ -177,6 +178,27 @@ def test_the_agents_own_loader_takes_the_environment_that_the_operator_gives(tmp
 def test_unknown_settings_are_refused_so_that_a_typing_error_cannot_pass() -> None:
     with pytest.raises(config.ConfigError):
         config.parse({**json.loads(text_of("minimal")), "concurency": 1})
+
+
+def test_the_last_words_of_an_agent_with_an_unknown_local_tool_reach_the_status_whole() -> None:
+    with pytest.raises(config.ConfigError) as refused:
+        local.load(("current_time", "rocket"), 1.0)
+    message = last_words(str(refused.value))
+    assert "localTools names 'rocket'; this image has" in message
+    assert "current_time" in message
+
+
+def last_words(said: str) -> str:
+    """What the operator makes of a pod that ended with these words."""
+    ended = {"exitCode": 1, "reason": "Error", "message": said}
+    container = {"name": "agent", "restartCount": 2, "state": {"terminated": ended}}
+    body = resource("Pod", "p", {})
+    body["metadata"]["labels"] = {"ropewalk.dev/agent": "a"}
+    found = pods.pod({**body, "status": {"containerStatuses": [container]}})
+    assert found is not None
+    assert found.trouble is not None
+    assert found.trouble.reason == "CrashLoop"
+    return found.trouble.message
 
 
 @pytest.mark.parametrize("name", SPECS)
