@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ropewalk_agent.config import AgentConfig
 from ropewalk_agent.errors import AgentError, internal_error
 from ropewalk_agent.metrics import Metrics
-from ropewalk_agent.routes import a2a, agentcore, openai, ops, sessions
+from ropewalk_agent.routes import a2a, agentcore, openai, openapi, ops, sessions
 from ropewalk_agent.routes.batch import BatchEndpoint
 from ropewalk_agent.routes.query import QueryEndpoint
 from ropewalk_agent.runtime import Runtime
@@ -26,6 +26,7 @@ from ropewalk_agent.tracing import Tracing
 _log = logging.getLogger("ropewalk.http")
 
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
+_REQUEST_ID_HEADERS = (b"x-request-id", b"x-amzn-bedrock-agentcore-runtime-request-id")
 _ids = random.Random()
 """For names of requests, which are no secret and need not cost a system call each."""
 _COUNTED_ENDPOINTS = ("/query", "/batch", "/v1/chat/completions", "/invocations", "/a2a")
@@ -51,6 +52,7 @@ def create_app(config: AgentConfig, runtime: Runtime, metrics: Metrics, tracing:
             *a2a.routes(config, runtime),
             *sessions.routes(runtime),
             *ops.routes(runtime, metrics),
+            *openapi.routes(config),
         ],
         middleware=[
             *_traced(tracing),
@@ -101,6 +103,8 @@ class RequestScope:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; other kinds of scope pass through."""
         if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                scope.setdefault("state", {})["request_id"] = _request_id(scope)
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
@@ -143,6 +147,6 @@ class RequestScope:
 
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.match(value):
+        if name in _REQUEST_ID_HEADERS and _REQUEST_ID.match(value):
             return bytes(value).decode()
     return f"{_ids.getrandbits(128):032x}"

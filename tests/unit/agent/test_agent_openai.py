@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from agent_models import Call, Cut, Gate, ScriptedModel, until
 from agent_server import LoopbackMcpServer, RunningAgent, running_agent
 from ropewalk_agent.errors import AgentError
-from ropewalk_agent.routes.openai_request import BadRequest, conversation, parsed
+from ropewalk_agent.routes.openai_messages import conversation
+from ropewalk_agent.routes.openai_request import BadRequest, parsed
 from ropewalk_agent.sessions import is_consistent
 
 PIXEL = b"\x89PNG\r\n\x1a\n not a real image, but nobody looks"

@@ -40,9 +40,9 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         f"<p>{escape(operation['summary'])}",
     ]
     lines += [
-        f"<p>Header <code>{escape(parameter['name'])}</code>: {escape(parameter['description'])}"
+        f"<p>{parameter['in'].title()} <code>{escape(parameter['name'])}</code>: {escape(parameter['description'])}"
         for parameter in operation["parameters"]
-        if parameter.get("in") == "header"
+        if "description" in parameter
     ]
     if "requestBody" in operation:
         lines.append(f"<p>Takes {_content(operation['requestBody']['content'])}")

@@ -1,14 +1,26 @@
-"""Every endpoint of an agent pod as a row of a table, from which openapi.py makes the document. Serves nothing.
-
-What is answered is described by types here, and the tests hold real answers against them.
-"""
+"""Every endpoint of an agent pod as a row of a table, from which openapi.py makes the document. Serves nothing."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired
-
-from typing_extensions import TypedDict  # pydantic reads the one of typing from Python 3.12 on only
+from typing import Any, Literal
 
 from ropewalk_agent.routes.agentcore import SESSION_HEADER, USER_HEADER, InvocationBody
+from ropewalk_agent.routes.answers import (
+    BatchAnswer,
+    Error,
+    Health,
+    JsonRpcRequest,
+    JsonRpcResponse,
+    Ping,
+    QueryAnswer,
+    Ready,
+    Session,
+    Sessions,
+    TextEvent,
+    ToolEndEvent,
+    ToolsReport,
+    ToolStartEvent,
+)
+from ropewalk_agent.routes.batch import BatchBody
 from ropewalk_agent.routes.openai import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -20,100 +32,14 @@ from ropewalk_agent.routes.openai_request import ChatCompletionBody
 from ropewalk_agent.routes.query import QueryBody
 
 
-class ErrorDetails(TypedDict):
-    """What went wrong; `raw` is what the model said instead of an answer that fits."""
-
-    code: str
-    message: str
-    request_id: str
-    raw: NotRequired[str]
-
-
-class Error(TypedDict):
-    """An error with its code."""
-
-    error: ErrorDetails
-
-
-class TokenUsage(TypedDict):
-    """Tokens, as the model counted them."""
-
-    input_tokens: int
-    output_tokens: int
-
-
-class TimeSpent(TypedDict):
-    """Where the turn's time went."""
-
-    queue_seconds: float
-    model_seconds: float
-    tools_seconds: float
-    total_seconds: float
-
-
-class QueryAnswer(TypedDict):
-    """The end of a turn; `structured` is there where a schema was asked for."""
-
-    response: str
-    structured: NotRequired[Any]
-    session_id: str
-    stop_reason: str
-    usage: TokenUsage
-    tools_used: list[str]
-    timings: TimeSpent
-    request_id: str
-
-
-class TextEvent(TypedDict):
-    """Event `text`: a piece of the model's text."""
-
-    text: str
-
-
-class ToolStartEvent(TypedDict):
-    """Event `tool_start`: a tool call has left for its server."""
-
-    tool: str
-    server: str
-    tool_use_id: str
-
-
-class ToolEndEvent(TypedDict):
-    """Event `tool_end`: a tool call has come back."""
-
-    tool: str
-    server: str
-    tool_use_id: str
-    outcome: str
-
-
-class Health(TypedDict):
-    """Whether the worker answers, and why not."""
-
-    healthy: bool
-    reason: NotRequired[str]
-
-
-class Ready(TypedDict):
-    """Whether the agent can answer, and a sentence for each thing that keeps it from that."""
-
-    ready: bool
-    reasons: list[str]
-
-
-class Ping(TypedDict):
-    """HealthyBusy while turns run or wait, and since when, in seconds since the epoch."""
-
-    status: Literal["Healthy", "HealthyBusy"]
-    time_of_last_update: int
-
-
 @dataclass(frozen=True, slots=True)
-class Header:
-    """A header that an endpoint reads, beside those that all read."""
+class Parameter:
+    """A header or a part of the query that an endpoint reads, beside the headers that all read."""
 
     name: str
     text: str
+    place: Literal["header", "query"] = "header"
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +52,19 @@ class Endpoint:
     summary: str
     body: Any = None
     answer: Any = None
-    """None: text."""
+    """None: text, or nothing where the status is not 200."""
     status: int = 200
     event: Any = None
     also: int | None = None
     """Another status with the same answer."""
     codes: tuple[str, ...] = ()
     error: Any = Error
-    headers: tuple[Header, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
 
 
 _TURN = (
     "invalid_request",
+    "cancelled",
     "session_busy",
     "queue_full",
     "internal",
@@ -147,9 +74,11 @@ _TURN = (
     "timeout",
 )
 _AGENTCORE = (
-    Header(SESSION_HEADER, "The session: 33 to 256 characters of printable ASCII; made up when missing."),
-    Header(USER_HEADER, "Whose session it is."),
+    Parameter(SESSION_HEADER, "The session: 33 to 256 characters of printable ASCII; made up when missing."),
+    Parameter(USER_HEADER, "Whose session it is."),
 )
+_SESSION_ERRORS = ("invalid_request", "internal", "not_ready")
+_USER = Parameter("user_id", "Whose session it is; left out for a session of nobody.", place="query")
 
 ENDPOINTS = (
     Endpoint(
@@ -161,6 +90,51 @@ ENDPOINTS = (
         answer=QueryAnswer,
         event=TextEvent | ToolStartEvent | ToolEndEvent | QueryAnswer | Error,
         codes=_TURN,
+    ),
+    Endpoint(
+        "Ask",
+        "POST",
+        "/batch",
+        "Up to 100 turns, several at once; one that fails does not stop the rest.",
+        body=BatchBody,
+        answer=BatchAnswer,
+        codes=("invalid_request", "internal"),
+    ),
+    Endpoint(
+        "Sessions",
+        "GET",
+        "/sessions",
+        "A user's sessions.",
+        answer=Sessions,
+        codes=_SESSION_ERRORS,
+        parameters=(Parameter("user_id", "Whose sessions.", place="query", required=True),),
+    ),
+    Endpoint(
+        "Sessions",
+        "GET",
+        "/sessions/{session_id}",
+        "What was said in a session.",
+        answer=Session,
+        codes=("not_found", *_SESSION_ERRORS),
+        parameters=(_USER,),
+    ),
+    Endpoint(
+        "Sessions",
+        "DELETE",
+        "/sessions/{session_id}",
+        "Forget a session in which no turn runs.",
+        status=204,
+        codes=("not_found", "session_busy", *_SESSION_ERRORS),
+        parameters=(_USER,),
+    ),
+    Endpoint(
+        "Sessions",
+        "DELETE",
+        "/sessions/{session_id}/turn",
+        "Cancel the turn that runs in a session; the session stays as it was before the turn.",
+        status=204,
+        codes=("invalid_request", "not_found"),
+        parameters=(_USER,),
     ),
     Endpoint(
         "OpenAI",
@@ -192,7 +166,7 @@ ENDPOINTS = (
         answer=QueryAnswer,
         event=dict[str, Any],
         codes=_TURN,
-        headers=_AGENTCORE,
+        parameters=_AGENTCORE,
     ),
     Endpoint(
         "AgentCore",
@@ -209,11 +183,26 @@ ENDPOINTS = (
         "A WebSocket (the answer is 101): each message is an invocation, each event a message.",
         status=101,
         codes=("invalid_request", "not_ready"),
-        headers=_AGENTCORE,
+        parameters=_AGENTCORE,
     ),
     Endpoint(
-        "Pod", "GET", "/tools", "Each MCP server: its state, its tools, those that are hidden.", answer=dict[str, Any]
+        "A2A",
+        "GET",
+        "/.well-known/agent-card.json",
+        "The agent card of A2A 0.3.",
+        answer=dict[str, Any],
     ),
+    Endpoint(
+        "A2A",
+        "POST",
+        "/a2a",
+        "A2A 0.3 over JSON-RPC; errors of the protocol have status 200. message/stream and tasks/resubscribe stream.",
+        body=JsonRpcRequest,
+        answer=JsonRpcResponse,
+        event=JsonRpcResponse,
+        codes=("invalid_request", "internal"),
+    ),
+    Endpoint("Pod", "GET", "/tools", "The MCP servers, their state and their tools; local tools.", answer=ToolsReport),
     Endpoint("Pod", "GET", "/ready", "Whether the agent can answer.", answer=Ready, also=503),
     Endpoint("Pod", "GET", "/health", "Whether the worker answers; if not, a restart helps.", answer=Health, also=503),
     Endpoint("Pod", "GET", "/metrics", "Prometheus, or OpenMetrics where Accept asks for it."),

@@ -21,7 +21,8 @@ from ropewalk_agent.config import AgentConfig
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.events import Answer, TextDelta, ToolEnded, TurnEvent, TurnRequest
 from ropewalk_agent.routes import turns
-from ropewalk_agent.routes.openai_request import BadRequest, ChatCompletionBody, conversation, parsed
+from ropewalk_agent.routes.openai_messages import conversation
+from ropewalk_agent.routes.openai_request import BadRequest, ChatCompletionBody, parsed
 from ropewalk_agent.runtime import Runtime
 
 FinishReason = Literal["stop", "length", "content_filter"]

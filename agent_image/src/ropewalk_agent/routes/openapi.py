@@ -100,8 +100,14 @@ def _operation(endpoint: "Endpoint", schemas: dict[str, Any]) -> dict[str, Any]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in _names_in(endpoint.path)
     ] + [
-        {"name": header.name, "in": "header", "description": header.text, "schema": {"type": "string"}}
-        for header in endpoint.headers
+        {
+            "name": parameter.name,
+            "in": parameter.place,
+            "required": parameter.required,
+            "description": parameter.text,
+            "schema": {"type": "string"},
+        }
+        for parameter in endpoint.parameters
     ]
     body = {"required": True, "content": {"application/json": {"schema": schemas.get("body")}}}
     return {
@@ -110,7 +116,7 @@ def _operation(endpoint: "Endpoint", schemas: dict[str, Any]) -> dict[str, Any]:
         "summary": endpoint.summary,
         "parameters": [*parameters, _REQUEST_ID],
         **({"requestBody": body} if "body" in schemas else {}),
-        "responses": {**_answers(endpoint, schemas), **_errors(endpoint, schemas["error"])},
+        "responses": {**_errors(endpoint, schemas["error"]), **_answers(endpoint, schemas)},
     }
 
 
