@@ -1,7 +1,8 @@
 """JSON logs on stdout, one object a line. Never a prompt, an answer, a tool's arguments or a secret.
 
 Libraries may put such content into their own log messages, so of theirs only warnings and worse are written, and of
-those only the message's template and the class of the error, not what was filled in.
+those only the message's template and the class of the error, not what was filled in. A message that a library put
+together by itself (an f-string, or asyncio's about an error that nobody awaited) has no template and is left out.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from types import CodeType
 from typing import Any, TextIO
 
 OURS = "ropewalk"
@@ -35,24 +37,36 @@ class JsonFormatter(logging.Formatter):
             .replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage() if ours else str(record.msg),
+            "message": record.getMessage() if ours else _template(record),
         }
         line.update(getattr(record, "fields", {}))
         line.update(self._context_fields())
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
-            if ours:
-                # Only where it happened: an exception's text may quote what a client or a model wrote.
-                line["where"] = _places(record)
+            # Only where it happened: an exception's text may quote what a client or a model wrote.
+            line["where"] = _places(record)
         return _encode(line)
+
+
+def _template(record: logging.LogRecord) -> str:
+    """Return the text as it stands in the library's source code; if it does not, only the place where it was logged."""
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__") in (__name__, "logging"):
+        frame = frame.f_back
+    if record.msg in frame.f_code.co_consts:
+        return str(record.msg)
+    return f"(left out; see {_place(frame.f_code, frame.f_lineno)})"
+
+
+def _place(code: CodeType, line: int) -> str:
+    return f"{code.co_filename.rsplit('/', 1)[-1]}:{line} {code.co_name}"
 
 
 def _places(record: logging.LogRecord) -> list[str]:
     places: list[str] = []
     traceback = record.exc_info[2] if record.exc_info else None
     while traceback is not None:
-        code = traceback.tb_frame.f_code
-        places.append(f"{code.co_filename.rsplit('/', 1)[-1]}:{traceback.tb_lineno} {code.co_name}")
+        places.append(_place(traceback.tb_frame.f_code, traceback.tb_lineno))
         traceback = traceback.tb_next
     return places[-12:]
 

@@ -34,10 +34,57 @@ def test_our_own_lines_have_their_message_and_fields() -> None:
     assert str(parsed["time"]).endswith("Z")
 
 
-def test_of_a_librarys_line_only_the_template_and_the_class_of_the_error_are_written() -> None:
-    parsed = line("openai", "sent %s", "canary", error=ValueError("canary"))
+@pytest.fixture
+def library() -> Iterator[tuple[logging.Logger, io.StringIO]]:
+    stream, logger = io.StringIO(), logging.getLogger("library")
+    handler = GatheringHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    logger.addHandler(handler)
+    yield logger, stream
+    logger.removeHandler(handler)
+
+
+def test_of_a_librarys_line_only_the_template_and_the_class_of_the_error_are_written(
+    library: tuple[logging.Logger, io.StringIO],
+) -> None:
+    logger, stream = library
+    try:
+        raise ValueError("canary")
+    except ValueError:
+        logger.exception("sent %s", "canary")
+    parsed = json.loads(stream.getvalue())
     assert (parsed["message"], parsed["error"]) == ("sent %s", "ValueError")
-    assert "canary" not in json.dumps(parsed)
+    assert "test_of_a_librarys_line" in parsed["where"][0]
+    assert "canary" not in stream.getvalue()
+
+
+def test_a_librarys_line_without_a_template_is_left_out_but_for_its_place(
+    library: tuple[logging.Logger, io.StringIO],
+) -> None:
+    logger, stream = library
+    word = "canary"
+    logger.warning(f"sent {word}")
+    assert "test_agent_logs.py" in json.loads(stream.getvalue())["message"]
+    assert "canary" not in stream.getvalue()
+
+
+async def test_an_error_that_nobody_awaited_is_told_without_its_text(
+    library: tuple[logging.Logger, io.StringIO],
+) -> None:
+    handler = library[0].handlers[0]
+    logging.getLogger("asyncio").addHandler(handler)
+    try:
+        context = {"message": "canary", "exception": ValueError("canary")}
+        asyncio.get_running_loop().default_exception_handler(context)
+    finally:
+        logging.getLogger("asyncio").removeHandler(handler)
+    assert json.loads(library[1].getvalue())["error"] == "ValueError"
+    assert "canary" not in library[1].getvalue()
+
+
+def test_what_the_context_knows_is_added_to_every_line() -> None:
+    record = logging.LogRecord("ropewalk.turn", logging.INFO, __file__, 1, "ended", (), None)
+    assert json.loads(JsonFormatter(lambda: {"trace_id": "t"}).format(record))["trace_id"] == "t"
 
 
 def test_an_error_of_ours_tells_where_it_happened_but_not_its_text() -> None:
