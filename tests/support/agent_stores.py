@@ -1,7 +1,11 @@
 """Session stores of every kind for one suite of tests, each with a way to let time pass and to be opened once more."""
 
+import os
+import subprocess
+import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,3 +97,37 @@ def redis_kind(server: RedisServer) -> Kind:
         return RedisSessions(server.url_file, **{"agent": agent, "ttl_seconds": 10, "max_sessions": 20, **options})
 
     return Kind("redis", opened, pass_time)
+
+
+_HOLDER = """
+import asyncio, sys
+from pathlib import Path
+from ropewalk_agent.sessions import SessionKey
+from ropewalk_agent.sessions.file import FileSessions
+from ropewalk_agent.sessions.redis import RedisSessions
+
+async def main():
+    store = {store}
+    async with store.lock(SessionKey("", "s"), wait=True):
+        print("held", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def another_process_holds_session_s(store: str, *arguments: str) -> Iterator[None]:
+    """Hold the lock of nobody's session "s" in another process, which is killed at the end of the block.
+
+    `store` is a Python expression for the store, in which `sys.argv[1:]` are the arguments.
+    """
+    code = _HOLDER.replace("{store}", store)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, env=environment) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            yield
+        finally:
+            holder.kill()

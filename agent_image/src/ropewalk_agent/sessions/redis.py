@@ -31,6 +31,7 @@ _CALL_SECONDS = 2.0
 """A Redis that takes longer for one command counts as one that does not answer."""
 _FIRST_POLL_SECONDS = 0.01
 _LONGEST_POLL_SECONDS = 0.1
+_RELEASE_AGAIN_SECONDS = 0.2
 
 
 class RedisSessions:
@@ -60,6 +61,7 @@ class RedisSessions:
         self._url = ""
         self._client: Redis | None = None
         self._tokens: dict[SessionKey, str] = {}
+        self._releasing: set[asyncio.Task[None]] = set()
         self._count = 0
 
     def __len__(self) -> int:
@@ -86,8 +88,27 @@ class RedisSessions:
                 renewing.cancel()
                 self._tokens.pop(key, None)
             # Also where it was never ours as far as we know: the answer may have been lost on its way.
-            with contextlib.suppress(AgentError):  # the lease ends by itself
-                await self._run(redis_scripts.RELEASE, key, token)
+            if not await self._released(key, token):
+                task = asyncio.create_task(self._release_later(key, token))
+                self._releasing.add(task)
+                task.add_done_callback(self._releasing.discard)
+
+    async def _released(self, key: SessionKey, token: str) -> bool:
+        """Whether Redis has heard that we let go."""
+        try:
+            await self._run(redis_scripts.RELEASE, key, token)
+        except AgentError:
+            return False
+        return True
+
+    async def _release_later(self, key: SessionKey, token: str) -> None:
+        """Let go of a lock once Redis answers again: it may hold a lease by then that it was asked for before."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._lease_seconds):
+                released = False
+                while not released:
+                    await asyncio.sleep(_RELEASE_AGAIN_SECONDS)
+                    released = await self._released(key, token)
 
     async def _renew(self, key: SessionKey, token: str, lease: int) -> None:
         while True:
@@ -142,7 +163,12 @@ class RedisSessions:
         return None
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; what could not be released is left to its lease."""
+        for task in self._releasing:
+            task.cancel()
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
@@ -202,7 +228,7 @@ class RedisSessions:
         """Whether there is another client to try: the mounted file may hold another URL meanwhile."""
         if self._client is client and self._read_url() != self._url:
             _log.info("the URL of Redis has changed; connecting anew")
-            await self.close()
+            await self._disconnect()
         return self._client is not client
 
 
