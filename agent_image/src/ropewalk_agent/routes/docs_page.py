@@ -12,6 +12,8 @@ _STYLE = (
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#1b1b1b}a{color:#8cf}td{border-color:#444}}"
 )
 
+_WITH_AN_ANSWER = ("101", "200", "204")
+
 
 def page(document: dict[str, Any]) -> str:
     """Return the page of an OpenAPI document made by openapi.document."""
@@ -46,11 +48,15 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     ]
     if "requestBody" in operation:
         lines.append(f"<p>Takes {_content(operation['requestBody']['content'])}")
-    rows = [
-        f"<tr><td>{status}<td>{escape(answer['description'])}<td>{_content(answer['content'])}"
-        for status, answer in operation["responses"].items()
-    ]
-    return "\n".join([*lines, f"<table>{''.join(rows)}</table>"])
+    errors: list[str] = []
+    for status, answer in operation["responses"].items():
+        if status in _WITH_AN_ANSWER:
+            lines.append(f"<p>Answers {status} {_content(answer['content'])}")
+        else:
+            errors.append(f"{status} {escape(answer['description'])}")
+    if errors:
+        lines.append(f"<p>Errors {'; '.join(errors)}")
+    return "\n".join(lines)
 
 
 def _content(content: dict[str, Any]) -> str:

@@ -1,8 +1,10 @@
 """GET /openapi.json and /docs: what the pod serves, made from the table of endpoints and the models they use.
 
-The document follows OpenAPI 3.1.1. It is made when somebody first asks for it: most pods are never asked.
+The document follows OpenAPI 3.1.1. It is made when somebody first asks for it, on a thread, for it takes
+some tenths of a second: most pods are never asked.
 """
 
+import asyncio
 import json
 from functools import cache
 from http import HTTPStatus
@@ -42,10 +44,11 @@ def routes(config: AgentConfig) -> list[Route]:
         return page(document(config)).encode()
 
     async def openapi(_: Request) -> Response:
-        return Response(document_bytes(), headers={"content-type": "application/json"})
+        body = await asyncio.to_thread(document_bytes)
+        return Response(body, headers={"content-type": "application/json"})
 
     async def docs(_: Request) -> Response:
-        return Response(page_bytes(), headers=_PAGE_HEADERS)
+        return Response(await asyncio.to_thread(page_bytes), headers=_PAGE_HEADERS)
 
     return [Route("/openapi.json", openapi), Route("/docs", docs)]
 
