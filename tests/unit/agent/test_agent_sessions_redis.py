@@ -1,6 +1,7 @@
 """What only the store in Redis has to show: leases, fencing, and a server that dies, hangs or changes its password."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,24 @@ async def test_a_new_password_is_read_from_the_mounted_file(kind: Kind, server: 
     server.tell_password("second-secret")
     assert await store.problem() is None
     await asyncio.gather(*(turn(store, SessionKey("", str(n))) for n in range(5)))
+    await store.close()
+
+
+async def test_a_user_with_the_rights_that_the_reference_names_is_enough(kind: Kind, server: RedisServer) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "sessions.md").read_text()
+    [rights] = re.findall(r"`ACL SETUSER agent on >PASSWORD (.*)`", page)
+    with client_of(server) as client:
+        client.execute_command("ACL", "SETUSER", "agent", "on", ">word", *rights.split())
+    server.url_file.write_text(f"redis://agent:word@127.0.0.1:{server.port}/0")
+    store: RedisSessions = kind.open()
+    await turn(store, KEY)
+    await turn(store, KEY)
+    assert await store.load(KEY) == HISTORY
+    assert [info.key for info in await store.list("")] == [KEY]
+    assert await store.describe(KEY) is not None
+    assert await store.problem() is None
+    await store.clean_up()
+    assert await store.delete(KEY)
     await store.close()
 
 

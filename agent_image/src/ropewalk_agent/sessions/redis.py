@@ -207,7 +207,7 @@ class RedisSessions:
 
     def _opened(self) -> Any:
         if self._client is None:
-            # Here, on the worker, and only where Redis is used: the import takes 12 MiB.
+            # Here, on the worker, and only where Redis is used: the import takes 7 MiB.
             from redis.asyncio import Redis
             from redis.asyncio.retry import Retry
             from redis.backoff import NoBackoff
