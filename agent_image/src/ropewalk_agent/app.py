@@ -135,6 +135,8 @@ class RequestScope:
                 if not isinstance(error, AgentError):
                     _log.exception("request failed", extra={"fields": {"request_id": request_id}})
                     error = internal_error()
+                elif state["outcome"] == "ok":  # else it was a turn, which has a line of its own (routes/turns.py)
+                    _log.info("request refused", extra={"fields": {"request_id": request_id, "outcome": error.code}})
                 state["outcome"] = error.code
                 await _answer(error, request_id)(scope, receive, send_with_id)
         finally:

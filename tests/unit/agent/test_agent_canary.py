@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mcp.server.mcpserver import Context, MCPServer
@@ -14,7 +15,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from agent_models import until
 from agent_otlp import otlp_receiver
-from agent_providers import Calls, IsSilent, Refuses, Says, provider
+from agent_providers import Calls, IsSilent, Refuses, Says, Step, provider
 from agent_server import LoopbackMcpServer, agent_config, running_agent
 from ropewalk_agent import logs, tracing
 
@@ -71,7 +72,7 @@ async def test_no_canary_is_in_any_log_line_metric_span_or_error(
     (tmp_path / "token").write_text(TOKEN)
     never = asyncio.Event()
     tool_turn = (Calls("look_up", {"word": ARGUMENT}), Says((ANSWER,)))
-    steps = [
+    steps: list[Step] = [
         *tool_turn,
         *tool_turn,
         *(Calls("fail", {"word": ARGUMENT}), Says((ANSWER,))),
@@ -84,7 +85,7 @@ async def test_no_canary_is_in_any_log_line_metric_span_or_error(
     with otlp_receiver() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         async with provider("openai", *steps) as model:
-            document = {
+            document: dict[str, Any] = {
                 "systemPrompt": SYSTEM,
                 "model": {
                     "provider": "openai-compatible",

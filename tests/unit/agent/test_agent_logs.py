@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from agent_models import ScriptedModel
+from agent_server import running_agent
 from ropewalk_agent.logs import GatheringHandler, JsonFormatter
 
 
@@ -140,3 +142,14 @@ def test_without_a_loop_every_line_is_written_at_once(log: tuple[logging.Logger,
     logger, stream = log
     logger.info("alone")
     assert stream.pieces == [["alone"]]
+
+
+async def test_each_request_leaves_one_line_whether_it_was_a_turn_or_not(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "ropewalk")
+    async with running_agent(ScriptedModel(["hi"], [ValueError("broken")])) as agent:
+        caplog.clear()
+        await agent.query("q")
+        await agent.query("q")
+        await agent.client.post("/query", json={})
+    told = [(record.message, record.__dict__["fields"]["outcome"]) for record in caplog.records]
+    assert told == [("turn ended", "ok"), ("turn ended", "model_error"), ("request refused", "invalid_request")]
