@@ -7,13 +7,15 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 from a2a.client import A2ACardResolver, Client, ClientConfig, ClientFactory
 from a2a.client.errors import A2AClientJSONRPCError
+from a2a.server.request_handlers import DefaultRequestHandler
 from a2a.types import (
+    DataPart,
     FilePart,
     FileWithBytes,
     Message,
@@ -34,6 +36,7 @@ from agent_models import Call, Gate, ScriptedModel, until
 from agent_server import LoopbackMcpServer, RunningAgent, running_agent
 from ropewalk_agent.logs import JsonFormatter
 from ropewalk_agent.routes.a2a_turns import RecentTasks
+from ropewalk_agent.structured import TOOL_NAME
 
 CARD = "/.well-known/agent-card.json"
 
@@ -172,6 +175,24 @@ async def test_whoever_joins_a_stream_later_gets_the_rest_and_changes_nothing() 
         await asking
         assert ["second" in rest[0], "completed" in rest[-1]] == [True, True]
         assert texts(await client.get_task(TaskQueryParams(id=ids[0]))) == ["first second"]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_structured_answer_is_a_data_part(streaming: bool) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    async with running_agent(ScriptedModel([Call(TOOL_NAME, {"n": 7})]), outputSchema=schema) as agent:
+        assert "application/json" in (await agent.client.get(CARD)).json()["defaultOutputModes"]
+        async with talking(agent, streaming=streaming) as client:
+            task, _ = await sent(client, said("q"))
+    parts = [part.root for artifact in task.artifacts or () for part in artifact.parts]
+    assert [part.data for part in parts if isinstance(part, DataPart)] == [{"n": 7}]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_half_a_character_of_the_model_breaks_nothing(streaming: bool) -> None:
+    async with running_agent(ScriptedModel(["a\ud83d"])) as agent, talking(agent, streaming=streaming) as client:
+        task, _ = await sent(client, said("q"))
+    assert "".join(texts(task)) == "a?"
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -370,12 +391,68 @@ async def test_the_oldest_tasks_are_forgotten_beyond_the_bounds() -> None:
     assert await tasks.get("too-long") is None
 
 
-def test_an_agent_that_is_not_asked_by_a2a_does_not_load_it() -> None:
-    sources = Path(__file__).parents[3] / "agent_image" / "src"
-    code = "import sys, ropewalk_agent.app; assert not {'a2a', 'fastapi', 'sse_starlette'} & set(sys.modules)"
-    environment = {"PYTHONPATH": str(sources)}
+async def asked(agent: RunningAgent, times: int) -> None:
+    await until(lambda: len(agent.model.asked) == times)
+
+
+async def test_nothing_is_left_of_requests_that_ended_however_they_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers: list[DefaultRequestHandler] = []
+    their_init = DefaultRequestHandler.__init__
+
+    def init(self: DefaultRequestHandler, *arguments: Any) -> None:
+        their_init(self, *arguments)
+        handlers.append(self)
+
+    monkeypatch.setattr(DefaultRequestHandler, "__init__", init)
+    gate = Gate()
+    model = ScriptedModel(["fine"], [RuntimeError("no")], [gate], [gate], [gate], [gate], [gate])
+    async with running_agent(model) as agent, talking(agent, streaming=True) as client:
+        for _ in range(2):
+            await sent(client, said("q"))
+        for turn in range(4):
+            message = said("a", f"leaves-{turn}").model_dump(mode="json", by_alias=True, exclude_none=True)
+            method = "message/stream" if turn % 2 else "message/send"
+            leaving = asyncio.create_task(rpc(agent, method, {"message": message}))
+            await asked(agent, 3 + turn)
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+        message = said("a", "cancelled").model_dump(mode="json", by_alias=True, exclude_none=True)
+        answer = await rpc(agent, "message/send", {"message": message, "configuration": {"blocking": False}})
+        await asked(agent, 7)
+        await client.cancel_task(TaskIdParams(id=answer["result"]["id"]))
+        handler = handlers[0]
+        queues = cast(Any, handler._queue_manager)._task_queue
+        await until(lambda: not handler._running_agents and not handler._background_tasks and not queues)
+        await until(lambda: not agent.runtime.busy)
+
+
+LEAN = """
+import sys
+from ropewalk_agent import lean
+lean.install(with_boto=False)
+import ropewalk_agent.routes.a2a_turns
+assert "fastapi" not in sys.modules
+for package in lean.RE_EXPORTING:
+    if package.startswith("a2a"):
+        module = sys.modules[package]
+        for name in module.__all__:
+            getattr(module, name)
+"""
+
+
+def in_a_process(code: str) -> tuple[int, str]:
+    environment = {"PYTHONPATH": str(Path(__file__).parents[3] / "agent_image" / "src")}
     ended = subprocess.run([sys.executable, "-c", code], check=False, env=environment, capture_output=True, text=True)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.returncode, ended.stderr
+
+
+def test_the_sdk_is_loaded_without_what_it_only_re_exports() -> None:
+    assert in_a_process(LEAN) == (0, "")
+
+
+def test_an_agent_that_is_not_asked_by_a2a_does_not_load_it() -> None:
+    code = "import sys, ropewalk_agent.app; assert not {'a2a', 'fastapi', 'sse_starlette'} & set(sys.modules)"
+    assert in_a_process(code) == (0, "")
 
 
 async def test_a_tool_is_used_in_a_turn_of_a_task() -> None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 import uvicorn
 from bedrock_agentcore.runtime import BedrockAgentCoreApp
+from bedrock_agentcore.runtime.models import REQUEST_ID_HEADER as THEIR_REQUEST_HEADER
 from bedrock_agentcore.runtime.models import SESSION_HEADER as THEIR_SESSION_HEADER
 from bedrock_agentcore.runtime.models import PingStatus
 from starlette.websockets import WebSocket
@@ -22,6 +23,7 @@ from agent_server import RunningAgent, free_port, running_agent
 from ropewalk_agent.routes import turns
 from ropewalk_agent.routes.agentcore import SESSION_HEADER, USER_HEADER, Ping
 from ropewalk_agent.runtime import Runtime
+from ropewalk_agent.structured import TOOL_NAME
 
 SESSION = "a-session-of-thirty-three-letters"
 EVENT_STREAM = {"accept": "text/event-stream"}
@@ -202,6 +204,28 @@ async def test_a_stream_is_frames_of_data_alone_that_leave_before_the_model_has_
     assert frames(received)[-1]["response"] == "first second"
 
 
+async def test_agentcore_names_the_request_where_nobody_else_does() -> None:
+    async with running_agent(ScriptedModel()) as agent:
+        answer = await invoke(agent, {"prompt": "x"}, **{THEIR_REQUEST_HEADER: "named-by-aws"})
+    assert answer.json()["request_id"] == "named-by-aws"
+
+
+async def test_an_invocation_takes_the_options_of_a_query() -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    async with running_agent(ScriptedModel([Call(TOOL_NAME, {"n": 7})])) as agent:
+        answer = await invoke(agent, {"prompt": "x", "output_schema": schema, "tools": []})
+        assert answer.json().get("structured") == {"n": 7}
+
+
+async def test_half_a_character_of_the_model_breaks_no_stream_and_no_socket() -> None:
+    async with running_agent(ScriptedModel(["\ud83d"])) as agent, socket_to(agent.client) as socket:
+        assert (await invoke(agent, {"prompt": "x"})).json()["response"] == "\ud83d"
+        streamed = await invoke(agent, {"prompt": "x", "stream": True})
+        assert frames(streamed.text)[-1]["response"] == "\ud83d"
+        await socket.send('{"prompt": "x"}')
+        assert (await said(socket))[-1]["response"] == "\ud83d"
+
+
 async def test_stream_false_beats_the_accept_header() -> None:
     async with running_agent(ScriptedModel(["x"])) as agent:
         answer = await agent.client.post("/invocations", json={"prompt": "q", "stream": False}, headers=EVENT_STREAM)
@@ -284,7 +308,8 @@ async def test_a_socket_answers_one_turn_after_the_other_in_one_session() -> Non
         assert [frame["type"] for frame in first] == ["text", "text", "result"]
         assert (first[-1]["response"], first[-1]["session_id"]) == ("ab", SESSION)
         assert second[-1]["response"] == "done"
-        assert first[-1]["request_id"] != second[-1]["request_id"]
+        request_id = socket.response.headers["x-request-id"]
+        assert [turn[-1]["request_id"] for turn in (first, second)] == [f"{request_id}-1", f"{request_id}-2"]
         assert len(agent.model.asked[1]) == 3
         assert count(agent, "/ws", "ok") == 2
 

@@ -282,4 +282,5 @@ def _ending(answer: Answer, told: bool) -> list[Part]:
 
 
 def _text(text: str) -> Part:
-    return Part(root=TextPart(text=text))
+    # Half a character, which models do write, cannot be sent.
+    return Part(root=TextPart(text=text.encode(errors="replace").decode()))

@@ -10,8 +10,10 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
+from itertools import count
 from typing import Any, Self
 from urllib.parse import parse_qs
 
@@ -49,7 +51,7 @@ _INTERNAL_ERROR = 1011
 class InvocationBody(BaseModel):
     """What an invocation holds: the question under one of four names, the first that is there, `prompt` before all.
 
-    Payloads are free in AgentCore; what is not known here is ignored.
+    The other fields are those of /query. Payloads are free in AgentCore; what is not known here is ignored.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -60,6 +62,10 @@ class InvocationBody(BaseModel):
     input: str | None = Field(default=None, min_length=1)
     stream: bool | None = None
     timeout_seconds: float | None = Field(default=None, gt=0)
+    wait_for_session: bool = True
+    output_schema: dict[str, Any] | None = None
+    tool_servers: tuple[str, ...] | None = None
+    tools: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _a_question(self) -> Self:
@@ -138,19 +144,24 @@ class Sockets:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Talk with one client until it leaves or the agent shuts down."""
         await receive()  # websocket.connect
+        request_id: str = scope["state"]["request_id"]
         try:
             if self._runtime.draining:
                 raise AgentError("not_ready", "the agent is shutting down; connect again, another pod will answer")
             session_id, user_id = _session_id(scope), _user_id(scope)
         except AgentError as error:
-            await _refuse(error, send)
+            await _refuse(error, request_id, send)
             return
-        await send({"type": "websocket.accept", "headers": [(_SESSION_HEADER, session_id.encode())]})
-        code = await self._talk(session_id, user_id, receive, send)
+        headers = [(_SESSION_HEADER, session_id.encode()), (b"x-request-id", request_id.encode())]
+        await send({"type": "websocket.accept", "headers": headers})
+        answered = partial(self._answer, session_id, user_id, send)
+        code = await self._talk(answered, request_id, receive)
         if code is not None:
             await send({"type": "websocket.close", "code": code})
 
-    async def _talk(self, session_id: str, user_id: str, receive: Receive, send: Send) -> int | None:
+    async def _talk(
+        self, answered: Callable[[str, Message], Awaitable[None]], request_id: str, receive: Receive
+    ) -> int | None:
         """Return the code to close the socket with; None where the client has closed it."""
         inbox: asyncio.Queue[Message] = asyncio.Queue(_MOST_WAITING)
 
@@ -159,9 +170,8 @@ class Sockets:
                 inbox.put_nowait(message)
 
         async def answer() -> None:
-            while True:
-                message = await inbox.get()
-                await self._answer(message, session_id, user_id, send)
+            for number in count(1):
+                await answered(f"{request_id}-{number}", await inbox.get())
                 inbox.task_done()
 
         async def drained() -> None:
@@ -185,13 +195,12 @@ class Sockets:
         _log.error("a websocket failed", exc_info=ended[answering])
         return _INTERNAL_ERROR
 
-    async def _answer(self, message: Message, session_id: str, user_id: str, send: Send) -> None:
+    async def _answer(self, session_id: str, user_id: str, send: Send, request_id: str, message: Message) -> None:
         started = time.monotonic()
-        request_id = uuid.uuid4().hex
         scope: Scope = {"state": {"outcome": "ok"}}
 
         async def tell(name: str, data: dict[str, Any]) -> None:
-            await send({"type": "websocket.send", "text": json.dumps({"type": name, **data}, ensure_ascii=False)})
+            await send({"type": "websocket.send", "text": _json(name, data).decode()})
 
         try:
             body = turns.parsed(InvocationBody, message.get("bytes") or (message.get("text") or "").encode())
@@ -210,7 +219,15 @@ class Sockets:
 
 def _turn(body: InvocationBody, session_id: str, user_id: str, request_id: str, streaming: bool) -> TurnRequest:
     return TurnRequest(
-        query=body.question, session_id=session_id, user_id=user_id, request_id=request_id, streaming=streaming
+        query=body.question,
+        session_id=session_id,
+        user_id=user_id,
+        request_id=request_id,
+        streaming=streaming,
+        wait_for_session=body.wait_for_session,
+        output_schema=body.output_schema,
+        tool_servers=body.tool_servers,
+        tools=body.tools,
     )
 
 
@@ -278,13 +295,17 @@ async def _write_stream(events: AsyncGenerator[TurnEvent, None], turn: TurnReque
 
 
 def _frame(name: str, data: dict[str, Any]) -> Message:
-    text = f"data: {json.dumps({'type': name, **data}, ensure_ascii=False)}\n\n"
-    return {"type": "http.response.body", "body": text.encode(), "more_body": True}
+    return {"type": "http.response.body", "body": b"data: " + _json(name, data) + b"\n\n", "more_body": True}
 
 
-async def _refuse(error: AgentError, send: Send) -> None:
+def _json(name: str, data: dict[str, Any]) -> bytes:
+    # Half a character, which models do write, becomes its JSON escape.
+    return json.dumps({"type": name, **data}, ensure_ascii=False).encode(errors="backslashreplace")
+
+
+async def _refuse(error: AgentError, request_id: str, send: Send) -> None:
     """Answer the handshake with an error, as HTTP (ASGI's extension websocket.http.response)."""
-    body = json.dumps(error.body(uuid.uuid4().hex)).encode()
+    body = json.dumps(error.body(request_id)).encode()
     headers = [(b"content-type", b"application/json")]
     await send({"type": "websocket.http.response.start", "status": error.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
