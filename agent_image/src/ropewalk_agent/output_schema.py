@@ -65,11 +65,14 @@ class OutputSchema:
 
 def usable(document: dict[str, Any]) -> OutputSchema:
     """Return the schema, ready for use; raises SchemaProblem."""
-    text = json.dumps(document, separators=(",", ":"))
-    size = len(text.encode())
-    if size > LARGEST_SCHEMA:
-        raise SchemaProblem(f"it has {size} bytes; use at most {LARGEST_SCHEMA}")
-    return _checked(text)
+    try:
+        text = json.dumps(document, separators=(",", ":"))
+        size = len(text.encode())
+        if size > LARGEST_SCHEMA:
+            raise SchemaProblem(f"it has {size} bytes; use at most {LARGEST_SCHEMA}")
+        return _checked(text)
+    except RecursionError:
+        raise SchemaProblem("it is nested too deeply") from None
 
 
 @lru_cache(_KEPT_SCHEMAS)
@@ -82,14 +85,14 @@ def _checked(text: str) -> OutputSchema:
     from referencing.jsonschema import DRAFT202012
 
     document = json.loads(text)
-    # One dialect for all: `$schema` would choose another for the references only.
-    document.pop("$schema", None)
+    for _, node in _nodes(document, "$"):
+        # One dialect for all: wherever `$schema` stands, the validator would go on with another, which has no deadline.
+        if isinstance(node.get("$schema"), str):
+            del node["$schema"]
     try:
         Draft202012Validator.check_schema(document)
     except SchemaError as error:
         raise SchemaProblem(f"{error.json_path}: {error.message[:_LONGEST_PROBLEM]}") from None
-    except RecursionError:
-        raise SchemaProblem("it is nested too deeply") from None
     resolver = Registry().resolver_with_root(DRAFT202012.create_resource(document))
     for where, node in _nodes(document, "$"):
         for key in ("$ref", "$dynamicRef"):

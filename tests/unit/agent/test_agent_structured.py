@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ CITY = {
     "required": ["city", "degrees"],
     "additionalProperties": False,
 }
+DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 PARIS = {"city": "Paris", "degrees": 12}
 
 
@@ -100,6 +102,13 @@ async def test_tools_run_first_and_the_answer_comes_last() -> None:
     assert (answer.structured, answer.tools_used) == (PARIS, ("add",))
     assert desk.model.tools_shown == [["add", structured.TOOL_NAME]] * 2
     assert [role for role, _ in await desk.said()] == ["user", "assistant", "user", "assistant"]
+
+
+async def test_a_tool_of_the_same_name_gives_way_to_the_schema() -> None:
+    rival = Tool(structured.TOOL_NAME, "math", "adds", {"type": "object"}, _add)
+    desk = Desk([answered(PARIS)], tools=(rival,))
+    assert (await desk.ask()).structured == PARIS
+    assert desk.model.tools_shown == [[structured.TOOL_NAME]]
 
 
 async def test_an_answer_given_beside_a_tool_call_waits_for_the_tools_result() -> None:
@@ -210,6 +219,7 @@ async def test_a_model_that_fails_in_the_correction_is_a_model_error() -> None:
         ({"items": {"pattern": "("}}, "$.items.pattern: '(' is not a 'regex'"),
         ({"patternProperties": {"[": {}}}, "$.patternProperties: '[' is not a 'regex'"),
         ({"items": {"$ref": "http://127.0.0.1:9/schema.json"}}, "$.items.$ref"),
+        (reduce(lambda inner, _: {"not": inner}, range(500), {}), "nested too deeply"),
         ({"description": "x" * output_schema.LARGEST_SCHEMA}, "use at most 65536"),
     ],
 )
@@ -228,8 +238,9 @@ async def test_an_agent_with_an_unusable_schema_does_not_start() -> None:
 
 
 async def test_formats_are_not_checked_and_other_dialects_are_read_as_2020_12() -> None:
-    schema = {"$schema": "http://json-schema.org/draft-07/schema#", "type": "string", "format": "date"}
-    assert (await Desk([answered({"answer": "someday"})]).ask(schema)).structured == "someday"
+    # Draft 7 knows no prefixItems, and `items` would mean all of them.
+    schema = {"$schema": DRAFT_7, "prefixItems": [{"format": "date"}], "items": {"type": "integer"}, "type": "array"}
+    assert (await Desk([answered({"answer": ["someday", 1]})]).ask(schema)).structured == ["someday", 1]
 
 
 async def test_a_schema_that_refers_to_itself_without_end_is_an_error_and_no_crash() -> None:
@@ -247,8 +258,13 @@ async def test_a_schema_that_refers_to_itself_without_end_is_an_error_and_no_cra
             "$defs": {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)} | {"d40": {}},
             "$ref": "#/$defs/d0",
         },
+        {
+            "$defs": {f"d{n}": {"$schema": DRAFT_7, "allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
+            | {"d40": {}},
+            "$ref": "#/$defs/d0",
+        },
     ],
-    ids=["a pattern", "a pattern of names", "a pattern of names that are left", "references that multiply"],
+    ids=["a pattern", "a pattern of names", "a pattern of names that are left", "references", "another dialect"],
 )
 async def test_a_schema_that_takes_for_ever_is_given_up(schema: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output_schema, "CHECK_SECONDS", 0.05)
