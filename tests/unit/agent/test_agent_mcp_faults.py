@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import httpx2
 import pytest
 
 from agent_mcp import ADD, READ, Asked, Rogue, connected_to, named, rogue_connection
@@ -97,6 +98,10 @@ async def own_error_with_a_common_code(asked: Asked) -> None:
     await asked.answer({"jsonrpc": "2.0", "id": asked.message["id"], "error": error})
 
 
+async def unknown_id(asked: Asked) -> None:
+    await asked.answer({"jsonrpc": "2.0", "id": 4711, "result": {"resultType": "complete", "content": []}})
+
+
 async def accepted(asked: Asked) -> None:
     await asked.answer(b"", status=202)
 
@@ -157,6 +162,43 @@ async def test_a_server_that_hangs_is_given_up_at_the_lesser_time_limit() -> Non
         "timeout",
         "tool add of MCP server rogue did not answer within 1 s",
     )
+
+
+async def test_an_answer_to_something_else_is_none() -> None:
+    rogue = Rogue()
+    rogue.on_call = unknown_id
+    async with rogue_connection(rogue, seconds=0.2) as connection:
+        assert (await named(connection, "add").call({})).outcome == "timeout"
+
+
+async def test_two_large_answers_are_read_at_once_and_the_next_waits_for_a_place() -> None:
+    begun, go_on = list[int](), asyncio.Event()
+
+    class Body(httpx2.AsyncByteStream):
+        def __init__(self, number: int) -> None:
+            self._number = number
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"x" * 1_000_001
+            begun.append(self._number)
+            await go_on.wait()
+
+    gate = asyncio.Semaphore(wire._LARGE_AT_ONCE)
+
+    async def read(number: int) -> int:
+        stream = wire._BoundedStream(Body(number), wire.Exchange(), gate, events=False)
+        return sum([len(chunk) async for chunk in stream])
+
+    reading = [asyncio.ensure_future(read(number)) for number in range(3)]
+    await until(gate.locked)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert begun == [0, 1]
+    reading[0].cancel()  # a call that is given up leaves its place
+    await until(lambda: begun == [0, 1, 2])
+    go_on.set()
+    assert await asyncio.gather(*reading[1:]) == [1_000_001] * 2
+    assert not gate.locked()
 
 
 async def test_progress_does_not_prolong_a_call() -> None:

@@ -5,6 +5,7 @@ fails here is answered with a JSON-RPC error in the server's place. What happene
 which travels in a context variable, because the package has no place for it.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ LARGEST_ANSWER = 10_000_000
 """Bytes of a JSON answer that are read."""
 LARGEST_EVENT = 1_000_000
 """The same of one server-sent event; a little less than httpx2 would take, so that the reason is ours."""
+_LARGE_ANSWER, _LARGE_AT_ONCE = 1_000_000, 2
+"""So many answers of a server beyond so many bytes are read at once: parsing takes seven times their size."""
 _LARGEST_ERROR = 65_536
 _FAULT_CODE = -32099
 """Code of the JSON-RPC errors that are made here; of the range that JSON-RPC 2.0 leaves to implementations."""
@@ -82,6 +85,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         self._inner = inner
         self._origin = _origin(httpx2.URL(url))
         self._auth = auth
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self.connecting = True
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -123,7 +127,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         if response.status_code == 200 and not events and not kind.startswith("application/json"):
             await response.aclose()
             raise WireError(Fault("broken", f"it answered {kind[:60] or 'something'} where JSON or a stream is due"))
-        response.stream = _BoundedStream(response.stream, current, events=events)
+        response.stream = _BoundedStream(response.stream, current, self._large, events=events)
         return response
 
     async def _authorized(self, request: httpx2.Request) -> httpx2.Response:
@@ -180,15 +184,16 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 class _BoundedStream(httpx2.AsyncByteStream):
     """Passes an answer on, up to its bound."""
 
-    def __init__(self, stream: object, current: Exchange, *, events: bool) -> None:
+    def __init__(self, stream: object, current: Exchange, large: asyncio.Semaphore, *, events: bool) -> None:
         if not isinstance(stream, httpx2.AsyncByteStream):
             raise TypeError(stream)
         self._stream = stream
         self._current = current
+        self._large = large
         self._events = events
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size, last = 0, b""
+        size, last, has_place = 0, b"", False
         limit = LARGEST_EVENT if self._events else LARGEST_ANSWER
         try:
             async for chunk in self._stream:
@@ -200,10 +205,15 @@ class _BoundedStream(httpx2.AsyncByteStream):
                 if size > limit:
                     self._current.fault = Fault("too_large", f"its answer is larger than {limit} bytes")
                     raise _BrokenAnswer(self._current.fault.text)
+                if size > _LARGE_ANSWER and not has_place:
+                    has_place = await self._large.acquire()
                 yield chunk
         except httpx2.TransportError as error:
             self._current.fault = Fault("broken", f"the connection broke: {_told(error)}")
             raise _BrokenAnswer(self._current.fault.text) from None
+        finally:
+            if has_place:
+                self._large.release()
 
     async def aclose(self) -> None:
         await self._stream.aclose()
