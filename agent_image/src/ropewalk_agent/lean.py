@@ -13,7 +13,8 @@ docs/adr/0003-the-agent-leaves-out-what-it-does-not-use.md.
 
 import ast
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.abc import InspectLoader, Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -46,6 +47,23 @@ def install(*, with_boto: bool) -> None:
     if not with_boto:
         finders.append(_StandInFinder(BOTO))
     sys.meta_path[:0] = finders
+
+
+@contextmanager
+def hidden(name: str) -> Iterator[None]:
+    """Let importing the package `name` fail within the block, for a library that would use it but need not.
+
+    Where the package is loaded already, it stays: it then costs nothing more.
+    """
+    if name in sys.modules:
+        yield
+        return
+    # The import system's own sign of a module that is not there.
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 class _LazyFinder(MetaPathFinder):

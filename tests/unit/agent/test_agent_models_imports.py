@@ -21,7 +21,7 @@ LIBRARIES = {
     "litellm": {"litellm", "openai"},
     "llamacpp": set(),
 }
-ALL = {library for libraries in LIBRARIES.values() for library in libraries}
+ALL = frozenset(library for libraries in LIBRARIES.values() for library in libraries)
 
 # As the pod does it: lean first, then Strands and the model, on a loop. Stand-ins of lean are no libraries.
 BUILD = """
@@ -44,14 +44,14 @@ asyncio.run(main())
 """
 
 
-def loaded(tmp_path: Path, *providers: str) -> set[str]:
+def loaded(tmp_path: Path, *providers: str, of: frozenset[str] = ALL) -> frozenset[str]:
     """Which of the libraries a process has loaded that built the Models of these providers."""
     (tmp_path / "key").write_text("k")
     documents = [model_document(provider, "http://127.0.0.1:9", tmp_path / "key") for provider in providers]
     environment = {"PYTHONPATH": str(REPOSITORY / "agent_image" / "src"), "PATH": ""}
     command = [sys.executable, "-c", BUILD, json.dumps(documents)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
-    return ALL & set(json.loads(done.stdout.splitlines()[-1]))
+    return of & set(json.loads(done.stdout.splitlines()[-1]))
 
 
 @pytest.mark.parametrize("provider", LIBRARIES)
@@ -66,3 +66,10 @@ def test_boto3_is_left_out_where_no_model_needs_it(provider: str, tmp_path: Path
 
 def test_a_fallback_of_another_provider_brings_its_library(tmp_path: Path) -> None:
     assert loaded(tmp_path, "ollama", "bedrock") == {"ollama", "boto3", "botocore"}
+
+
+@pytest.mark.parametrize(("providers", "expected"), [(("gemini",), set()), (("gemini", "litellm"), {"aiohttp"})])
+def test_gemini_does_without_aiohttp_and_leaves_it_to_others(
+    providers: tuple[str, ...], expected: set[str], tmp_path: Path
+) -> None:
+    assert loaded(tmp_path, *providers, of=frozenset(["aiohttp"])) == expected

@@ -1,6 +1,6 @@
 """gemini: the generateContent API of Google AI Studio, by Google's own client."""
 
-from ropewalk_agent import spans
+from ropewalk_agent import lean, spans
 from ropewalk_agent.config import ModelConfig
 from ropewalk_agent.models.built import RETRIES, BuiltModel, KeyFile, bounded, trust
 
@@ -15,11 +15,13 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
     Raises ValueError for a parameter that is not one of them.
     """
     import httpx
-    from google import genai
+
+    with lean.hidden("aiohttp"):  # 6 MiB for what `http` below does
+        from google import genai
     from strands.models.gemini import GeminiModel
 
     genai.types.GenerateContentConfig(**config.parameters)
-    # The client would set one limit for everything, and use aiohttp beside httpx, were it not given this.
+    # The client would set one limit for everything, were it not given this.
     http = httpx.AsyncClient(
         event_hooks={"request": [bounded(timeout_seconds), spans.propagate]},
         follow_redirects=True,
