@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import aclosing
-from functools import reduce
 from typing import Any
 
 import pytest
@@ -28,6 +27,10 @@ CITY = {
 }
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 PARIS = {"city": "Paris", "degrees": 12}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return {"not": nested(depth - 1)} if depth else {}
 
 
 def answered(value: Any) -> Call:
@@ -219,7 +222,7 @@ async def test_a_model_that_fails_in_the_correction_is_a_model_error() -> None:
         ({"items": {"pattern": "("}}, "$.items.pattern: '(' is not a 'regex'"),
         ({"patternProperties": {"[": {}}}, "$.patternProperties: '[' is not a 'regex'"),
         ({"items": {"$ref": "http://127.0.0.1:9/schema.json"}}, "$.items.$ref"),
-        (reduce(lambda inner, _: {"not": inner}, range(500), {}), "nested too deeply"),
+        (nested(500), "nested too deeply"),
         ({"description": "x" * output_schema.LARGEST_SCHEMA}, "use at most 65536"),
     ],
 )
