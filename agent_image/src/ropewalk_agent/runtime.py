@@ -300,7 +300,7 @@ class Runtime:
         for clash in self._catalogue[1]:
             if clash not in before:
                 fields = {"tool": clash.tool, "kept": clash.kept, "ignored": clash.ignored}
-                _log.warning("two mcp servers offer the same tool", extra={"fields": fields})
+                _log.warning("a tool is offered twice", extra={"fields": fields})
         self._tell_server(self._changed.set)
 
     def _tell_server(self, what: Callable[[], None]) -> None:
