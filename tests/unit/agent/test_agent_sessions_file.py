@@ -1,6 +1,7 @@
 """What only the store in files has to show: torn files, a full disk, processes that die, what is left behind."""
 
 import errno
+import fcntl
 import logging
 import os
 import subprocess
@@ -152,6 +153,24 @@ async def test_a_lock_dies_with_the_process_that_held_it(store: FileSessions, tm
     assert names_in(tmp_path) == []
     await turn(store, KEY)
     assert names_in(tmp_path) == [".json"]
+
+
+async def test_a_lock_on_a_file_that_its_last_holder_removed_meanwhile_is_none(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, store, other = fcntl.flock, kind.open(), kind.open()
+
+    def too_late(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        [path] = tmp_path.glob("*/*.lock")
+        path.unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    async with store.lock(KEY, wait=False):
+        with pytest.raises(AgentError):
+            async with other.lock(KEY, wait=False):
+                pass
 
 
 async def test_a_session_that_is_in_use_is_neither_evicted_nor_swept(kind: Kind, tmp_path: Path) -> None:

@@ -205,13 +205,16 @@ async def test_a_user_with_the_rights_that_the_reference_names_is_enough(kind: K
     await store.close()
 
 
-@pytest.mark.parametrize("content", ["", "http://u:top-secret@redis", "redis://:top-secret@127.0.0.1:x"])
+@pytest.mark.parametrize(
+    "content", ["", "http://u:top-secret@redis", "redis://:top-secret@h:x", "redis://:top-secret/@h"]
+)
 async def test_a_url_that_is_none_is_a_problem_that_does_not_tell_the_password(
     kind: Kind, server: RedisServer, content: str
 ) -> None:
     server.url_file.write_text(content)
     problem = str(await kind.open().problem())
     assert "session store cannot be used" in problem
+    assert "URL" in problem
     assert "top-secret" not in problem
 
 

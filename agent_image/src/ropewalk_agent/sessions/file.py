@@ -204,11 +204,12 @@ class FileSessions:
             with contextlib.suppress(OSError):
                 part.unlink()
             raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # or a crash may forget the new name
-        finally:
-            os.close(folder)
+        for folder in (path.parent, self._directory):  # or a crash may forget the new names
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def _evict(self) -> None:
         """Remove what has expired, and where that is not enough the least recently used tenth."""
@@ -304,23 +305,26 @@ def _remove_unused(path: Path, modified_at: float) -> bool:
 
 def _try_lock(path: Path) -> int | None:
     """Return the descriptor of a locked file, or None where somebody else holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except FileNotFoundError:
-        return None  # another process found the folder empty and removed it just now
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The holder before us removes the file as it lets go: then ours is one that nobody else will find.
-        if os.fstat(descriptor).st_ino == path.stat().st_ino:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            continue  # another process found the folder empty and removed it just now
+        locked = False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The holder before us removes the file as it lets go: then ours is one that nobody else will find.
+            locked = os.fstat(descriptor).st_ino == path.stat().st_ino
+        except BlockingIOError:
+            return None
+        except FileNotFoundError:
+            pass
+        finally:
+            if not locked:
+                os.close(descriptor)
+        if locked:
             return descriptor
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
 
 
 def _unlock(path: Path, descriptor: int) -> None:

@@ -202,7 +202,7 @@ class RedisSessions:
         except TimeoutError:
             reason = f"Redis has not answered for {self._call_seconds:g} s"
         except (RedisError, OSError, ValueError) as error:
-            reason = redacted(f"{type(error).__name__}: {error}", [self._url, *_secrets(self._url)])
+            reason = redacted(f"{type(error).__name__}: {error}", _secrets(self._url))
         raise AgentError("not_ready", f"the session store cannot be used: {reason}") from None
 
     def _opened(self) -> Any:
@@ -212,10 +212,16 @@ class RedisSessions:
             from redis.asyncio.retry import Retry
             from redis.backoff import NoBackoff
 
-            self._url = self._read_url()
+            url = self._read_url()
             # Time limits are ours alone: redis-py's would count anew for each attempt.
             limits: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": None}
-            self._client = Redis.from_url(self._url, retry=Retry(NoBackoff(), 1), **limits)
+            try:
+                self._client = Redis.from_url(url, retry=Retry(NoBackoff(), 1), **limits)
+            except ValueError:
+                # Its words may hold a part of the password, where that has a slash and is taken for a port.
+                message = f"the URL in {self._url_file} is not valid; in user and password write / as %2F, @ as %40"
+                raise ValueError(message) from None
+            self._url = url
         return self._client
 
     def _read_url(self) -> str:
