@@ -72,7 +72,14 @@ class IsSilent:
     until: asyncio.Event
 
 
-Step = Says | Calls | Refuses | Breaks | IsSilent
+@dataclass(frozen=True)
+class Raw:
+    """A stream of these bytes, with status 200."""
+
+    body: bytes
+
+
+Step = Says | Calls | Refuses | Breaks | IsSilent | Raw
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,9 @@ class Provider:
             for part in parts:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
 
+        if isinstance(step, Raw):
+            await send({"type": "http.response.body", "body": step.body})
+            return
         await write(*self.protocol.start())
         if isinstance(step, Calls):
             await write(*self.protocol.tool(step.tool, step.arguments), *self.protocol.end(True))

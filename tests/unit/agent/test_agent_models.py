@@ -124,6 +124,59 @@ async def test_a_cancelled_turn_ends_bedrocks_thread_at_its_next_chunk(monkeypat
     await built.close()
 
 
+async def test_parameters_that_openais_client_does_not_know_go_into_the_body() -> None:
+    parameters = {"temperature": 0, "top_k": 5, "extra_body": {"min_p": 1}}
+    built = build(config_of(provider="openai-compatible", id="m", baseURL="http://m/v1", parameters=parameters), 7.0)
+    assert inside(built.model).get_config()["params"] == {"temperature": 0, "extra_body": {"min_p": 1, "top_k": 5}}
+    await built.close()
+
+
+async def test_parameters_of_ollama_go_where_its_protocol_has_them() -> None:
+    parameters = {"max_tokens": 9, "think": True, "num_ctx": 4096, "options": {"seed": 1}}
+    built = build(config_of(provider="ollama", id="m", baseURL="http://m", parameters=parameters), 7.0)
+    request = inside(built.model).format_request([{"role": "user", "content": [{"text": "hi"}]}])
+    assert request["options"] == {"seed": 1, "num_ctx": 4096, "num_predict": 9}
+    assert request["think"] is True
+    await built.close()
+
+
+async def test_parameters_of_mistral_beyond_those_of_strands_are_sent(key_file: Path) -> None:
+    parameters = {"temperature": 0.1, "random_seed": 3}
+    built = build(config_of(provider="mistral", id="m", apiKeyFile=key_file, parameters=parameters), 7.0)
+    request = inside(built.model).format_request([{"role": "user", "content": [{"text": "hi"}]}])
+    assert (request["temperature"], request["random_seed"]) == (0.1, 3)
+    await built.close()
+
+
+async def test_parameters_of_gemini_are_sent(key_file: Path) -> None:
+    parameters = {"temperature": 0.1, "max_output_tokens": 3}
+    built = build(config_of(provider="gemini", id="m", apiKeyFile=key_file, parameters=parameters), 7.0)
+    assert inside(built.model).get_config()["params"] == parameters
+    await built.close()
+
+
+@pytest.mark.parametrize("provider", ["gemini", "mistral"])
+def test_a_parameter_that_a_provider_does_not_take_is_named(provider: str, key_file: Path) -> None:
+    config = config_of(provider=provider, id="m", apiKeyFile=key_file, parameters={"tempreature": 0.1})
+    with pytest.raises(ValueError, match="tempreature"):
+        build(config, 7.0)
+
+
+@pytest.mark.parametrize("base_url", ["http://m:8080", "http://m:8080/", "http://m:8080/v1"])
+async def test_llamacpp_is_reached_with_and_without_v1(base_url: str) -> None:
+    built = build(config_of(provider="llamacpp", id="m", baseURL=base_url), 7.0)
+    assert str(inside(built.model).client.base_url) == "http://m:8080"
+    await built.close()
+
+
+def test_a_rotated_key_stays_a_secret_and_one_with_a_line_break_too(key_file: Path) -> None:
+    key = KeyFile(key_file)
+    assert key.read() == "first-key"
+    (key_file.with_name("new")).write_text("second\nkey")
+    key_file.with_name("new").rename(key_file)
+    assert {"first-key", "second\nkey", "second\\nkey"} <= set(key.secrets())
+
+
 def test_a_key_file_that_is_away_for_a_moment_keeps_the_last_key(key_file: Path) -> None:
     key = KeyFile(key_file)
     assert key.read() == "first-key"

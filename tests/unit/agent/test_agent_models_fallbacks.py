@@ -1,6 +1,7 @@
 """A model that fails before its first content is stood in for by the next; one that fails later is not."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent_models import until
+from agent_models import ScriptedModel, until
 from agent_providers import (
     INPUT_TOKENS,
     Breaks,
@@ -18,13 +19,15 @@ from agent_providers import (
     Desk,
     IsSilent,
     Provider,
+    Raw,
     Refuses,
     Says,
     Step,
     model_document,
     provider,
 )
-from agent_server import free_port
+from agent_server import agent_document, free_port, running_agent
+from ropewalk_agent.config import ConfigError, load
 from ropewalk_agent.events import TextDelta
 from ropewalk_agent.models.fallbacks import FallbackModel, ModelChain
 from ropewalk_agent.tools import Tool, ToolResult
@@ -97,6 +100,27 @@ async def test_the_metrics_carry_the_label_of_the_model_that_answered(pair: Pair
     assert pair.answered("openai", "first") == counts
     counts = {**dict.fromkeys(counts, 1), "usage_input_tokens_total": INPUT_TOKENS}
     assert pair.answered("anthropic", "second") == counts
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("openai", b'data: {"error": {"message": "no room", "type": "server_error", "code": "server_error"}}\n\n'),
+        (
+            "anthropic",
+            b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"no room"}}\n\n',
+        ),
+    ],
+)
+async def test_a_failure_that_is_told_within_a_stream_is_stood_in_for(
+    pair: Pair, tmp_path: Path, name: str, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with provider(name, Raw(body)) as failing:
+        first = model_document(name, failing.url, tmp_path / "first", id="first")
+        second = model_document("anthropic", pair.second.url, tmp_path / "second", id="second")
+        async with Desk(first, second) as desk:
+            assert (await desk.answer()).response == "from the second"
+    assert [record.fields["reason"] for record in caplog.records if hasattr(record, "fields")] == ["provider_failed"]
 
 
 async def test_a_host_that_nobody_listens_at_is_stood_in_for(pair: Pair, tmp_path: Path) -> None:
@@ -197,3 +221,20 @@ async def test_thoughts_of_earlier_turns_are_kept_from_a_model_that_may_not_have
         [unsigned],
     ]
     assert model._comprehensible([*history, own])[-1] == own
+
+
+async def test_an_agent_asks_the_fallbacks_of_its_settings() -> None:
+    model = ScriptedModel([ConnectionRefusedError("nobody")], ["fine"])
+    second = {"provider": "ollama", "id": "second", "baseURL": "http://127.0.0.1:9"}
+    async with running_agent(model, fallbacks=[second]) as agent:
+        answer = await agent.query("hello")
+        assert (answer.status_code, answer.json()["response"]) == (200, "fine")
+        labels = {"from_model": "openai-compatible/scripted", "to_model": "ollama/second"}
+        assert agent.metrics.registry.get_sample_value(FELL_BACK, labels) == 1
+
+
+def test_a_fallback_whose_key_is_not_mounted_keeps_the_agent_from_starting(tmp_path: Path) -> None:
+    second = {"provider": "openai", "id": "second", "apiKeyFile": str(tmp_path / "absent")}
+    (tmp_path / "agent.json").write_text(json.dumps(agent_document(fallbacks=[second])))
+    with pytest.raises(ConfigError, match=r"fallbacks\.0\.apiKeyFile .*absent does not exist; mount the Secret"):
+        load({"ROPEWALK_CONFIG_FILE": str(tmp_path / "agent.json")})
