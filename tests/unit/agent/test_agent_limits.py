@@ -108,8 +108,9 @@ async def test_no_more_than_concurrency_turns_run_at_once() -> None:
 async def test_the_largest_number_of_turns_that_can_be_set_can_be_reached() -> None:
     # Strands nests its generators one deeper with each turn.
     model = ScriptedModel([FIBONACCI])
-    schema = {"type": "object"}
-    async with running_agent(model, localTools=["fibonacci"], limits={"maxTurns": 200}) as agent:
+    schema, limits = {"type": "object"}, {"maxTurns": 200, "requestTimeoutSeconds": 100}
+    async with running_agent(model, localTools=["fibonacci"], limits=limits) as agent:
+        agent.client.timeout = 100
         answer = await agent.query("a", output_schema=schema)
     assert (answer.status_code, answer.json().get("stop_reason")) == (200, "limit_turns")
     assert len(model.asked) == 200
