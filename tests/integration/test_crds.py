@@ -623,18 +623,6 @@ def test_scale_beyond_one_is_refused_where_replicas_would_not_share_sessions(sho
     shown.kubectl("scale", "agent/calculator", "--replicas=1")
 
 
-def test_a_volume_may_grow_and_not_shrink(shown: ApiServer) -> None:
-    def resize(size: str) -> None:
-        sessions = {"store": "file", "file": {"size": size}}
-        shown.kubectl("patch", "agent/calculator", "--type=merge", "-p", json.dumps({"spec": {"sessions": sessions}}))
-
-    resize("1Gi")
-    resize("2Gi")
-    resize("2048Mi")
-    with pytest.raises(AssertionError, match=r"spec\.sessions\.file\.size cannot shrink"):
-        resize("1500Mi")
-
-
 def test_the_volume_has_a_size_when_none_is_named(api: ApiServer) -> None:
     assert create(api, agent(sessions={"store": "file", "file": {}}))["spec"]["sessions"]["file"] == {"size": "1Gi"}
 

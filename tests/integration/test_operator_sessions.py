@@ -143,6 +143,51 @@ def test_a_claim_that_its_class_does_not_let_grow_is_reported_with_the_reason(
     message = namespace.condition("agent", "calc", "Available")["message"]
     assert "PersistentVolumeClaim calc-agent" in message
     assert "must support resize" in message
+    namespace.agent(sessions={**FILES, "file": {"size": "1Gi"}}, systemPrompt="Be brief.")
+    until(lambda: "Be brief." in str(namespace.get("configmap", "calc-agent")), "what was asked for beside it arrives")
+    until(lambda: namespace.condition("agent", "calc", "Available").get("reason") == "Progressing", "all is well again")
+
+
+def test_replicas_from_before_the_rule_are_reported_and_can_be_mended(
+    server: ApiServer, operator: OperatorProcess, namespace: Namespace
+) -> None:
+    rules = without_rules(server)
+    until(lambda: is_taken(namespace, replicas=2), "the rule is gone")
+    put_back(server, rules)
+    until(lambda: not is_taken(namespace, "other", replicas=2), "the rule is back")
+    until(lambda: namespace.condition("agent", "calc", "Accepted").get("reason") == "InvalidSpec", "it is reported")
+    assert "set sessions.store to redis, or replicas to 1" in accepted(namespace)
+    # What the operator writes is not refused for what the user once wrote.
+    namespace.kubectl(
+        "patch", "agent", "calc", "--subresource=status", "--type=merge", "-p", '{"status":{"replicas":2}}'
+    )
+    namespace.kubectl("scale", "agent", "calc", "--replicas=1")
+    until(lambda: strategy(namespace) == "RollingUpdate", "it runs")
+
+
+def without_rules(server: ApiServer) -> str:
+    """Take the rules of the spec out of the CRD; return the whole CRD as it was."""
+    before = server.kubectl("get", "crd", "agents.ropewalk.dev", "-o", "json")
+    path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/x-kubernetes-validations"
+    patch = json.dumps([{"op": "remove", "path": path}])
+    server.kubectl("patch", "crd", "agents.ropewalk.dev", "--type=json", "-p", patch)
+    return before
+
+
+def put_back(server: ApiServer, crd: str) -> None:
+    schema = json.loads(crd)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/x-kubernetes-validations"
+    patch = json.dumps([{"op": "add", "path": path, "value": schema["x-kubernetes-validations"]}])
+    server.kubectl("patch", "crd", "agents.ropewalk.dev", "--type=json", "-p", patch)
+
+
+def is_taken(namespace: Namespace, name: str = "calc", **spec: Any) -> bool:
+    """Whether the API server takes an Agent; where it does not, nothing is made."""
+    try:
+        namespace.agent(name, **spec)
+    except AssertionError:
+        return False
+    return True
 
 
 @pytest.mark.timeout(150)

@@ -188,6 +188,9 @@ class Applier:
         answer: dict[str, Any] | None = None
         if live is None:
             answer, live = await self._apply_new(kind, key, stamped)
+        if live is not None and live.deleting and key.kind in KEPT and live.owner_uid == owner.uid:
+            # It goes when no pod uses it, and that may take a change of the Deployment. Then it is made anew.
+            return
         if live is not None and (problem := _obstacle(live, owner)) is not None:
             getattr(outcome, problem).append(_shown(key))
             return

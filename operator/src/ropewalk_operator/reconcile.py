@@ -321,16 +321,16 @@ def news(previous: Mapping[str, Any], new: Mapping[str, Any], outcome: Outcome) 
 
 def _said_of(claim: Child | None, agent: api.Agent) -> str:
     """What the user should know of the agent's PersistentVolumeClaim, where the spec is right all the same."""
-    if claim is None or claim.deleting:
+    if claim is None:
         return ""
+    it = f"the spec is right; the PersistentVolumeClaim {claim.key.name}"
     if agent.sessions.store != "file":
-        return (
-            f"the spec is right; the PersistentVolumeClaim {claim.key.name} still holds the sessions of store file: "
-            "delete it if nobody wants them back"
-        )
-    wanted, has = agent.sessions.file.size, claimed_size(claim.content)
-    if has and larger(wanted, has) != wanted:
-        return f"the spec is right; the PersistentVolumeClaim {claim.key.name} keeps its {has}, it cannot shrink"
+        return "" if claim.deleting else f"{it} still holds the sessions of store file: delete it if nobody needs them"
+    if claim.deleting:
+        return f"{it} was deleted: it and its sessions go when no pod uses it any more, and an empty one follows"
+    has = claimed_size(claim.content)
+    if has and larger(agent.sessions.file.size, has) == has != agent.sessions.file.size:
+        return f"{it} keeps its {has}, it cannot shrink"
     return ""
 
 

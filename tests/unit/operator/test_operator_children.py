@@ -240,10 +240,43 @@ async def test_a_claim_of_somebody_else_is_neither_used_nor_spoken_of(world: Wor
     assert world.condition("Accepted")["reason"] == "ChildNameTaken"
 
 
-async def test_a_claim_that_is_being_deleted_is_waited_for(world: World) -> None:
+async def test_a_claim_that_somebody_deletes_keeps_nothing_waiting_and_comes_back_empty(world: World) -> None:
     world.put(agent(sessions=FILES))
     await world.settle()
     world.change("PersistentVolumeClaim", "calc-agent", lambda body: body["metadata"].update(deletionTimestamp="now"))
+    edited(sessions=FILES, suspend=True)(world)
+    await world.reconciler.reconcile(AGENT)
+    assert world.api.writes[0] == created("Deployment")[0], (
+        "or the pod that uses the claim would stay, and the claim too"
+    )
+    assert "PersistentVolumeClaim" not in str(world.api.writes)
+    assert "was deleted: it and its sessions go when no pod uses it" in world.condition("Accepted")["message"]
+    world.api.writes.clear()
+    world.lose("PersistentVolumeClaim", "calc-agent")
+    await world.reconciler.reconcile(AGENT)
+    assert created("PersistentVolumeClaim")[0] in world.api.writes
+
+
+async def test_the_claim_of_a_former_agent_of_that_name_is_waited_for(world: World) -> None:
+    world.put(agent(sessions=FILES))
+    await world.settle()
+    world.change("PersistentVolumeClaim", "calc-agent", lambda body: body["metadata"].update(deletionTimestamp="now"))
+    reborn = agent(sessions=FILES)
+    reborn["metadata"]["uid"] = "another"
+    world.put(reborn)
     assert await world.reconciler.reconcile(AGENT) is not None
     assert world.condition("Available")["reason"] == "WaitingForDeletion"
+
+
+async def test_a_size_that_is_taken_back_is_asked_for_no_more(world: World) -> None:
+    world.put(agent(sessions=FILES))
+    await world.settle()
+    world.api.refuse["PersistentVolumeClaim"] = ApiError(403, "Forbidden", "the class must support resize")
+    edited(sessions={"store": "file", "file": {"size": "2Gi"}})(world)
+    await world.reconciler.reconcile(AGENT)
+    assert world.condition("Available")["reason"] == "ChildRefused"
+    edited(sessions=FILES)(world)
+    world.api.writes.clear()
+    await world.reconciler.reconcile(AGENT)
     assert not any(write.startswith("APPLY") for write in world.api.writes)
+    assert world.condition("Available")["reason"] != "ChildRefused"
