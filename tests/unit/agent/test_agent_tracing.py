@@ -4,25 +4,32 @@ import asyncio
 import json
 import logging
 import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import Status, StatusCode, use_span
 from strands.telemetry import tracer as strands_tracer
+from websockets.asyncio.client import ClientConnection, connect
 
 from agent_models import Call, Gate, ScriptedModel, until
 from agent_otlp import Receiver, otlp_receiver
 from agent_providers import Calls, Provider, Says, provider
-from agent_server import LoopbackMcpServer, RunningAgent, agent_config, running_agent
+from agent_server import LoopbackMcpServer, RunningAgent, agent_config, agent_document, free_port, running_agent
 from ropewalk_agent import tracing, turn_spans
 from ropewalk_agent.logs import JsonFormatter
 from ropewalk_agent.spans import ids
 
+SOURCES = Path(__file__).parents[3] / "agent_image" / "src"
 TRACE, CLIENT_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{CLIENT_SPAN}-01"
 
@@ -364,3 +371,79 @@ async def test_a_traced_turn_serialises_no_message(collector: Receiver, monkeypa
     async with traced_agent(ScriptedModel(["fine"])) as agent:
         assert (await agent.query("q")).json()["response"] == "fine"
     assert collector.named("chat scripted")
+
+
+async def test_the_messages_of_a_websocket_share_the_trace_of_its_request(collector: Receiver) -> None:
+    async with traced_agent(ScriptedModel(["hi"])) as agent:
+        url = f"{str(agent.client.base_url).replace('http', 'ws', 1)}/ws"
+        async with connect(url, additional_headers={"traceparent": TRACEPARENT}) as socket:
+            for _ in range(2):
+                await socket.send(json.dumps({"prompt": "q"}))
+                await until_result(socket)
+    request = collector.named("GET /ws")
+    assert (request.trace_id, request.parent_id) == (TRACE, CLIENT_SPAN)
+    assert collector.children(request) == ["invoke_agent tested", "invoke_agent tested"]
+
+
+async def until_result(socket: ClientConnection) -> None:
+    async with asyncio.timeout(10):
+        while json.loads(await socket.recv()).get("type") != "result":
+            pass
+
+
+async def test_an_agents_process_sends_its_last_spans_before_it_ends(tmp_path: Path) -> None:
+    port, file = free_port(), tmp_path / "agent.json"
+    with otlp_receiver() as collector:
+        async with provider("openai", Says(("hi",))) as model:
+            file.write_text(json.dumps(agent_document(model=model_at(model))))
+            variables = {
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(SOURCES),
+                "ROPEWALK_HOST": "127.0.0.1",
+                "ROPEWALK_PORT": str(port),
+                "ROPEWALK_CONFIG_FILE": str(file),
+                "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            }
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "ropewalk_agent", env=variables, stdout=asyncio.subprocess.PIPE
+            )
+            try:
+                address = f"http://127.0.0.1:{port}"
+                async with httpx.AsyncClient(base_url=address, timeout=30) as client, asyncio.timeout(60):
+                    while not await is_ready(client):  # noqa: ASYNC110 -- another process sets no event here
+                        await asyncio.sleep(0.01)
+                    await client.post("/query", json={"query": "q"}, headers={"traceparent": TRACEPARENT})
+                child.send_signal(signal.SIGTERM)
+                output, _ = await child.communicate()
+            finally:
+                if child.returncode is None:
+                    child.kill()
+    assert child.returncode == 0
+    assert sorted(collector.names) == ["POST /query", "chat small", "invoke_agent tested"]
+    ended = next(json.loads(line) for line in output.splitlines() if b'"turn ended"' in line)
+    assert ended["trace_id"] == TRACE
+
+
+async def is_ready(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/ready")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+async def test_what_others_write_to_a_span_is_not_recorded(collector: Receiver) -> None:
+    traces = tracing.start(os.environ, agent_config())
+    assert traces is not None
+    span = traces.request("POST", "/query", {})
+    span.set_attribute("canary", "canary")
+    span.set_attributes({"canary": "canary"})
+    span.add_event("canary")
+    span.record_exception(ValueError("canary"))
+    span.set_status(Status(StatusCode.ERROR, "canary"))
+    span.update_name("canary")
+    with suppress(ValueError), use_span(span, end_on_exit=True):
+        raise ValueError("canary")
+    span.finish("internal")
+    await traces.close(5)
+    received = collector.named("POST /query")
+    assert (received.failed, received.events, "canary" in received.text) == (True, 0, False)
