@@ -486,6 +486,46 @@ async def test_a_turn_goes_on_with_the_tools_that_are_sound_and_the_report_tells
         assert server["left_out"] == [{"tool": "bad", "reason": "its inputSchema is not a JSON Schema (at properties)"}]
 
 
+async def test_the_reason_is_that_of_the_last_request_not_of_the_probe_for_the_newer_era() -> None:
+    rogue = Rogue()
+
+    async def before(asked: Asked) -> bool:
+        if asked.method == "server/discover":
+            await asked.answer(b"", status=404)
+        else:
+            error = {"code": -32000, "message": "no room for another session"}
+            await asked.answer({"jsonrpc": "2.0", "id": asked.message.get("id"), "error": error})
+        return True
+
+    rogue.before = before
+    async with rogue_connection(rogue, wait=False) as connection:
+        await until(lambda: connection.status.last_error is not None)
+        assert connection.status.last_error == "no room for another session"
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "seconds"),
+    [
+        ("GET", {}, None),
+        ("POST", {"mcp-method": "subscriptions/listen"}, None),
+        ("POST", {"mcp-method": "tools/call"}, 7.0),
+    ],
+)
+async def test_only_a_stream_of_notifications_may_be_silent(
+    method: str, headers: dict[str, str], seconds: float | None
+) -> None:
+    seen: list[float | None] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request.extensions["timeout"]["read"])
+        return httpx2.Response(202)
+
+    guarded = wire.GuardedTransport(httpx2.MockTransport(answer), "http://127.0.0.1:9/mcp", None)
+    async with httpx2.AsyncClient(transport=guarded, timeout=7.0) as client:
+        await client.request(method, "http://127.0.0.1:9/mcp", headers=headers)
+    assert seen == [seconds]
+
+
 def test_the_bounds_fit_the_library() -> None:
     from httpx2._config import DEFAULT_MAX_EVENT_SIZE_BYTES
 
