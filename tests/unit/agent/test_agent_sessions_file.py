@@ -13,7 +13,7 @@ import pytest
 from agent_stores import HISTORY, Kind, another_process_holds_session_s, file_kind, said, turn
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.sessions import SessionKey
-from ropewalk_agent.sessions.file import FileSessions
+from ropewalk_agent.sessions.file import FileSessions, _remove_unused
 
 KEY, OTHER = SessionKey("", "s"), SessionKey("", "other")
 
@@ -183,6 +183,17 @@ async def test_a_session_that_is_in_use_is_neither_evicted_nor_swept(kind: Kind,
         await turn(store, OTHER)
         await store.save(KEY, HISTORY)
     assert await store.load(KEY) == HISTORY
+
+
+async def test_a_session_that_was_saved_since_it_was_found_old_is_not_removed(
+    store: FileSessions, tmp_path: Path
+) -> None:
+    await turn(store, KEY)
+    [path] = session_files(tmp_path)
+    assert not _remove_unused(path, store._clock() - 11)
+    assert await store.load(KEY) == HISTORY
+    assert _remove_unused(path, store._clock())
+    assert everything_in(path.parent) == []
 
 
 async def test_names_on_the_disk_tell_nothing_of_users_and_sessions(store: FileSessions, tmp_path: Path) -> None:
