@@ -79,7 +79,7 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
         uvicorn.Config(
             create_app(agent, runtime, metrics, traces),
             http=Protocol,
-            ws="websockets-sansio",  # 0.6 MiB; the other implementations are deprecated or not installed
+            ws="websockets-sansio",  # 0.5 MiB; the other implementations are deprecated or not installed
             ws_max_size=LARGEST_BODY,
             ws_per_message_deflate=False,  # frames are small, and a compressor for each socket is not
             loop="asyncio",

@@ -13,12 +13,16 @@ import httpx
 import pytest
 from a2a.client import A2ACardResolver, Client, ClientConfig, ClientFactory
 from a2a.client.errors import A2AClientJSONRPCError
+from a2a.server.agent_execution import RequestContext
+from a2a.server.context import ServerCallContext
+from a2a.server.events import EventQueue
 from a2a.server.request_handlers import DefaultRequestHandler
 from a2a.types import (
     DataPart,
     FilePart,
     FileWithBytes,
     Message,
+    MessageSendParams,
     Part,
     Role,
     Task,
@@ -32,10 +36,13 @@ from a2a.types import (
 )
 from mcp.server.mcpserver import MCPServer
 
-from agent_models import Call, Gate, ScriptedModel, until
-from agent_server import LoopbackMcpServer, RunningAgent, running_agent
+from agent_models import Call, Gate, ScriptedModel, built, until
+from agent_server import LoopbackMcpServer, RunningAgent, agent_config, running_agent
 from ropewalk_agent.logs import JsonFormatter
-from ropewalk_agent.routes.a2a_turns import RecentTasks
+from ropewalk_agent.metrics import Metrics
+from ropewalk_agent.routes import a2a
+from ropewalk_agent.routes.a2a_turns import RecentTasks, TurnExecutor
+from ropewalk_agent.runtime import Runtime
 from ropewalk_agent.structured import TOOL_NAME
 
 CARD = "/.well-known/agent-card.json"
@@ -370,8 +377,24 @@ async def test_what_is_asked_and_said_is_in_no_log(caplog: pytest.LogCaptureFixt
         await sent(client, said("canary question"))
         await rpc(agent, "message/send", {"canary": 1})
         await rpc(agent, "canary", [])
-    lines = [JsonFormatter().format(record) for record in caplog.records]
+    ours = [record for record in caplog.records if record.name.startswith(("a2a", "ropewalk"))]
+    lines = [JsonFormatter().format(record) + record.getMessage() for record in ours]
     assert [line for line in lines if "canary" in line] == []
+
+
+async def test_a_turn_whose_client_left_before_it_began_is_not_begun_and_its_queue_is_closed() -> None:
+    config, metrics, tasks = agent_config(), Metrics(), RecentTasks()
+    runtime = Runtime(config, metrics, build_model=lambda *_: built(ScriptedModel()))
+    gone = a2a.Call({"request_id": "r", "outcome": "ok"})
+    gone.leave()
+    context = ServerCallContext(state={"call": gone, "method": "message/send"})
+    request, queue = RequestContext(MessageSendParams(message=said("q")), call_context=context), EventQueue()
+    await TurnExecutor(config, runtime, tasks).execute(request, queue)
+    async with asyncio.timeout(5):
+        await queue.close()
+    task = await tasks.get(request.task_id or "")
+    assert task is not None
+    assert task.status.state == TaskState.canceled
 
 
 def finished(name: str, text: str) -> Task:

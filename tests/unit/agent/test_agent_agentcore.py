@@ -3,8 +3,12 @@
 import asyncio
 import contextlib
 import json
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import httpx
@@ -19,7 +23,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from agent_models import Call, Gate, ScriptedModel, until
-from agent_server import RunningAgent, free_port, running_agent
+from agent_server import RunningAgent, agent_document, free_port, running_agent
 from ropewalk_agent.routes import turns
 from ropewalk_agent.routes.agentcore import SESSION_HEADER, USER_HEADER, Ping
 from ropewalk_agent.runtime import Runtime
@@ -411,3 +415,35 @@ async def test_a_drain_lets_the_turn_of_a_socket_finish_and_refuses_those_behind
         assert (await said(socket))[-1]["error"]["code"] == "not_ready"
         assert await closed_with(socket) == 1001
         await draining
+
+
+async def connected(url: str) -> ClientConnection:
+    """A websocket to a server that may still be starting."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await connect(url)
+            except OSError:
+                await asyncio.sleep(0.05)
+
+
+async def test_sigterm_closes_the_sockets_of_a_real_process_as_going_away(tmp_path: Path) -> None:
+    (tmp_path / "agent.json").write_text(json.dumps(agent_document()))
+    variables = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(__file__).parents[3] / "agent_image" / "src"),
+        "ROPEWALK_CONFIG_FILE": str(tmp_path / "agent.json"),
+        "ROPEWALK_HOST": "127.0.0.1",
+        "ROPEWALK_PORT": str(port := free_port()),
+    }
+    null = asyncio.subprocess.DEVNULL
+    child = await asyncio.create_subprocess_exec(sys.executable, "-m", "ropewalk_agent", env=variables, stdout=null)
+    try:
+        socket = await connected(f"ws://127.0.0.1:{port}/ws")
+        child.send_signal(signal.SIGTERM)
+        assert await closed_with(socket) == 1001
+        assert await child.wait() == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()

@@ -70,7 +70,7 @@ def application(config: AgentConfig, runtime: Runtime, card: dict[str, Any]) -> 
     # The SDK logs bodies of requests, and tracebacks with them; what there is to tell, we log.
     logging.getLogger("a2a").setLevel(logging.CRITICAL + 1)
     tasks = RecentTasks()
-    handler = _Handler(_Executor(config, runtime, tasks), tasks)
+    handler = _Handler(TurnExecutor(config, runtime, tasks), tasks)
     app = A2AStarletteApplication(AgentCard.model_validate(card), handler, context_builder=_CallContextBuilder())
     return app.build(agent_card_url="/", rpc_url=PATH)
 
@@ -197,7 +197,7 @@ def _call(context: ServerCallContext | None) -> Call:
     return call
 
 
-class _Executor(AgentExecutor):
+class TurnExecutor(AgentExecutor):
     """Runs each message as a turn of the session that is named by the context."""
 
     def __init__(self, config: AgentConfig, runtime: Runtime, tasks: TaskStore) -> None:
