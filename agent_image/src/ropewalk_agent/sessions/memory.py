@@ -1,7 +1,7 @@
 """Sessions in the pod's memory: gone with the pod, not shared between replicas. Never touches a disk."""
 
-import json
 import logging
+import pickle
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -12,23 +12,24 @@ from ropewalk_agent.sessions import Message, SessionInfo, SessionKey
 
 _log = logging.getLogger("ropewalk.sessions")
 
-LARGEST_STORE = 64 * 1024 * 1024
-"""Bytes of JSON. In memory a history takes a few times as much; a pod's default memory limit is 512 MiB."""
+LARGEST_STORE = 128 * 1024 * 1024
+"""Bytes. A pod's default memory limit is 512 MiB."""
 
 
 class _Kept(NamedTuple):
     created_at: float
     updated_at: float
-    messages: tuple[Message, ...]
-    size: int
+    messages: int
+    history: bytes
+    """Pickled: a tenth of what the objects take, and its length is the truth about its cost."""
 
 
 class MemorySessions:
     """A SessionStore that forgets sessions `ttl_seconds` after their last turn.
 
     When `max_sessions` is reached, the least recently used tenth goes at once, so that a store under pressure does not
-    evict on every save. Above `max_bytes` in all (counted as JSON, which is an estimate) the least recently used go one
-    by one; a session that is larger by itself is not kept. The clock returns seconds since the epoch.
+    evict on every save. Above `max_bytes` in all the least recently used go one by one; a session that is larger by
+    itself is not kept. The clock returns seconds since the epoch.
     """
 
     def __init__(
@@ -58,7 +59,10 @@ class MemorySessions:
         """Return the history, oldest message first; empty for a session that is new or has expired."""
         self.forget_expired()
         kept = self._sessions.get(key)
-        return () if kept is None else kept.messages
+        if kept is None:
+            return ()
+        messages: tuple[Message, ...] = pickle.loads(kept.history)  # noqa: S301 -- nobody but `save` has made it
+        return messages
 
     async def save(self, key: SessionKey, messages: tuple[Message, ...]) -> None:
         """Keep the history, in place of the one before."""
@@ -71,14 +75,15 @@ class MemorySessions:
         elif len(self._sessions) >= self._max_sessions:
             for _ in range(max(1, self._max_sessions // 10)):
                 self._forget(next(iter(self._sessions)))
-        size = _size(messages)
+        history = pickle.dumps(messages, protocol=pickle.HIGHEST_PROTOCOL)
+        size = len(history)
         if size > self._max_bytes:
             fields = {"session_id": key.session_id, "bytes": size, "most_bytes": self._max_bytes}
             _log.warning("a session is too large to be kept", extra={"fields": fields})
             return
         while self._bytes + size > self._max_bytes:
             self._forget(next(iter(self._sessions)))
-        self._sessions[key] = _Kept(created_at, now, messages, size)
+        self._sessions[key] = _Kept(created_at, now, len(messages), history)
         self._bytes += size
 
     async def delete(self, key: SessionKey) -> bool:
@@ -93,13 +98,13 @@ class MemorySessions:
         """Return what `list` tells of the session; None where there is none."""
         self.forget_expired()
         kept = self._sessions.get(key)
-        return None if kept is None else SessionInfo(key, len(kept.messages), kept.created_at, kept.updated_at)
+        return None if kept is None else SessionInfo(key, kept.messages, kept.created_at, kept.updated_at)
 
     async def list(self, user_id: str) -> tuple[SessionInfo, ...]:
         """Return the user's sessions, the most recently used first."""
         self.forget_expired()
         return tuple(
-            SessionInfo(key, len(kept.messages), kept.created_at, kept.updated_at)
+            SessionInfo(key, kept.messages, kept.created_at, kept.updated_at)
             for key, kept in reversed(self._sessions.items())
             if key.user_id == user_id
         )
@@ -125,15 +130,4 @@ class MemorySessions:
             self._forget(key)
 
     def _forget(self, key: SessionKey) -> None:
-        self._bytes -= self._sessions.pop(key).size
-
-
-def _size(messages: tuple[Message, ...]) -> int:
-    """Return the length of the messages as JSON, images with the bytes that they have."""
-    images = 0
-
-    def count(value: object) -> None:
-        nonlocal images
-        images += len(value) if isinstance(value, bytes) else 0
-
-    return len(json.dumps(messages, default=count)) + images
+        self._bytes -= len(self._sessions.pop(key).history)
