@@ -205,11 +205,6 @@ class Runtime:
         """The tools that turns get now."""
         return self._catalogue[0]
 
-    @property
-    def tools(self) -> tuple[Tool, ...]:
-        """The tools that turns get now."""
-        return self._catalogue[0]
-
     def tools_report(self) -> dict[str, Any]:
         """Return the body of /tools."""
         servers = [
