@@ -11,19 +11,18 @@ from typing import Any
 
 import pytest
 
+from agent_model_desk import Desk, model_document
 from agent_models import ScriptedModel, until
 from agent_providers import (
     INPUT_TOKENS,
     Breaks,
     Calls,
-    Desk,
     IsSilent,
     Provider,
     Raw,
     Refuses,
     Says,
     Step,
-    model_document,
     provider,
 )
 from agent_server import agent_document, free_port, running_agent

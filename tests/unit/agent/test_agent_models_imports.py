@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_providers import model_document
+from agent_model_desk import model_document
 from cluster.layout import REPOSITORY
 
 LIBRARIES = {

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from agent_model_desk import Desk, model_document
 from agent_models import until
 from agent_providers import (
     INPUT_TOKENS,
@@ -20,11 +21,9 @@ from agent_providers import (
     PROTOCOLS,
     Breaks,
     Calls,
-    Desk,
     IsSilent,
     Refuses,
     Says,
-    model_document,
     provider,
 )
 from agent_server import free_port
