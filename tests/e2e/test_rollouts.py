@@ -167,10 +167,3 @@ def test_a_suspended_agent_has_no_pods_and_everything_else(space: Workspace) -> 
     assert space.get("service/sleeper-agent")
     space.patch("agent/sleeper", {"suspend": False})
     space.wait("agent/sleeper")
-
-
-def test_kubectl_scale_adds_replicas(space: Workspace) -> None:
-    space.apply(agent("wide"))
-    space.wait("agent/wide")
-    space.kubectl("scale", "agent/wide", "--replicas=2")
-    eventually(lambda: space.get("agent/wide").get("status", {}).get("readyReplicas") == 2, "two ready replicas")
