@@ -321,7 +321,18 @@ async def test_the_breaker_answers_for_a_server_that_fails_five_times_and_lets_i
         assert metrics.registry.get_sample_value(*gauge) == 1
 
         rogue.on_call = None
-        connection.calls.reconnected()  # as a new connection does: the next call is the probe
+        session, failing = connection.session, 2
+
+        async def fail_twice(asked: Asked) -> bool:
+            nonlocal failing
+            if asked.method != "tools/list" or failing == 0:
+                return False
+            failing -= 1
+            await five_hundred(asked)
+            return True
+
+        rogue.before = fail_twice
+        await until(lambda: connection.session not in (None, session))  # the next call is the probe
         assert (await named(connection, "add").call({})).outcome == "ok"
         assert connection.status.breaker == "closed"
         assert metrics.registry.get_sample_value(*gauge) == 0
