@@ -94,6 +94,15 @@ async def test_a_body_that_is_too_large_and_unknown_paths_are_refused() -> None:
     assert 'outcome="ok"' not in metrics
 
 
+async def test_half_a_character_from_the_model_breaks_no_stream() -> None:
+    async with running_agent(ScriptedModel(["a\ud83d"])) as agent:
+        headers = {"accept": "text/event-stream"}
+        async with agent.client.stream("POST", "/query", json={"query": "q"}, headers=headers) as answer:
+            received = (await answer.aread()).decode()
+    assert [name for name, _ in frames(received)] == ["text", "result"]
+    assert frames(received)[0][1]["text"] == "a\ud83d"
+
+
 async def test_streamed_text_leaves_before_the_model_has_finished() -> None:
     gate = Gate()
     async with running_agent(ScriptedModel(["first ", gate, "second"])) as agent:

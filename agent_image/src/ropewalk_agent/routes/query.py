@@ -121,7 +121,8 @@ def named(event: TurnEvent, request_id: str) -> tuple[str, dict[str, Any]]:
 
 def _frame(name: str, data: dict[str, Any]) -> dict[str, Any]:
     text = f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
-    return {"type": "http.response.body", "body": text.encode(), "more_body": True}
+    # Half a surrogate pair, which a model may well cut its text into, leaves as the JSON escape that it is.
+    return {"type": "http.response.body", "body": text.encode(errors="backslashreplace"), "more_body": True}
 
 
 def answer_body(answer: Answer, request_id: str) -> dict[str, Any]:
