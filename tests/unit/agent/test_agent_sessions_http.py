@@ -155,9 +155,8 @@ async def test_sessions_in_files_survive_a_restart_of_the_agent(tmp_path: Path) 
         await agent.query("1", session_id="s", user_id="u")
     model = ScriptedModel(["two"])
     async with running_agent(model, sessions=sessions) as agent:
-        async with asyncio.timeout(10):  # the first clean-up, behind readiness, counts them
-            while "ropewalk_agent_sessions 1.0" not in (await agent.client.get("/metrics")).text:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(agent.runtime._sessions) == 1)  # the first clean-up, behind readiness, counts them
+        assert "ropewalk_agent_sessions 1.0" in (await agent.client.get("/metrics")).text
         await agent.query("2", session_id="s", user_id="u")
     assert [message["content"][0]["text"] for message in model.asked[0]] == ["1", "one", "2"]
 
