@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent_models import Gate, ScriptedModel
+from agent_models import Gate, ScriptedModel, until
 from agent_redis import RedisServer
 from agent_server import RunningAgent, running_agent
 from ropewalk_agent.routes.sessions import said
