@@ -26,16 +26,25 @@ class AgentError(Exception):
     """An error with one of the codes above; `retry_after_seconds` becomes a Retry-After header where it is set.
 
     `raw` is what the model said instead of an answer that fits, for the client that asked; never for a log.
+    `begun` tells that the turn had begun, so its tools may have run: to ask again may do their work twice. Not told to
+    clients.
     """
 
     def __init__(
-        self, code: str, message: str, *, retry_after_seconds: int | None = None, raw: str | None = None
+        self,
+        code: str,
+        message: str,
+        *,
+        retry_after_seconds: int | None = None,
+        raw: str | None = None,
+        begun: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.status = STATUS_OF_CODE[code]
         self.message = message
         self.retry_after_seconds = retry_after_seconds
+        self.begun = begun
         # Half a character, which a model may well write, could not be sent.
         self.raw = None if raw is None else raw[:_LONGEST_RAW].encode(errors="replace").decode()
 
