@@ -81,7 +81,7 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._gathered: list[str] = []
-        self._flush_planned = False
+        self._planned: set[asyncio.AbstractEventLoop] = set()  # each for itself: the worker's may be held up
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one line; the base class holds the handler's lock."""
@@ -96,18 +96,19 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
     def flush(self) -> None:
         """Write what is gathered; also called when the process ends."""
         with self.lock or nullcontext():
-            self._flush_planned = False
+            self._planned.clear()
             gathered, self._gathered = self._gathered, []
             self.stream.write("".join(gathered))
             self.stream.flush()
 
     def _plan_flush(self) -> bool:
-        if not self._flush_planned:
-            try:
-                asyncio.get_running_loop().call_soon(self.flush)
-            except RuntimeError:  # no loop runs here
-                return False
-            self._flush_planned = True
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # no loop runs here
+            return False
+        if loop not in self._planned:
+            self._planned.add(loop)
+            loop.call_soon(self.flush)
         return True
 
 

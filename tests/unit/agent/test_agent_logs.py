@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -136,6 +137,27 @@ async def test_a_warning_is_written_at_once_behind_what_was_logged_before(
     logger.info("first")
     logger.warning("last words")
     assert stream.pieces == [["first", "last words"]]
+
+
+async def test_a_loop_that_is_held_up_holds_up_no_lines_of_another(
+    log: tuple[logging.Logger, RecordingStream],
+) -> None:
+    logger, stream = log
+    logged, release = threading.Event(), threading.Event()
+
+    async def hog() -> None:
+        logger.info("worker")
+        logged.set()
+        release.wait(10)
+
+    worker = asyncio.get_running_loop().run_in_executor(None, asyncio.run, hog())
+    await asyncio.to_thread(logged.wait, 10)
+    logger.info("server")
+    await asyncio.sleep(0)
+    written = list(stream.pieces)
+    release.set()
+    await worker
+    assert written == [["worker", "server"]]
 
 
 def test_without_a_loop_every_line_is_written_at_once(log: tuple[logging.Logger, RecordingStream]) -> None:
