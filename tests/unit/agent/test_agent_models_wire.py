@@ -175,6 +175,19 @@ async def test_a_refusal_is_told_in_the_providers_words_and_without_the_key(
 
 
 @pytest.mark.usefixtures("once")
+@pytest.mark.parametrize("status", [307, 308])
+async def test_a_redirect_is_told_and_takes_neither_key_nor_prompt_elsewhere(
+    name: str, status: int, key_file: Path
+) -> None:
+    async with provider(name) as elsewhere, provider(name) as server:
+        server.steps = [Refuses(status, "moved", headers=(("location", f"{elsewhere.url}/v1/anything"),))]
+        async with Desk(model_document(name, server.url, key_file)) as desk:
+            assert f"redirects to another address (status {status}): " in await desk.failure()
+        assert len(server.asked) == 1
+        assert elsewhere.asked == []
+
+
+@pytest.mark.usefixtures("once")
 async def test_a_host_that_nobody_listens_at_is_told(name: str, key_file: Path) -> None:
     async with Desk(model_document(name, f"http://127.0.0.1:{free_port()}", key_file)) as desk:
         assert "failed: its provider cannot be reached: " in await desk.failure()

@@ -25,6 +25,7 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
             timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
             verify=trust(config.base_url),
             event_hooks={"request": [spans.propagate]},
+            follow_redirects=False,
         ),
     }
     if config.base_url is not None:

@@ -24,6 +24,7 @@ Kind = Literal[
     "filtered",
     "key_refused",
     "unknown_model",
+    "redirected",
     "refused",
     "other",
 ]
@@ -44,6 +45,7 @@ _SAYS: dict[Kind, str] = {
     "filtered": "its provider's content filter refused{status}: {words}",
     "key_refused": "its provider refused the key{status}: {words}",
     "unknown_model": "its provider does not know the model or the address{status}: {words}",
+    "redirected": "its provider redirects to another address{status}: {words}",
     "refused": "its provider refused the request{status}: {words}",
     "other": "{words}",
 }
@@ -123,7 +125,7 @@ def failure_of(error: BaseException) -> Failure:
     words = _words(chain)
     names = {name for one in chain for name in _names(one)}
     kind = _kind(chain, names, status or _STATUS_OF_TYPE.get(type_), f"{type_} {words}".lower())
-    answered = status is not None and status >= 400 and kind not in ("unreachable", "broken_off", "untrusted")
+    answered = status is not None and kind not in ("unreachable", "broken_off", "untrusted")
     return Failure(kind, status if answered and kind != "timeout" else None, words)
 
 
@@ -165,7 +167,7 @@ def _kind_of_status(status: int, said: str) -> Kind:  # noqa: PLR0911 -- a table
         return "key_refused"
     if status == 404:
         return "unknown_model"
-    return "refused" if 400 <= status < 500 else "other"
+    return "refused" if status >= 400 else "redirected"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -186,10 +188,10 @@ def _status(chain: list[BaseException]) -> int | None:
         response = getattr(error, "response", None)
         aws = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
         for found in (getattr(error, "status_code", None), aws, getattr(response, "status_code", None)):
-            if isinstance(found, int) and found >= 400:
+            if isinstance(found, int) and found >= 300:
                 return found
         code = getattr(error, "code", None)
-        if isinstance(code, int) and 400 <= code < 600:
+        if isinstance(code, int) and 300 <= code < 600:
             return code
     return None
 

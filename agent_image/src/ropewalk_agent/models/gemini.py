@@ -24,7 +24,7 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
     # The client would set one limit for everything, were it not given this.
     http = httpx.AsyncClient(
         event_hooks={"request": [bounded(timeout_seconds), spans.propagate]},
-        follow_redirects=True,
+        follow_redirects=False,
         verify=trust(config.base_url),
     )
     never_used = httpx.Client(verify=trust("http://"))

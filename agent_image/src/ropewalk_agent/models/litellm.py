@@ -15,11 +15,15 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import litellm
     from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
     from strands.models.litellm import LiteLLMModel
 
     litellm.telemetry = False
     # It would print advertisements on every error.
     litellm.suppress_debug_info = True
+    # For what LiteLLM reaches by OpenAI's client; its handlers for others follow redirects, and it has no setting for it.
+    http = AsyncHTTPHandler(follow_redirects=False)
+    litellm.aclient_session = http.client
     client_args: dict[str, Any] = {
         "timeout": httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
         "max_retries": RETRIES,
@@ -33,4 +37,9 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
 
     refresh_key()
     model = LiteLLMModel(client_args=client_args, model_id=config.id, params=dict(config.parameters))
-    return BuiltModel(model, key, refresh_key, close_litellm_async_clients)
+
+    async def close() -> None:
+        await close_litellm_async_clients()  # type: ignore[no-untyped-call]
+        await http.client.aclose()
+
+    return BuiltModel(model, key, refresh_key, close)

@@ -20,7 +20,7 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
 
         async def post(self, url: Any, **options: Any) -> Any:
             response = await self.send(self.build_request("POST", url, **options), stream=True)
-            if response.is_error:
+            if not response.is_success:
                 await response.aread()
                 return response
             return _Lines(response)
@@ -48,7 +48,7 @@ class _Lines:
         self._response = response
 
     def raise_for_status(self) -> None:
-        """Do nothing: errors are not wrapped in this."""
+        """Do nothing: only what is good is wrapped in this."""
 
     async def aiter_lines(self) -> AsyncGenerator[str, None]:
         """Yield each line when it comes."""

@@ -33,7 +33,7 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
 
     http = httpx2.AsyncClient(
         event_hooks={"request": [bounded(timeout_seconds), spans.propagate]},
-        follow_redirects=True,
+        follow_redirects=False,
         verify=trust(config.base_url),
     )
     client_args: dict[str, Any] = {

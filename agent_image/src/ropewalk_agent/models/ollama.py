@@ -19,6 +19,7 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
     transport = httpx.AsyncHTTPTransport(verify=trust(config.base_url))
     client_args: dict[str, Any] = {
         "transport": transport,
+        "follow_redirects": False,
         "timeout": httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
     }
     parameters = dict(config.parameters)

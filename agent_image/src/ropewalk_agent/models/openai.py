@@ -23,6 +23,7 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
             timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
             verify=trust(config.base_url),
             event_hooks={"request": [spans.propagate]},
+            follow_redirects=False,
         ),
     )
     # The client imports this part only when it is asked for: now, rather than in somebody's first request.
