@@ -125,4 +125,9 @@ async def _close() -> None:
 
 def built(model: Model, key: KeyFile | None = None) -> BuiltModel:
     """Return the model as models.build would."""
-    return BuiltModel(model, key or KeyFile(None), lambda: None, _close)
+    file = key or KeyFile(None)
+
+    def refresh_key() -> None:
+        file.read()
+
+    return BuiltModel(model, file, refresh_key, _close)

@@ -123,6 +123,29 @@ async def test_a_missing_token_is_told_and_nothing_is_sent_without_it(tmp_path: 
         assert rogue.asked == []
 
 
+@pytest.mark.parametrize("kind", ["bearerTokenFile", "clientCredentials"])
+async def test_a_secret_that_cannot_be_read_is_told_and_used_once_it_can(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "_FAILURE_SECONDS", 0.0)
+    endpoint, rogue = TokenEndpoint(), demanding(lambda: "token-1")
+    async with served(endpoint) as tokens_at, served(rogue) as base:
+        config: dict[str, Any] = {"clientCredentials": credentials(tmp_path, tokens_at)}
+        if kind == "bearerTokenFile":
+            config = {kind: str(tmp_path / "secret")}
+        file = tmp_path / "secret"
+        file.unlink()
+        file.mkdir()
+        async with connected_to(f"{base}/mcp", wait=False, auth=config) as connection:
+            told = f"no token: {file} cannot be read"
+            await until(lambda: connection.status.last_error == f"{told} (IsADirectoryError)")
+            file.rmdir()
+            file.write_bytes(b"\xff")
+            await until(lambda: connection.status.last_error == f"{told} (UnicodeDecodeError)")
+            file.write_text("token-1")
+            await until(lambda: connection.status.state == "connected")
+
+
 async def test_client_credentials_are_exchanged_once_for_many_requests(tmp_path: Path) -> None:
     endpoint, rogue = TokenEndpoint(), demanding(lambda: "token-1")
     async with served(endpoint) as tokens_at, served(rogue) as base:

@@ -174,6 +174,7 @@ def test_a_rotated_key_stays_a_secret_and_one_with_a_line_break_too(key_file: Pa
     assert key.read() == "first-key"
     (key_file.with_name("new")).write_text("second\nkey")
     key_file.with_name("new").rename(key_file)
+    assert key.read() == "second\nkey"
     assert {"first-key", "second\nkey", "second\\nkey"} <= set(key.secrets())
 
 
@@ -183,3 +184,20 @@ def test_a_key_file_that_is_away_for_a_moment_keeps_the_last_key(key_file: Path)
     key_file.unlink()
     assert key.read() == "first-key"
     assert KeyFile(None).read() == ""
+
+
+def test_a_key_that_can_be_read_no_more_stays_in_use_and_that_is_told_once(
+    key_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = KeyFile(key_file)
+    key.read()
+    key_file.write_bytes(b"\xff\xfe not text")
+    assert [key.read(), key.read()] == ["first-key", "first-key"]
+    key_file.unlink()
+    key_file.mkdir()
+    assert key.read() == "first-key"
+    assert key.secrets() == ("first-key", "first-key")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    key_file.rmdir()
+    key_file.write_text("second-key")
+    assert key.read() == "second-key"

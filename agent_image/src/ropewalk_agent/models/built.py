@@ -3,6 +3,7 @@
 All of it belongs to the worker's loop.
 """
 
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from strands.models.model import Model
+
+_log = logging.getLogger("ropewalk.keys")
 
 RETRIES = 2
 """How often a client asks again, where it can: three attempts in all."""
@@ -26,9 +29,13 @@ class KeyFile:
         self._seen: tuple[int, int] | None = None
         self._key = ""
         self._before = ""
+        self._unreadable = False
 
     def read(self) -> str:
-        """Return the key, empty if there is no file; while a rotation has removed it, the last key."""
+        """Return the key, empty if there is no file; while that is away or cannot be read, the last key.
+
+        Raises OSError or UnicodeDecodeError where the file could not be read yet.
+        """
         if self._path is None:
             return ""
         try:
@@ -37,16 +44,25 @@ class KeyFile:
                 key = self._path.read_text(encoding="utf-8").strip()
                 self._before, self._key = self._key, key
                 self._seen = (status.st_ino, status.st_mtime_ns)
+            self._unreadable = False
         except FileNotFoundError:
             pass
+        except (OSError, UnicodeDecodeError) as error:
+            if self._seen is None:
+                raise
+            if not self._unreadable:
+                self._unreadable = True
+                fields = {"file": str(self._path), "error": type(error).__name__}
+                _log.warning("a key cannot be read, the last one stays in use", extra={"fields": fields})
         return self._key
 
     def secrets(self) -> tuple[str, ...]:
         """Return what no message may hold: the key, and the one before it, with which a turn may still be under way.
 
-        Also as Python quotes them, for a client that complains of a line break in a key.
+        As last read: what tells of a file that cannot be read is cleaned, too. Also as Python quotes them, for a client
+        that complains of a line break in a key.
         """
-        keys = [key for key in (self.read(), self._before) if key]
+        keys = [key for key in (self._key, self._before) if key]
         return (*keys, *(repr(key)[1:-1] for key in keys))
 
 

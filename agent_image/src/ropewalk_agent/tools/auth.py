@@ -49,7 +49,7 @@ class TokenSource(Protocol):
         """Note that the server did not accept this token; return whether it is worth to ask for another."""
 
     def secrets(self) -> tuple[str, ...]:
-        """Return what must not be written anywhere."""
+        """Return what must not be written anywhere; reads no file and raises nothing."""
 
 
 def token_source(auth: McpAuth | None, told: Callable[[str], None]) -> TokenSource | None:
@@ -80,7 +80,7 @@ class BearerFile:
 
     def secrets(self) -> tuple[str, ...]:
         """See TokenSource."""
-        return (self._file.read(),)
+        return self._file.secrets()
 
 
 class ClientCredentialTokens:
@@ -122,7 +122,7 @@ class ClientCredentialTokens:
 
     def secrets(self) -> tuple[str, ...]:
         """See TokenSource."""
-        return (self._secret.read(), self._token)
+        return (*self._secret.secrets(), self._token)
 
     def _is_good(self) -> bool:
         return bool(self._token) and self._clock() < self._ends_at
