@@ -7,12 +7,15 @@ itself. With one, the file holds a Bedrock API key, which is sent as a bearer to
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any
 
 from ropewalk_agent.config import ModelConfig
 from ropewalk_agent.models.built import CONNECT_SECONDS, RETRIES, BuiltModel, KeyFile
 
 _SETTINGS = ("max_tokens", "temperature", "top_p", "stop_sequences", "additional_request_fields")
+_ended: ContextVar[threading.Event | None] = ContextVar("_ended", default=None)
+"""Set when nobody listens to the call any more. Its thread has a copy of the context in which the call began."""
 
 
 def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltModel:
@@ -22,13 +25,14 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
     from strands.models.bedrock import BedrockModel
 
     class StoppableBedrockModel(BedrockModel):
-        """Ends the thread of a call that nobody listens to any more, at its next chunk.
+        """Ends the thread of a call that nobody listens to any more, at its next chunk or attempt.
 
         A cancel_signal given to the Agent would not do: a turn that is cancelled clears it before the thread looks.
         """
 
         async def stream(self, *arguments: Any, **options: Any) -> AsyncGenerator[Any, None]:
             ended = threading.Event()
+            _ended.set(ended)
             try:
                 async with aclosing(super().stream(*arguments, **{**options, "cancel_signal": ended})) as events:
                     async for event in events:
@@ -53,6 +57,7 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
         boto_client_config=client_config,
         **settings,
     )
+    model.client.meta.events.register("before-send.bedrock-runtime", _refuse_what_has_ended)
     if config.api_key_file is not None:
 
         def authorize(request: Any, **_: Any) -> None:
@@ -65,3 +70,10 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
         model.client.close()
 
     return BuiltModel(model, key, lambda: None, close)
+
+
+def _refuse_what_has_ended(**_: Any) -> None:
+    """Keep boto3 from another attempt at a call that nobody listens to; what is raised here it does not retry."""
+    ended = _ended.get()
+    if ended is not None and ended.is_set():
+        raise RuntimeError("the turn has ended")

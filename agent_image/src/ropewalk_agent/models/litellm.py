@@ -21,7 +21,7 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
     litellm.telemetry = False
     # It would print advertisements on every error.
     litellm.suppress_debug_info = True
-    # For what LiteLLM reaches by OpenAI's client; its handlers for others follow redirects, and it has no setting for it.
+    # For what LiteLLM reaches by OpenAI's client. Its handlers for others follow redirects; there is no setting for it.
     http = AsyncHTTPHandler(follow_redirects=False)
     litellm.aclient_session = http.client
     client_args: dict[str, Any] = {
