@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import httpx2
 import pytest
 
 from agent_mcp import Asked, Rogue, connected_to, named
 from agent_models import until
 from mcp_wire import served
 from ropewalk_agent.config import ClientCredentials
-from ropewalk_agent.tools import auth, mcp
-from ropewalk_agent.tools.auth import AuthError, ClientCredentialTokens
+from ropewalk_agent.errors import redacted
+from ropewalk_agent.tools import auth, mcp, wire
+from ropewalk_agent.tools.auth import AuthError, BearerFile, ClientCredentialTokens
 
 SECRET = "s3cret/with+signs"
 
@@ -144,6 +146,61 @@ async def test_a_secret_that_cannot_be_read_is_told_and_used_once_it_can(
             await until(lambda: connection.status.last_error == f"{told} (UnicodeDecodeError)")
             file.write_text("token-1")
             await until(lambda: connection.status.state == "connected")
+
+
+@pytest.mark.parametrize("content", ["TOPSECRET\nOTHERLINE", "TOPSECRET OTHERLINE", "TOPSECRETé"])
+async def test_a_mounted_token_that_no_header_can_carry_is_refused_and_not_quoted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    file, rogue = tmp_path / "token", Rogue()
+    file.write_text(content, encoding="utf-8")
+    async with (
+        served(rogue) as base,
+        connected_to(f"{base}/mcp", wait=False, auth={"bearerTokenFile": str(file)}) as connection,
+    ):
+        await until(lambda: connection.status.last_error is not None)
+        assert connection.status.last_error == f"no token: {file} must hold one word of visible ASCII characters"
+        assert "TOPSECRET" not in str([vars(record) for record in caplog.records])
+    assert rogue.asked == []
+
+
+async def test_a_mounted_token_stays_a_secret_after_its_rotation(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("one")
+    source = BearerFile(file)
+    await source.token()
+    (tmp_path / "new").write_text("two")
+    (tmp_path / "new").replace(file)
+    assert source.rejected("one")
+    assert {"one", "two"} <= set(source.secrets())
+
+
+async def test_a_fetched_token_stays_a_secret_after_it_was_rejected_and_renewed(tmp_path: Path) -> None:
+    endpoint, clock = TokenEndpoint(), Clock()
+    async with served(endpoint) as base:
+        source = tokens(tmp_path, base, clock)
+        await source.token()
+        clock.now += 60
+        assert source.rejected("token-1")
+        assert "token-1" in source.secrets()
+        assert await source.token() == "token-2"
+        assert {"token-1", "token-2"} <= set(source.secrets())
+
+
+async def test_no_part_of_a_long_token_is_told_although_a_broken_connection_quotes_it(tmp_path: Path) -> None:
+    file, token = tmp_path / "token", "TOPSECRET" * 100
+    file.write_text(token)
+
+    def breaks(request: httpx2.Request) -> httpx2.Response:
+        raise httpx2.LocalProtocolError(f"Illegal header value {request.headers['authorization']!r}", request=request)
+
+    source, url = BearerFile(file), "http://127.0.0.1:9/mcp"
+    guarded = wire.GuardedTransport(httpx2.MockTransport(breaks), url, source)
+    with pytest.raises(wire.WireError) as caught:
+        await guarded.handle_async_request(httpx2.Request("POST", url))
+    assert redacted(str(caught.value), source.secrets()) == (
+        "the connection broke: Illegal header value 'Bearer [redacted]'"
+    )
 
 
 async def test_client_credentials_are_exchanged_once_for_many_requests(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ _FAILURE_SECONDS = 1.0
 """So long a failure of the token endpoint stands for the next askers too, and the pause before it is asked again."""
 _LARGEST_ANSWER = 65_536
 _REASON = re.compile(r"[a-z_]{1,40}")
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class AuthError(Exception):
@@ -72,7 +73,10 @@ class BearerFile:
 
     async def token(self) -> str:
         """See TokenSource."""
-        return _mounted(self._file, self._path)
+        token = _mounted(self._file, self._path)
+        if not _TOKEN.fullmatch(token):
+            raise AuthError(f"no token: {self._path} must hold one word of visible ASCII characters")
+        return token
 
     def rejected(self, token: str) -> bool:
         """See TokenSource: only if the file holds another one meanwhile."""
@@ -98,7 +102,7 @@ class ClientCredentialTokens:
         self._clock = clock
         self._id, self._secret = KeyFile(config.client_id_file), KeyFile(config.client_secret_file)
         self._in_body = False
-        self._token = ""
+        self._token = self._token_before = ""
         self._asked_at = self._renew_at = self._ends_at = 0.0
         self._failure: tuple[float, AuthError] | None = None
         self._renewal = asyncio.Lock()
@@ -117,12 +121,17 @@ class ClientCredentialTokens:
         if token == self._token:
             if self._clock() < self._asked_at + _NEW_SECONDS:
                 return False
-            self._token = ""
+            self._hold("")
         return True
 
     def secrets(self) -> tuple[str, ...]:
         """See TokenSource."""
-        return (*self._secret.secrets(), self._token)
+        return (*self._secret.secrets(), self._token, self._token_before)
+
+    def _hold(self, token: str) -> None:
+        # Requests with the one before may still be under way.
+        self._token_before = self._token or self._token_before
+        self._token = token
 
     def _is_good(self) -> bool:
         return bool(self._token) and self._clock() < self._ends_at
@@ -146,7 +155,8 @@ class ClientCredentialTokens:
             self._told(str(error))
         else:
             self._failure = None
-            self._token, self._asked_at, self._ends_at = token, asked_at, asked_at + life
+            self._hold(token)
+            self._asked_at, self._ends_at = asked_at, asked_at + life
             self._renew_at = asked_at + max(life - RENEW_BEFORE_END_SECONDS, life / 2)
 
     async def _fetch(self) -> tuple[str, float]:
@@ -162,7 +172,7 @@ class ClientCredentialTokens:
             reason = f": {error}" if isinstance(error, str) and _REASON.fullmatch(error) else ""
             raise self._error(f"answered HTTP {status}{reason}")
         token, kind = body.get("access_token"), body.get("token_type", "bearer")
-        if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise self._error("sent no access_token")
         if str(kind).lower() != "bearer":
             raise self._error("sent a token that is not of type Bearer")
