@@ -86,16 +86,18 @@ class Applier:
         self._said: OrderedDict[tuple[str, str, str], float] = OrderedDict()
 
     async def apply_children(self, owner: names.Owner, manifests: Sequence[Manifest]) -> Outcome:
-        """Make the children so, the Deployment after the others, and remove the owner's children that are not among
-        them, but for those that hold data.
+        """Make the children so, claims before the others and the Deployment after them, and remove the owner's
+        children that are not among them, but for those that hold data.
 
         Raises ApiError where trying again may help; a refusal is an outcome.
         """
         outcome = Outcome()
-        first = [manifest for manifest in manifests if manifest["kind"] != "Deployment"]
+        claims = [manifest for manifest in manifests if manifest["kind"] in KEPT]
+        others = [manifest for manifest in manifests if manifest["kind"] not in (*KEPT, "Deployment")]
         last = [manifest for manifest in manifests if manifest["kind"] == "Deployment"]
-        for phase in (first, last):
-            # Pods that start with old settings would keep them, so the Deployment waits until all else is right.
+        for phase in (claims, others, last):
+            # Pods that start with old settings would keep them, so the Deployment waits until all else is right. A pod
+            # of the old Deployment that restarts with the new settings needs their volume, so the settings wait too.
             if not (outcome.taken or outcome.refused or outcome.waiting):
                 await _all(self._apply_child(owner, manifest, outcome) for manifest in phase)
         wanted = {_key(manifest) for manifest in manifests}

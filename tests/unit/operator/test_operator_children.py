@@ -268,6 +268,18 @@ async def test_the_claim_of_a_former_agent_of_that_name_is_waited_for(world: Wor
     assert world.condition("Available")["reason"] == "WaitingForDeletion"
 
 
+async def test_settings_that_need_a_claim_are_not_written_while_the_claim_is_refused(world: World) -> None:
+    world.put(agent())
+    await world.settle()
+    world.api.refuse["PersistentVolumeClaim"] = ApiError(403, "Forbidden", "exceeded quota: requests.storage=0")
+    edited(sessions=FILES)(world)
+    await world.reconciler.reconcile(AGENT)
+    assert [write for write in world.api.writes if write.startswith("APPLY")] == created("PersistentVolumeClaim"), (
+        "or the old pod, which has no volume, would restart with the store file"
+    )
+    assert world.condition("Available")["reason"] == "ChildRefused"
+
+
 async def test_a_size_that_is_taken_back_is_asked_for_no_more(world: World) -> None:
     world.put(agent(sessions=FILES))
     await world.settle()

@@ -53,7 +53,7 @@ ROWS = [
     Row(
         "another store changes settings and pods, and leaves the network alone",
         edited(sessions={"store": "file"}),
-        [*created("ConfigMap", "PersistentVolumeClaim", "Deployment"), STATUS],
+        [*created("PersistentVolumeClaim", "ConfigMap", "Deployment"), STATUS],
     ),
     Row(
         "replicas that would not share their sessions stop what is new",
