@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from ropewalk_agent.whole import whole
+
 STATUS_OF_CODE = {
     "invalid_request": 400,
     "not_found": 404,
@@ -39,14 +41,14 @@ class AgentError(Exception):
         raw: str | None = None,
         begun: bool = False,
     ) -> None:
+        message = whole(message)  # it may quote a client
         super().__init__(message)
         self.code = code
         self.status = STATUS_OF_CODE[code]
         self.message = message
         self.retry_after_seconds = retry_after_seconds
         self.begun = begun
-        # Half a character, which a model may well write, could not be sent.
-        self.raw = None if raw is None else raw[:_LONGEST_RAW].encode(errors="replace").decode()
+        self.raw: str | None = None if raw is None else whole(raw[:_LONGEST_RAW])
 
     def body(self, request_id: str) -> dict[str, Any]:
         """Return the JSON body that clients get."""

@@ -18,6 +18,7 @@ from strands.types.tools import ToolChoiceTool, ToolSpec
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.output_schema import OutputSchema, Problem
 from ropewalk_agent.sessions import Message
+from ropewalk_agent.whole import whole
 
 TOOL_NAME = "structured_answer"
 _DESCRIPTION = (
@@ -113,7 +114,7 @@ class StructuredAnswer(HookProvider):
         if not self.found and kind not in self._told:
             self._told.add(kind)
             self._ask_again = True
-            self._correction = _correction(content, calls, text, problems)
+            self._correction = whole(_correction(content, calls, text, problems))
         self._problem = "; ".join(where for where, _ in problems)
         said = self._said if self.found else self._raw
         return _ended(stop, "end_turn", [{"text": said or "(nothing)"}])

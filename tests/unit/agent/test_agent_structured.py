@@ -1,5 +1,6 @@
 """Structured answers: a validated object or a clear error, and a history that knows nothing of how it was made."""
 
+import json
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
@@ -161,6 +162,7 @@ async def test_an_answer_that_does_not_fit_twice_is_an_error_with_the_raw_text_a
 async def test_what_json_cannot_hold_is_no_answer(value: Any) -> None:
     desk = Desk([answered({"answer": value})], [answered({"answer": 1})])
     assert (await desk.ask({"type": ["number", "string"]})).structured == 1
+    json.dumps(desk.model.asked, ensure_ascii=False).encode()
 
 
 async def test_a_model_that_only_ever_writes_prose_is_an_error() -> None:
@@ -173,6 +175,12 @@ async def test_the_raw_text_of_an_error_is_bounded_and_can_be_sent() -> None:
     error = await Desk(["\ud800" + "x" * 20_000]).failure()
     assert error.raw == "?" + "x" * 9_999
     assert error.body("r")["error"]["raw"] == error.raw
+
+
+async def test_the_message_of_an_error_can_be_sent() -> None:
+    error = await Desk().failure({"$ref": "#/$defs/\ud83d"})
+    error.message.encode()
+    assert AgentError("invalid_request", "half \ud83d").body("r")["error"]["message"] == "half ?"
 
 
 async def test_an_answer_that_was_cut_off_is_no_answer() -> None:
