@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from strands import Agent
 from strands.agent.conversation_manager import NullConversationManager
+from strands.hooks import HookProvider, HookRegistry, MessageAddedEvent
 from strands.middleware.stages import InvokeModelStage
 from strands.plugins import Plugin
 from strands.types.agent import Limits
@@ -30,6 +31,7 @@ from ropewalk_agent.sessions import Message, SessionKey, SessionStore, is_consis
 from ropewalk_agent.structured import StructuredAnswer
 from ropewalk_agent.tools import LOCAL, Tool, narrowed
 from ropewalk_agent.watch import Watch
+from ropewalk_agent.whole import whole
 
 # Strands' words for an ended budget, in ours. All others (end_turn, max_tokens, ...) are passed on.
 _LIMITS = {"limit_turns": "limit_turns", "limit_total_tokens": "limit_tokens", "limit_output_tokens": "limit_tokens"}
@@ -173,7 +175,7 @@ class TurnRunner:
             callback_handler=None,
             # The window is ours (sessions.windowed): applied when a turn is saved, never in the middle of one.
             conversation_manager=NullConversationManager(),
-            hooks=[watch] if form is None else [watch, form],
+            hooks=[_Whole(), watch] if form is None else [_Whole(), watch, form],
             # The provider's client retries; Strands' own strategy would pause for minutes.
             retry_strategy=None,
             plugins=self._plugins,
@@ -188,6 +190,17 @@ class TurnRunner:
         if watch.model_error is None:
             return error
         return AgentError("model_error", explained(watch.model_error, self._config.model.id, self._model.secrets()))
+
+
+class _Whole(HookProvider):
+    """Makes each message sendable as it enters the history: what cannot be sent would fail every later model call."""
+
+    def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
+        """Tell Strands which calls to make."""
+        registry.add_callback(MessageAddedEvent, self._added)
+
+    def _added(self, event: MessageAddedEvent) -> None:
+        event.message["content"] = whole(event.message["content"])
 
 
 class _TurnTool(AgentTool):

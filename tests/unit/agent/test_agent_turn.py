@@ -1,6 +1,7 @@
 """One turn on a scripted model: what is answered, what is saved, and what is left alone."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -193,3 +194,19 @@ async def test_nothing_of_one_turn_leaks_into_anothers_session() -> None:
         told = [event async for event in events]
     assert len(told) == 1, "without a reader only the answer is made"
     assert len(desk.model.asked[1]) == 1
+
+
+async def test_half_a_character_reaches_no_later_call_of_the_model_and_no_history() -> None:
+    async def half(_: dict[str, Any]) -> ToolResult:
+        return ToolResult("ok", [{"text": "b\ud83d"}])
+
+    steps: list[Step] = ["a\ud83d", Call("add", {"x\ud83d": ["\ude00", "\ud83d\ude00"]})]
+    desk = Desk(steps, ["c\ude00"], ["d"], tools=(tool("add", half),))
+    answer = await desk.answer()
+    await desk.answer("again")
+    json.dumps([desk.model.asked, await desk.history(), answer.response], ensure_ascii=False).encode()
+    said, result = desk.model.asked[1][-2:]
+    assert said["content"][0] == {"text": "a?"}
+    assert said["content"][1]["toolUse"]["input"] == {"x?": ["?", "\U0001f600"]}
+    assert result["content"][0]["toolResult"]["content"] == [{"text": "b?"}]
+    assert answer.response == "c?"
