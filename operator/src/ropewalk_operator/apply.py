@@ -282,16 +282,24 @@ class Applier:
         self._applied.pop(key, None)
 
 
-def _obstacle(live: Child, owner: names.Owner) -> str | None:
-    """The list of the outcome that the child belongs to, when it cannot be applied now."""
-    key = Key(owner.kind, owner.namespace, owner.name)
+def may_take(live: Child, owner: names.Owner) -> bool:
+    """Whether the child is the owner's, or nobody's and made for an owner of this name."""
     # Without a controller, with our stamp and the labels of this very owner: orphaned by a delete with
     # --cascade=orphan, or stripped by hand. It is taken back. A copy under another name is somebody else's.
-    is_orphan = not live.owner_uid and bool(live.desired_hash) and live.labelled_for == key
-    if live.owner_uid != owner.uid and not is_orphan:
-        is_former = live.owner == key
+    is_orphan = not live.owner_uid and bool(live.desired_hash) and live.labelled_for == _owner_key(owner)
+    return live.owner_uid == owner.uid or is_orphan
+
+
+def _obstacle(live: Child, owner: names.Owner) -> str | None:
+    """The list of the outcome that the child belongs to, when it cannot be applied now."""
+    if not may_take(live, owner):
+        is_former = live.owner == _owner_key(owner)
         return "waiting" if is_former else "taken"
     return "waiting" if live.deleting else None
+
+
+def _owner_key(owner: names.Owner) -> Key:
+    return Key(owner.kind, owner.namespace, owner.name)
 
 
 def _shown(key: Key) -> str:

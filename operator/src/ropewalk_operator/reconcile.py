@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ropewalk_operator import api, names, observe, status
-from ropewalk_operator.apply import Applier, Outcome, Writer
+from ropewalk_operator.apply import Applier, Outcome, Writer, may_take
 from ropewalk_operator.cache import Cache, Child, version_of
 from ropewalk_operator.discovery import Discovery, Target
 from ropewalk_operator.facts import Facts, ServerView, Workload, workload
@@ -203,7 +203,7 @@ class Reconciler:
 
     def _claim(self, key: Key, agent: api.Agent) -> Child | None:
         child = self._cache.children.get(Key(CLAIM.name, key.namespace, names.child(agent)))
-        return child if child is not None and child.owner_uid == agent.uid else None
+        return child if child is not None and may_take(child, agent) else None
 
     def _with_servers(self, agent: api.Agent, facts: Facts) -> tuple[Facts, dict[str, api.MCPServer]]:
         servers: dict[str, api.MCPServer] = {}

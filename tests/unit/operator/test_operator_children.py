@@ -211,6 +211,23 @@ async def test_a_claim_that_somebody_has_grown_is_never_asked_to_shrink(world: W
     assert "keeps its 5Gi, it cannot shrink" in world.condition("Accepted")["message"]
 
 
+async def test_a_claim_that_a_former_agent_has_left_keeps_its_size(world: World) -> None:
+    world.put(agent(sessions={"store": "file", "file": {"size": "5Gi"}}))
+    await world.settle()
+    world.lose("Agent", "calc")
+    await world.settle()
+    for kind in (*AGENT_CHILDREN, "PersistentVolumeClaim"):
+        world.change(kind, "calc-agent", lambda body: body["metadata"].pop("ownerReferences"))
+    reborn = agent(sessions=FILES)
+    reborn["metadata"]["uid"] = "another"
+    world.put(reborn)
+    await world.settle()
+    (reference,) = world.api.objects[CLAIM]["metadata"]["ownerReferences"]
+    assert reference["uid"] == "another"
+    assert storage(world) == "5Gi"
+    assert "keeps its 5Gi, it cannot shrink" in world.condition("Accepted")["message"]
+
+
 def grow(body: dict[str, Any], size: str) -> None:
     body["spec"]["resources"]["requests"]["storage"] = size
 
