@@ -283,6 +283,32 @@ async def test_a_failing_endpoint_is_not_asked_by_every_caller(tmp_path: Path) -
         assert await source.token() == "token-2"
 
 
+async def test_askers_do_not_prolong_the_pause_after_a_failure(tmp_path: Path) -> None:
+    endpoint, clock, asked = TokenEndpoint(), Clock(), list[int]()
+    endpoint.answer = lambda _: (500, {})
+    async with served(endpoint) as base:
+        source = tokens(tmp_path, base, clock)
+        for _ in range(4):
+            with pytest.raises(AuthError, match="answered HTTP 500"):
+                await source.token()
+            asked.append(len(endpoint.forms))
+            clock.now += 0.6
+    assert asked == [1, 1, 2, 2]
+
+
+async def test_within_the_pause_after_a_failure_a_token_that_is_good_is_used(tmp_path: Path) -> None:
+    endpoint, clock = TokenEndpoint(), Clock()
+    async with served(endpoint) as base:
+        source = tokens(tmp_path, base, clock)
+        await source.token()
+        endpoint.answer = lambda _: (503, {})
+        clock.now += 3599
+        assert await source.token() == "token-1"
+        clock.now += 0.6
+        assert await source.token() == "token-1"
+    assert len(endpoint.forms) == 2
+
+
 async def test_an_endpoint_that_takes_the_secret_in_the_body_only_gets_it_there(tmp_path: Path) -> None:
     endpoint, clock = TokenEndpoint(), Clock()
 

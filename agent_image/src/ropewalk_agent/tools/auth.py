@@ -140,9 +140,11 @@ class ClientCredentialTokens:
         return not self._token or self._clock() >= self._renew_at
 
     async def _renew(self) -> None:
+        if self._failure is not None and self._clock() < self._failure[0]:
+            if self._is_good():
+                return
+            raise self._failure[1]
         try:
-            if self._failure is not None and self._clock() < self._failure[0]:
-                raise self._failure[1]
             asked_at = self._clock()
             token, life = await self._fetch()
         except AuthError as error:
