@@ -411,6 +411,17 @@ async def test_a_server_that_restarts_with_other_tools_shows_the_new_ones() -> N
         ({"name": "a.b", "inputSchema": {"type": "object"}}, "a.b", "names of 1 to 64"),
         ({"name": "x" * 65, "inputSchema": {"type": "object"}}, "x" * 65, "names of 1 to 64"),
         ({"name": "bad", "inputSchema": {"type": "object", "$ref": "http://127.0.0.1:9/x"}}, "bad", "another document"),
+        *(
+            ({"name": "bad", "inputSchema": {"type": "object", **odd}}, "bad", reason)
+            for odd, reason in (
+                ({"$schema": 7}, "is not a JSON Schema"),
+                ({"$schema": ["draft"]}, "is not a JSON Schema"),
+                ({"$schema": "http://["}, "is not a JSON Schema"),
+                ({"not": []}, "is not a JSON Schema"),
+                ({"pattern": "a{99999999999999999999}"}, "is not a JSON Schema"),
+                ({"description": "x" * 100_000}, "is longer than 100000 characters"),
+            )
+        ),
         ({"inputSchema": {"type": "object"}}, "(number 2)", "no name"),
         ("text", "(number 2)", "no name"),
     ],

@@ -5,6 +5,7 @@ model's provider does not take makes the provider refuse the whole request.
 """
 
 import asyncio
+import json
 import re
 from typing import Any
 
@@ -17,6 +18,8 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What the providers take for a tool's name."""
 _AT_ONCE = 25
 """So many schemas are checked before the loop's other work gets a turn; one takes about 0.6 ms."""
+_LONGEST_SCHEMA = 100_000
+"""Characters of JSON of a schema that is checked; so many take tenths of a second on the worker's loop."""
 
 
 class Sieve:
@@ -78,6 +81,8 @@ def _schema_fault(schema: dict[str, Any]) -> str | None:
     from jsonschema.validators import validator_for
 
     try:
+        if len(json.dumps(schema)) > _LONGEST_SCHEMA:
+            return f"is longer than {_LONGEST_SCHEMA} characters"
         if _refers_elsewhere(schema):
             return "refers to another document, which is not fetched"
         # Not the class for the format that `$schema` names but that of the protocol where it names none that is known.
@@ -87,6 +92,9 @@ def _schema_fault(schema: dict[str, Any]) -> str | None:
         return f"is not a JSON Schema (at {where or 'its top'})"[:200]
     except RecursionError:
         return "is nested too deeply"
+    except Exception:
+        # The check itself trips over some, such as a `$schema` that is no text or a pattern that cannot be compiled.
+        return "is not a JSON Schema"
     return None
 
 
