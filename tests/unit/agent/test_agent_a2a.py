@@ -279,6 +279,32 @@ async def test_a_client_that_leaves_cancels_its_turn_and_frees_its_place(streami
         await until(lambda: count(agent, "cancelled") == 1)
 
 
+async def test_a_client_that_leaves_after_the_last_event_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, tidied = asyncio.Event(), asyncio.Event()
+    leave = a2a.Call.leave
+
+    def leave_noting(call: a2a.Call) -> None:
+        leave(call)
+        left.set()
+
+    monkeypatch.setattr(a2a.Call, "leave", leave_noting)
+    async with running_agent(ScriptedModel(["done"])) as agent, talking(agent, streaming=True) as client:
+        run = agent.runtime.run
+
+        async def run_and_tidy(*arguments: Any, **options: Any) -> AsyncIterator[Any]:
+            async for event in run(*arguments, **options):
+                yield event
+            await left.wait()
+            tidied.set()
+
+        monkeypatch.setattr(agent.runtime, "run", run_and_tidy)
+        task, _ = await sent(client, said("q"))
+        async with asyncio.timeout(5):
+            await tidied.wait()
+        kept = await client.get_task(TaskQueryParams(id=task.id))
+        assert (kept.status.state, texts(kept)) == (TaskState.completed, ["done"])
+
+
 async def test_a_task_that_nobody_waits_for_goes_on_and_can_be_asked_for() -> None:
     gate = Gate()
     async with running_agent(ScriptedModel([gate, "done"])) as agent, talking(agent, streaming=False) as client:

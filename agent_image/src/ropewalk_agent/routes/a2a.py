@@ -81,9 +81,9 @@ class Call:
         self.turn: asyncio.Task[Any] | None = None
 
     def leave(self) -> None:
-        """End the turn, because its client has gone."""
+        """End the turn, because its client has gone; a turn that has told its end keeps it."""
         self.left = True
-        if self.turn is not None:
+        if self.turn is not None and not self.answered:
             self.turn.cancel()
 
 
