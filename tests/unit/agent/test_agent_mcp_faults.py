@@ -347,6 +347,51 @@ async def test_errors_that_the_server_itself_reports_do_not_open_the_breaker() -
         assert connection.status.breaker == "closed"
 
 
+async def four_hundred(asked: Asked) -> None:
+    await asked.answer(b"no", status=400, content_type="text/plain")
+
+
+async def not_known(asked: Asked) -> None:
+    await asked.answer(b"", status=404)
+
+
+@pytest.mark.parametrize("behaviour", [four_hundred, not_known, two_megabytes_in_an_event])
+async def test_what_a_call_itself_is_to_blame_for_does_not_open_the_breaker(behaviour: Any) -> None:
+    rogue = Rogue()
+    rogue.on_call = behaviour
+    async with rogue_connection(rogue) as connection:
+        for _ in range(6):
+            assert (await named(connection, "add").call({})).outcome == "error"
+        assert rogue.count("tools/call") == 6
+        assert connection.status.breaker == "closed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [
+        ("session_gone", "closed"),
+        ("refused", "closed"),
+        ("too_large", "closed"),
+        ("undelivered", "open"),
+        ("unauthorized", "open"),
+        ("failing", "open"),
+        ("broken", "open"),
+        ("lost", "open"),
+    ],
+)
+async def test_the_kind_of_a_fault_decides_whether_the_breaker_counts_it(
+    kind: wire.Kind, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any, **__: Any) -> None:
+        raise wire.WireError(wire.Fault(kind, "a fault"))
+
+    async with rogue_connection(Rogue(), retry={"maxAttempts": 1}) as connection:
+        monkeypatch.setattr(connection.session, "call_tool", fail)
+        for _ in range(5):
+            await named(connection, "add").call({})
+        assert connection.status.breaker == state
+
+
 async def test_one_failed_listing_ends_no_connection_and_a_second_does() -> None:
     rogue, failing = Rogue(), 1
     told = asyncio.Event()
