@@ -70,6 +70,10 @@ class Handle(NonRecordingSpan):
         """Add attributes."""
         self._recorded.set_attributes(attributes)
 
+    def rename(self, name: str) -> None:
+        """Give the span another name."""
+        self._recorded.update_name(name)
+
     def finish(self, failure: str = "", attributes: Mapping[str, AttributeValue] | None = None) -> None:
         """End the span and what is still open inside it; `failure` is a class of errors, empty if there was none.
 

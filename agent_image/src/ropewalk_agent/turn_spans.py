@@ -132,6 +132,14 @@ def tool_ended(server: str, outcome: str) -> None:
         span.failure = outcome if outcome not in ("ok", "cancelled") else ""
 
 
+def model_asked(provider: str, model: str) -> None:
+    """Note on the current span of a call that this model is asked: it may be another than when the span began."""
+    span = spans.current()
+    if span is not None:
+        span.rename(f"chat {model}")
+        span.note({"gen_ai.provider.name": provider, "gen_ai.request.model": model})
+
+
 def _answered(usage: Any, stop_reason: str) -> dict[str, AttributeValue]:
     return {
         "gen_ai.usage.input_tokens": usage["inputTokens"],

@@ -23,7 +23,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from agent_models import Call, Gate, ScriptedModel, until
 from agent_otlp import Receiver, otlp_receiver
-from agent_providers import Calls, Provider, Says, provider
+from agent_providers import Calls, Provider, Refuses, Says, provider
 from agent_server import LoopbackMcpServer, RunningAgent, agent_config, agent_document, free_port, running_agent
 from ropewalk_agent import tracing, turn_spans
 from ropewalk_agent.logs import JsonFormatter
@@ -113,6 +113,26 @@ async def test_one_trace_runs_through_client_agent_model_and_tool(collector: Rec
     chats = [span.span_id for span in collector.spans if span.name == "chat small"]
     assert [asked.headers["traceparent"] for asked in model.asked] == [f"00-{TRACE}-{span}-01" for span in chats]
     assert len(collector.spans) == 5
+
+
+async def test_the_span_of_a_call_names_the_fallback_that_answered(collector: Receiver) -> None:
+    async with (
+        recording_tools() as tools,
+        provider("ollama", Refuses(503, "busy")) as busy,
+        provider("openai", Calls("add", {"a": 1, "b": 2}), Says(("3",))) as second,
+        traced_agent(
+            None,
+            mcpServers=tool_server(tools),
+            model={"provider": "ollama", "id": "first", "baseURL": busy.url},
+            fallbacks=[{**model_at(second), "id": "org/second"}],
+        ) as agent,
+    ):
+        assert (await agent.query("q")).json()["response"] == "3"
+    chats = [span for span in collector.spans if span.kind == "CLIENT"]
+    assert [span.name for span in chats] == ["chat org/second"] * 2
+    for chat in chats:
+        assert chat.attributes["gen_ai.provider.name"] == "openai-compatible"
+        assert chat.attributes["gen_ai.request.model"] == "org/second"
 
 
 async def test_a_request_without_a_trace_begins_one_of_its_own(collector: Receiver) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from strands.models.model import Model
 
+from ropewalk_agent import turn_spans
 from ropewalk_agent.config import ModelConfig
 from ropewalk_agent.models.built import BuiltModel, KeyFile
 from ropewalk_agent.models.failures import FALL_BACK, ModelsFailed, failure_of
@@ -103,6 +104,7 @@ class FallbackModel(Model):
         while True:
             is_last = self._at == len(self._chain.parts) - 1
             began = False
+            turn_spans.model_asked(*self._chain.names[self._at].split("/", 1))
             asked = self._model.stream(self._comprehensible(messages), *arguments, **options)
             async with aclosing(cast(AsyncGenerator[Any, None], asked)) as chunks:
                 try:
