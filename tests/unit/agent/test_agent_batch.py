@@ -105,6 +105,28 @@ async def test_an_item_that_meets_a_full_queue_comes_back_until_its_deadline(mon
     assert pauses == [1]
 
 
+async def test_items_of_a_session_keep_their_order_where_others_fill_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, pauses = Echo(), []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 1:
+            # Whoever paused after this item goes before it.
+            await until(lambda: len(model.asked) > 2)
+        else:
+            model.gate.open()
+            await others
+
+    monkeypatch.setattr("ropewalk_agent.routes.batch._pause", pause)
+    same = {"session_id": "s"}
+    async with running_agent(model, concurrency=2, queue={"maxLength": 0}) as agent:
+        others = asyncio.gather(agent.query("wait"), agent.query("wait"))
+        await until(lambda: len(model.asked) == 2)
+        await batch(agent, {"query": "first", **same}, {"query": "second", **same}, {"query": "other"})
+    asked = [asked[-1]["content"][0]["text"] for asked in model.asked]
+    assert asked.index("first") < asked.index("second")
+
+
 async def test_each_item_has_its_own_deadline() -> None:
     model = Echo()
     async with running_agent(model) as agent:

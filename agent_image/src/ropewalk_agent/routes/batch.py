@@ -25,6 +25,9 @@ from ropewalk_agent.runtime import Runtime
 MOST_ITEMS = 100
 _pause = asyncio.sleep
 
+_Chain = list[tuple[int, QueryBody]]
+"""Items that run one after the other, each with its place in the batch."""
+
 
 def _query_of_text(item: Any) -> Any:
     return {"query": item} if isinstance(item, str) else item
@@ -53,17 +56,17 @@ class BatchEndpoint:
 
     async def _answer_all(self, queries: list[QueryBody], scope: Scope, send: Send) -> None:
         results: list[dict[str, Any]] = [{} for _ in queries]
-        left = iter(enumerate(queries))
+        chains = _chains(queries)
+        left = iter(chains)
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(len(queries), self._config.concurrency)):
+            for _ in range(min(len(chains), self._config.concurrency)):
                 group.create_task(self._answer_some(left, results, scope))
         await turns.send_json(send, {"results": results, "request_id": scope["state"]["request_id"]})
 
-    async def _answer_some(
-        self, left: Iterator[tuple[int, QueryBody]], results: list[dict[str, Any]], scope: Scope
-    ) -> None:
-        for place, query in left:
-            results[place] = await self._answer(query, place, scope)
+    async def _answer_some(self, left: Iterator[_Chain], results: list[dict[str, Any]], scope: Scope) -> None:
+        for chain in left:
+            for place, query in chain:
+                results[place] = await self._answer(query, place, scope)
 
     async def _answer(self, query: QueryBody, place: int, scope: Scope) -> dict[str, Any]:
         request_id = f"{scope['state']['request_id']}-{place}"
@@ -93,3 +96,12 @@ class BatchEndpoint:
                 if isinstance(event, Answer):
                     body = answer_body(event, turn.request_id)
         return body
+
+
+def _chains(queries: list[QueryBody]) -> list[_Chain]:
+    """Return the items of each session, which run in their order; an item that names no session stands alone."""
+    chains: dict[Any, _Chain] = {}
+    for place, query in enumerate(queries):
+        session = place if query.session_id is None else (query.user_id or "", query.session_id)
+        chains.setdefault(session, []).append((place, query))
+    return list(chains.values())
