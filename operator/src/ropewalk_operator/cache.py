@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ropewalk_operator import names, pods
-from ropewalk_operator.kinds import AGENT, CONFIG_MAP, MCP_SERVER, OWNERS, POD, Key
+from ropewalk_operator.kinds import AGENT, CLAIM, CONFIG_MAP, MCP_SERVER, OWNERS, POD, Key
 
 Body = Mapping[str, Any]
 
@@ -40,6 +40,7 @@ class Child:
     content: bytes | None
     generation: int
     status: Mapping[str, Any] = field(default_factory=dict)
+    """Of a Deployment all, of a claim the phase, of other kinds nothing."""
 
 
 def version_of(body: Body) -> int:
@@ -68,8 +69,15 @@ def child(kind: str, body: Body) -> Child:
         labelled_for=_labelled_for(metadata),
         content=_content(body),
         generation=metadata.get("generation", 0),
-        status=body.get("status") or {} if kind == "Deployment" else {},
+        status=_status(kind, body),
     )
+
+
+def _status(kind: str, body: Body) -> Body:
+    status = body.get("status") or {}
+    if kind == CLAIM.name:
+        return {"phase": status.get("phase", "")}
+    return status if kind == "Deployment" else {}
 
 
 def _labelled_for(metadata: Body) -> Key | None:

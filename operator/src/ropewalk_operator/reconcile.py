@@ -17,7 +17,7 @@ from ropewalk_operator.discovery import Discovery, Target
 from ropewalk_operator.facts import Facts, ServerView, Workload, workload
 from ropewalk_operator.kinds import CLAIM, CONFIG_MAP, MCP_SERVER, Key
 from ropewalk_operator.render.agent import agent_children
-from ropewalk_operator.render.claim import claimed_size, larger
+from ropewalk_operator.render.claim import Claimed, claimed_of, why_kept
 from ropewalk_operator.render.mcpserver import mcp_children
 from ropewalk_operator.render.pod import config_hash
 
@@ -127,7 +127,7 @@ class Reconciler:
             servers=servers,
             image=self._options.agent_image,
             pull_policy=self._options.pull_policy,
-            claimed=claimed_size(claim.content) if claim else None,
+            claimed=_claimed(claim) if claim else None,
         )
         return await self._apply_and_observe(key, agent, facts, manifests)
 
@@ -328,10 +328,13 @@ def _said_of(claim: Child | None, agent: api.Agent) -> str:
         return "" if claim.deleting else f"{it} still holds the sessions of store file: delete it if nobody needs them"
     if claim.deleting:
         return f"{it} was deleted: it and its sessions go when no pod uses it any more, and an empty one follows"
-    has = claimed_size(claim.content)
-    if has and larger(agent.sessions.file.size, has) == has != agent.sessions.file.size:
-        return f"{it} keeps its {has}, it cannot shrink"
-    return ""
+    has = _claimed(claim)
+    why = why_kept(agent.sessions.file.size, has) if has else ""
+    return f"{it} keeps its {has.size}, {why}" if has and why else ""
+
+
+def _claimed(claim: Child) -> Claimed | None:
+    return claimed_of(claim.content, claim.status["phase"])
 
 
 def _target(server: api.MCPServer, facts: Facts) -> Target | None:

@@ -193,10 +193,25 @@ async def test_a_claim_grows_with_the_spec(world: World) -> None:
     world.put(agent(sessions=FILES))
     await world.settle()
     assert storage(world) == "1Gi"
+    world.change("PersistentVolumeClaim", "calc-agent", bind)
     edited(sessions={"store": "file", "file": {"size": "3Gi"}})(world)
     await world.reconciler.reconcile(AGENT)
     assert created("PersistentVolumeClaim")[0] in world.api.writes
     assert storage(world) == "3Gi"
+
+
+async def test_a_claim_without_its_volume_keeps_its_size_until_it_has_one(world: World) -> None:
+    world.put(agent(sessions=FILES))
+    await world.settle()
+    world.change("PersistentVolumeClaim", "calc-agent", lambda body: body.update(status={"phase": "Pending"}))
+    edited(sessions={"store": "file", "file": {"size": "2Gi"}}, systemPrompt="Be brief.")(world)
+    await world.reconciler.reconcile(AGENT)
+    assert world.api.writes == [*created("ConfigMap", "Deployment"), STATUS]
+    assert "keeps its 1Gi, it cannot grow before it has its volume" in world.condition("Accepted")["message"]
+    world.change("PersistentVolumeClaim", "calc-agent", bind)
+    await world.settle()
+    assert storage(world) == "2Gi"
+    assert "PersistentVolumeClaim" not in world.condition("Accepted")["message"]
 
 
 async def test_a_claim_that_somebody_has_grown_is_never_asked_to_shrink(world: World) -> None:
@@ -232,16 +247,16 @@ def grow(body: dict[str, Any], size: str) -> None:
     body["spec"]["resources"]["requests"]["storage"] = size
 
 
+def bind(body: dict[str, Any]) -> None:
+    body["spec"] |= {"volumeName": "pv-1", "storageClassName": "standard", "volumeMode": "Filesystem"}
+    body["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] = "yes"
+    body["metadata"]["finalizers"] = ["kubernetes.io/pvc-protection"]
+    body["status"] = {"phase": "Bound", "capacity": {"storage": "1Gi"}}
+
+
 async def test_what_kubernetes_adds_to_a_bound_claim_is_no_drift(world: World) -> None:
     world.put(agent(sessions=FILES))
     await world.settle()
-
-    def bind(body: dict[str, Any]) -> None:
-        body["spec"] |= {"volumeName": "pv-1", "storageClassName": "standard", "volumeMode": "Filesystem"}
-        body["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] = "yes"
-        body["metadata"]["finalizers"] = ["kubernetes.io/pvc-protection"]
-        body["status"] = {"phase": "Bound", "capacity": {"storage": "1Gi"}}
-
     world.change("PersistentVolumeClaim", "calc-agent", bind)
     await world.reconciler.reconcile(AGENT)
     assert world.api.writes == []
@@ -300,6 +315,7 @@ async def test_settings_that_need_a_claim_are_not_written_while_the_claim_is_ref
 async def test_a_size_that_is_taken_back_is_asked_for_no_more(world: World) -> None:
     world.put(agent(sessions=FILES))
     await world.settle()
+    world.change("PersistentVolumeClaim", "calc-agent", bind)
     world.api.refuse["PersistentVolumeClaim"] = ApiError(403, "Forbidden", "the class must support resize")
     edited(sessions={"store": "file", "file": {"size": "2Gi"}})(world)
     await world.reconciler.reconcile(AGENT)

@@ -16,7 +16,7 @@ from operator_world import MODEL, agent, mcp_server
 from ropewalk_operator import api, names
 from ropewalk_operator.manifest import Manifest
 from ropewalk_operator.render.agent import agent_children
-from ropewalk_operator.render.claim import claim
+from ropewalk_operator.render.claim import Claimed, claim
 from ropewalk_operator.render.mcpserver import mcp_children
 from ropewalk_operator.render.pod import config_hash
 
@@ -176,12 +176,14 @@ def test_an_agent_with_files_ends_its_old_pod_first_so_that_only_one_writes() ->
     ("wanted", "claimed", "asked"),
     [
         ("1Gi", None, "1Gi"),
-        ("2Gi", "1Gi", "2Gi"),
-        ("1Gi", "2Gi", "2Gi"),
-        ("1Gi", "1024Mi", "1Gi"),
-        ("1Gi", "1100M", "1100M"),
+        ("2Gi", Claimed("1Gi", is_bound=True), "2Gi"),
+        ("2Gi", Claimed("1Gi", is_bound=False), "1Gi"),
+        ("1Gi", Claimed("2Gi", is_bound=True), "2Gi"),
+        ("1Gi", Claimed("2Gi", is_bound=False), "2Gi"),
+        ("1Gi", Claimed("1024Mi", is_bound=True), "1Gi"),
+        ("1Gi", Claimed("1100M", is_bound=True), "1100M"),
     ],
 )
-def test_a_claim_is_as_large_as_wanted_or_as_it_is_already(wanted: str, claimed: str | None, asked: str) -> None:
+def test_a_claim_is_as_large_as_wanted_or_as_it_is_already(wanted: str, claimed: Claimed | None, asked: str) -> None:
     parsed = api.agent(agent(sessions={"store": "file", "file": {"size": wanted}}))
     assert claim(parsed, claimed)["spec"]["resources"]["requests"] == {"storage": asked}

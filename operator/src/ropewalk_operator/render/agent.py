@@ -10,7 +10,7 @@ from ropewalk_operator import names
 from ropewalk_operator.api import Agent, KeyRef, MCPServer
 from ropewalk_operator.manifest import Manifest
 from ropewalk_operator.render import pod
-from ropewalk_operator.render.claim import claim
+from ropewalk_operator.render.claim import Claimed, claim
 from ropewalk_operator.render.config import agent_json
 from ropewalk_operator.render.networkpolicy import agent_policy
 
@@ -26,11 +26,11 @@ def agent_children(
     servers: Mapping[str, MCPServer],
     image: str,
     pull_policy: str,
-    claimed: str | None = None,
+    claimed: Claimed | None = None,
 ) -> list[Manifest]:
     """All children that the agent shall have. The Deployment comes last: its pods need the others.
 
-    `claimed`: the size that its PersistentVolumeClaim has already, where there is one.
+    `claimed`: what its PersistentVolumeClaim asks for already, where there is one.
     """
     is_file = agent.sessions.store == "file"
     config = agent_json(agent, system_prompt, servers)
