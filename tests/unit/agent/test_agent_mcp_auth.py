@@ -442,7 +442,11 @@ async def test_no_token_or_secret_is_logged_or_told_although_the_server_quotes_i
         config = {"clientCredentials": credentials(tmp_path, tokens_at)}
         async with connected_to(f"{base}/mcp", wait=False, auth=config) as connection:
             await until(lambda: connection.status.last_error is not None)
-            told = f"{connection.status} {[vars(record) for record in caplog.records]}"
+            told = str(connection.status)
+    logged = str([vars(record) for record in caplog.records])
     assert "bad credentials: Bearer [redacted] [redacted]" in told
+    assert "'fault': 'refused'" in logged
+    assert "bad credentials" not in logged, "a server's own words are not for the log"
+    told += logged
     assert "t0ken-value" not in told
     assert SECRET not in told

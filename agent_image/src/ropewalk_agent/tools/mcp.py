@@ -148,17 +148,20 @@ class Connection:
             try:
                 await self._connect_and_watch(reconnected=losses > 0)
             except Exception as error:
-                reason = self._reason(error)
+                cause = _cause(error)
+                reason, kind = self._reason(cause), _kind(cause)
             else:
-                reason = "the connection ended"
+                reason, kind = "the connection ended", "ended"
+            # The reason may be in the server's own words, which are for /tools and not for the log.
+            fields = _fields(server=self._config.name, fault=kind)
             if self.session is not None:
                 self.session = None
                 losses += 1
                 delay, began = _FIRST_RETRY_SECONDS, self._clock()
-                _log.warning("mcp server lost", extra=_fields(server=self._config.name, reason=reason))
+                _log.warning("mcp server lost", extra=fields)
                 self._note("disconnected", reason)
             elif reason != self.status.last_error:
-                _log.warning("mcp server not reached", extra=_fields(server=self._config.name, reason=reason))
+                _log.warning("mcp server not reached", extra=fields)
                 self._note("disconnected" if losses else "connecting", reason)
             # Counted from the beginning of the attempt: where packets are dropped, that took its time already.
             await _pause(max(0.0, began + delay * random.uniform(0.8, 1.0) - self._clock()))
@@ -310,12 +313,21 @@ class Connection:
         )
 
     def _reason(self, error: BaseException) -> str:
-        """Return one short line for the first real cause inside an error (task groups wrap theirs)."""
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+        """Return one short line that tells why a connection ended."""
         if isinstance(error, TimeoutError) and not str(error):
             return f"no answer within {CONNECT_SECONDS:g} s"
         return self.redacted(str(error)) or type(error).__name__
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the first real cause inside an error (task groups wrap theirs)."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _kind(error: BaseException) -> str:
+    return error.fault.kind if isinstance(error, WireError) else type(error).__name__
 
 
 def _now() -> str:
