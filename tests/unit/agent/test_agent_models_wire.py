@@ -109,11 +109,19 @@ async def test_a_tool_is_called_and_its_result_goes_back(name: str, key_file: Pa
         assert "the sum is 42" in str(server.asked[1].body)
 
 
-async def test_a_rotated_key_is_used_by_the_next_turn_and_leaves_a_running_one_alone(name: str, key_file: Path) -> None:
+async def test_a_rotated_key_is_used_by_the_next_turn_and_the_next_call_of_a_running_one(
+    name: str, key_file: Path
+) -> None:
     hold = asyncio.Event()
+
+    async def look(arguments: dict[str, Any]) -> ToolResult:
+        await hold.wait()
+        return ToolResult("ok", [{"text": "seen"}])
+
+    tool = Tool("look", "srv", "looks", {"type": "object", "properties": {}}, look)
     async with (
-        provider(name, Says(("be", "fore"), hold), Says(("after",))) as server,
-        Desk(model_document(name, server.url, key_file)) as desk,
+        provider(name, Calls("look", {}), Says(("after",)), Says(("before",))) as server,
+        Desk(model_document(name, server.url, key_file), tools=(tool,)) as desk,
     ):
         running = asyncio.create_task(desk.answer(session="running"))
         await until(lambda: len(server.asked) == 1)
@@ -123,7 +131,7 @@ async def test_a_rotated_key_is_used_by_the_next_turn_and_leaves_a_running_one_a
         assert (await desk.answer()).response == "after"
         hold.set()
         assert (await running).response == "before"
-        assert server.keys == [KEY, "sk-second-key"]
+        assert server.keys == [KEY, "sk-second-key", "sk-second-key"]
 
 
 async def test_the_client_makes_no_more_attempts_than_documented(

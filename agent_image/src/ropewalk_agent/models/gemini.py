@@ -52,7 +52,7 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
     def refresh_key() -> None:
         nonlocal used
         if key.read() != used:
-            # The client copies its key into places of its own. Turns under way keep the one that they have.
+            # The client copies its key into places of its own. A call that is under way keeps its key.
             used = key.read()
             model._custom_client = client()
 
