@@ -129,7 +129,15 @@ def test_the_model_may_be_reached_and_nothing_else() -> None:
     assert egress("http://server.models.svc.cluster.local/v1") == namespace
     assert egress("https://api.example.com/v1") == [{"ports": [{"port": 443, "protocol": "TCP"}]}]
     assert egress("http://api.example.com:8443/v1") == [{"ports": [{"port": 8443, "protocol": "TCP"}]}]
+    assert egress("http://[2001:db8::1]:8080/v1") == [{"ports": [{"port": 8080, "protocol": "TCP"}]}]
+    assert egress("http://192.0.2.1:8080/v1") == [{"ports": [{"port": 8080, "protocol": "TCP"}]}]
     assert egress(None, provider="bedrock") == [{"ports": [{"port": 443, "protocol": "TCP"}]}]
+
+
+def test_a_name_of_two_parts_may_be_a_service_in_a_namespace_or_a_public_name() -> None:
+    namespace = {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "models"}}}]}
+    assert egress("http://llm.models:80/v1") == [namespace, {"ports": [{"port": 80, "protocol": "TCP"}]}]
+    assert {"ports": [{"port": 443, "protocol": "TCP"}]} in egress("https://example.com/v1")
 
 
 def test_models_to_fall_back_to_and_redis_may_be_reached_too() -> None:

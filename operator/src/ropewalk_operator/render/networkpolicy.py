@@ -26,13 +26,13 @@ def agent_policy(agent: Agent, servers: Mapping[str, MCPServer]) -> Manifest:
     for ref in agent.mcp_servers:
         server = servers[ref.name]
         if server.remote:
-            egress.append(_egress_to_url(server.remote.url))
+            egress += _egress_to_url(server.remote.url)
         else:
             egress.append(
                 {"to": [{"podSelector": {"matchLabels": names.selector(server)}}], "ports": [_port(server.port)]}
             )
     for model in (agent.model, *agent.model.fallbacks):
-        egress.append(_egress_to_url(model.base_url) if model.base_url else {"ports": [_port(HTTPS_PORT)]})
+        egress += _egress_to_url(model.base_url) if model.base_url else [{"ports": [_port(HTTPS_PORT)]}]
     if agent.sessions.redis:
         egress.append({"ports": [_port(REDIS_PORT)]})
     return _policy(
@@ -63,15 +63,22 @@ def _policy(owner: names.Owner, rules: dict[str, Any]) -> Manifest:
     }
 
 
-def _egress_to_url(url: str) -> Manifest:
+def _egress_to_url(url: str) -> list[Manifest]:
     parts = urlsplit(url)
-    labels = (parts.hostname or "").split(".")
+    anyone = {"ports": [_port(parts.port or (HTTPS_PORT if parts.scheme == "https" else 80))]}
+    host = parts.hostname or ""
+    if ":" in host:
+        # An IPv6 address.
+        return [anyone]
+    # The pods of a Service may listen on another port than it does, so none is named.
+    labels = host.split(".")
     if len(labels) == 1:
-        # A Service of the own namespace. Its pods may listen on another port than it does, so none is named.
-        return {"to": [{"podSelector": {}}]}
-    if len(labels) >= 3 and labels[2] == "svc":
-        return {"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE_LABEL: labels[1]}}}]}
-    return {"ports": [_port(parts.port or (HTTPS_PORT if parts.scheme == "https" else 80))]}
+        return [{"to": [{"podSelector": {}}]}]
+    namespace = {"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE_LABEL: labels[1]}}}]}
+    if len(labels) == 2:
+        # A Service and its namespace, or a name like example.com: nothing tells them apart.
+        return [namespace, anyone]
+    return [namespace] if labels[2] == "svc" else [anyone]
 
 
 def _port(number: int, protocol: str = "TCP") -> Manifest:
