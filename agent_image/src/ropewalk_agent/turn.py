@@ -6,8 +6,8 @@ happens (a failure, the deadline, a client that left), the session stays as it w
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any, cast
 
 from strands import Agent
@@ -76,24 +76,29 @@ class TurnRunner:
         Raises AgentError: invalid_request for a schema or a tool that cannot be used, model_error where the model
         fails, invalid_answer where its answer does not fit the schema, session_busy or not_ready by the session store.
         """
+        started = time.monotonic()
         self._metrics.queue_wait.observe(turn.queue_seconds)
         if request.history is not None:
-            async with aclosing(self._answer(request, turn, request.history, None)) as events:
+            async with aclosing(self._answer(request, turn, request.history, None, started)) as events:
                 async for event in events:
                     yield event
             return
         key = SessionKey(request.user_id, request.session_id)
         async with self._sessions.lock(key, wait=request.wait_for_session):
             history = await self._sessions.load(key)
-            async with aclosing(self._answer(request, turn, history, key)) as events:
+            async with aclosing(self._answer(request, turn, history, key, started)) as events:
                 async for event in events:
                     yield event
 
     async def _answer(
-        self, request: TurnRequest, turn: bridge.Turn, history: tuple[Message, ...], key: SessionKey | None
+        self,
+        request: TurnRequest,
+        turn: bridge.Turn,
+        history: tuple[Message, ...],
+        key: SessionKey | None,
+        started: float,
     ) -> AsyncGenerator[TurnEvent, None]:
         """Run the turn on top of `history`; without a key nothing is saved."""
-        started = time.monotonic()
         tools = narrowed(self._tools(), self._servers, request.tool_servers, request.tools)
         schema = await self._schema_for(request)
         self._model.refresh_key()
@@ -101,50 +106,55 @@ class TurnRunner:
         form = None if schema is None else StructuredAnswer(schema)
         agent = self._agent(request, list(history), tools, watch, form)
         stop_reason = ""
-        try:
-            question = cast(Any, list(request.content)) or request.query
-            stream = cast(AsyncGenerator[dict[str, Any], None], agent.stream_async(question, limits=self._limits))
-            async with aclosing(stream) as events:
-                async for event in events:
-                    if "result" in event:
-                        stop_reason = event["result"].stop_reason
-                        continue
-                    watch.note(event)
-                    if request.streaming and (told := _told(event)) is not None:
-                        yield told
-        except MaxTokensReachedException:
-            stop_reason = "max_tokens"
-        except Exception as error:
-            raise self._explained(error, watch) from error
-        finally:
-            self._metrics.invoke_agent_duration.observe(time.monotonic() - started)
+        with _begun():
+            try:
+                question = cast(Any, list(request.content)) or request.query
+                stream = cast(AsyncGenerator[dict[str, Any], None], agent.stream_async(question, limits=self._limits))
+                async with aclosing(stream) as events:
+                    async for event in events:
+                        if "result" in event:
+                            stop_reason = event["result"].stop_reason
+                            continue
+                        watch.note(event)
+                        if request.streaming and (told := _told(event)) is not None:
+                            yield told
+            except MaxTokensReachedException:
+                stop_reason = "max_tokens"
+            except Exception as error:
+                if watch.model_error is None:
+                    raise
+                reason = explained(watch.model_error, self._config.model.id, self._model.secrets())
+                raise AgentError("model_error", reason) from error
+            finally:
+                self._metrics.invoke_agent_duration.observe(time.monotonic() - started)
+                watch.turn_ended()
 
-        if form is not None and not form.found and stop_reason not in _LIMITS:
-            raise form.failure()
-        stop_reason = _LIMITS.get(stop_reason, stop_reason)
-        new = cast(tuple[Message, ...], tuple(agent.messages))[len(history) :]
-        response = _last_text(new)
-        messages = history + _closed(new, stop_reason)
-        if not is_consistent(messages):
-            raise AgentError("model_error", f"the model {self._config.model.id} left a tool call without a result")
-        turn.commit()
-        if key is not None:
-            await self._sessions.save(key, windowed(messages, self._config.sessions.window_size))
-        yield Answer(
-            response=response,
-            session_id=request.session_id,
-            stop_reason=stop_reason,
-            structured=None if form is None else form.value,
-            input_tokens=watch.input_tokens,
-            output_tokens=watch.output_tokens,
-            tools_used=tuple(watch.tools_used),
-            timings=Timings(
-                queue=turn.queue_seconds,
-                model=watch.model_seconds,
-                tools=watch.tool_seconds,
-                total=turn.queue_seconds + time.monotonic() - started,
-            ),
-        )
+            if form is not None and not form.found and stop_reason not in _LIMITS:
+                raise form.failure()
+            stop_reason = _LIMITS.get(stop_reason, stop_reason)
+            new = cast(tuple[Message, ...], tuple(agent.messages))[len(history) :]
+            response = _last_text(new)
+            messages = history + _closed(new, stop_reason)
+            if not is_consistent(messages):
+                raise AgentError("model_error", f"the model {self._config.model.id} left a tool call without a result")
+            turn.commit()
+            if key is not None:
+                await self._sessions.save(key, windowed(messages, self._config.sessions.window_size))
+            yield Answer(
+                response=response,
+                session_id=request.session_id,
+                stop_reason=stop_reason,
+                structured=None if form is None else form.value,
+                input_tokens=watch.input_tokens,
+                output_tokens=watch.output_tokens,
+                tools_used=tuple(watch.tools_used),
+                timings=Timings(
+                    queue=turn.queue_seconds,
+                    model=watch.model_seconds,
+                    tools=watch.tool_seconds,
+                    total=turn.queue_seconds + time.monotonic() - started,
+                ),
+            )
 
     async def _schema_for(self, request: TurnRequest) -> OutputSchema | None:
         if request.output_schema is None:
@@ -185,11 +195,15 @@ class TurnRunner:
             agent.add_middleware(InvokeModelStage, form.call_model)
         return agent
 
-    def _explained(self, error: Exception, watch: Watch) -> Exception:
-        """Return what the client may know: the provider's reason if the model failed, else the error itself."""
-        if watch.model_error is None:
-            return error
-        return AgentError("model_error", explained(watch.model_error, self._config.model.id, self._model.secrets()))
+
+@contextmanager
+def _begun() -> Iterator[None]:
+    """Mark the errors of a turn whose model has been asked."""
+    try:
+        yield
+    except AgentError as error:
+        error.begun = True
+        raise
 
 
 class _Whole(HookProvider):

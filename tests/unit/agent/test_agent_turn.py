@@ -5,6 +5,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,10 +37,17 @@ class Desk:
     """A TurnRunner with its surroundings."""
 
     def __init__(
-        self, *answers: Sequence[Step], tools: tuple[Tool, ...] = (), key: KeyFile | None = None, **changes: Any
+        self,
+        *answers: Sequence[Step],
+        tools: tuple[Tool, ...] = (),
+        key: KeyFile | None = None,
+        store: MemorySessions | None = None,
+        **changes: Any,
     ) -> None:
         self.model = ScriptedModel(*answers)
-        self.sessions = MemorySessions(ttl_seconds=60, max_sessions=10, clock=lambda: 0.0)
+        self.sessions = (
+            store if store is not None else MemorySessions(ttl_seconds=60, max_sessions=10, clock=lambda: 0.0)
+        )
         self.metrics = Metrics()
         self.runner = TurnRunner(
             agent_config(**changes), built(self.model, key), lambda: tools, self.sessions, self.metrics
@@ -210,3 +218,53 @@ async def test_half_a_character_reaches_no_later_call_of_the_model_and_no_histor
     assert said["content"][1]["toolUse"]["input"] == {"x?": ["?", "\U0001f600"]}
     assert result["content"][0]["toolResult"]["content"] == [{"text": "b?"}]
     assert answer.response == "c?"
+
+
+class Away(MemorySessions):
+    """A store of which one method does not answer."""
+
+    method = ""
+
+    async def load(self, key: SessionKey) -> tuple[Message, ...]:
+        if self.method == "load":
+            raise AgentError("not_ready", "the session store is away")
+        return await super().load(key)
+
+    async def save(self, key: SessionKey, messages: tuple[Message, ...]) -> None:
+        if self.method == "save":
+            raise AgentError("not_ready", "the session store is away")
+        await super().save(key, messages)
+
+
+@pytest.mark.parametrize(("method", "begun"), [("load", False), ("save", True)])
+async def test_a_store_that_fails_tells_whether_the_turn_had_begun(method: str, begun: bool) -> None:
+    sessions = Away(ttl_seconds=60, max_sessions=10, clock=lambda: 0.0)
+    sessions.method = method
+    with pytest.raises(AgentError) as failed:
+        await Desk(["fine"], store=sessions).events()
+    assert (failed.value.code, failed.value.begun) == ("not_ready", begun)
+
+
+async def test_an_error_that_needs_no_explanation_is_not_its_own_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("a defect")
+        yield
+
+    monkeypatch.setattr("ropewalk_agent.turn.Agent.stream_async", fail)
+    with pytest.raises(RuntimeError) as failed:
+        await Desk().events()
+    assert failed.value.__cause__ is None
+
+
+async def test_the_total_time_includes_the_wait_for_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("ropewalk_agent.turn.time", SimpleNamespace(monotonic=lambda: now))
+
+    class Slow(MemorySessions):
+        async def load(self, key: SessionKey) -> tuple[Message, ...]:
+            nonlocal now
+            now += 5
+            return await super().load(key)
+
+    desk = Desk(["fine"], store=Slow(ttl_seconds=60, max_sessions=10, clock=lambda: 0.0))
+    assert (await desk.answer()).timings.total == 5
