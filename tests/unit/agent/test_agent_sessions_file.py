@@ -1,18 +1,23 @@
 """What only the store in files has to show: torn files, a full disk, processes that die, what is left behind."""
 
+import asyncio
 import errno
 import fcntl
 import logging
 import os
+import stat
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from agent_models import until
 from agent_stores import HISTORY, Kind, another_process_holds_session_s, file_kind, said, turn
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.sessions import SessionKey
+from ropewalk_agent.sessions import file as module
 from ropewalk_agent.sessions.file import FileSessions, _remove_unused
 
 KEY, OTHER = SessionKey("", "s"), SessionKey("", "other")
@@ -221,3 +226,95 @@ async def test_a_torn_file_is_removed_when_nobody_has_come_for_it_in_a_week(
     os.utime(torn, (0, 0))
     await store.clean_up()
     assert not torn.exists()
+
+
+async def test_a_turn_that_is_cancelled_while_it_lets_go_leaves_no_lock(store: FileSessions, tmp_path: Path) -> None:
+    release = threading.Event()
+    holding = store.lock(KEY, wait=False)
+    await holding.__aenter__()
+    blocked = [store._threads.submit(release.wait, 10) for _ in range(module._THREADS)]
+    leaving = asyncio.ensure_future(holding.__aexit__(None, None, None))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    release.set()
+    await asyncio.gather(*(asyncio.wrap_future(one) for one in blocked))
+    await until(lambda: names_in(tmp_path) == [])
+    async with store.lock(KEY, wait=False):
+        pass
+
+
+async def test_a_turn_that_is_cancelled_while_it_gets_the_lock_leaves_none(
+    store: FileSessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, reached, flock = threading.Event(), threading.Event(), fcntl.flock
+
+    def slow(descriptor: int, operation: int) -> None:
+        reached.set()
+        release.wait(10)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    taking = asyncio.ensure_future(store.lock(KEY, wait=False).__aenter__())
+    await until(reached.is_set)
+    taking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    release.set()
+    await until(lambda: names_in(tmp_path) == [])
+
+
+async def test_a_disk_that_hangs_is_given_up_in_time_and_its_late_save_undoes_nothing(
+    store: FileSessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, fsync = threading.Event(), os.fsync
+
+    def hangs(descriptor: int) -> None:
+        release.wait(10)
+        fsync(descriptor)
+
+    await turn(store, KEY)
+    monkeypatch.setattr(module, "_DISK_SECONDS", 0.2)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", hangs)
+        with pytest.raises(AgentError, match=r"not answered.*may have been kept") as hung:
+            await turn(store, KEY, said("user", "late"))
+    assert hung.value.code == "not_ready"
+    with pytest.raises(AgentError) as busy:
+        async with store.lock(KEY, wait=False):
+            pass
+    assert busy.value.code == "session_busy", "the late save is still under way"
+    release.set()
+    monkeypatch.setattr(module, "_DISK_SECONDS", 5.0)
+    await turn(store, KEY, said("user", "next"))
+    assert await store.load(KEY) == (said("user", "next"),)
+    assert names_in(tmp_path) == [".json"]
+
+
+async def test_a_history_that_is_there_is_kept_although_its_folder_cannot_be_forced_to_the_disk(
+    store: FileSessions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fsync = os.fsync
+
+    def files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            _fails()
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    await turn(store, KEY)
+    assert (await store.load(KEY), len(store)) == (HISTORY, 1)
+    assert "folder could not be forced to the disk" in caplog.text
+
+
+async def test_threads_that_others_block_do_not_keep_a_session_from_being_saved(store: FileSessions) -> None:
+    release, loop = threading.Event(), asyncio.get_running_loop()
+    blocked = [loop.run_in_executor(None, release.wait, 10) for _ in range(40)]
+    try:
+        async with asyncio.timeout(5):
+            await turn(store, KEY)
+        assert await store.load(KEY) == HISTORY
+    finally:
+        release.set()
+        await asyncio.gather(*blocked)

@@ -21,9 +21,12 @@ import random
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.sessions import Message, SessionInfo, SessionKey
@@ -35,6 +38,9 @@ ResultT = TypeVar("ResultT")
 
 _TORN_KEPT_SECONDS = 7 * 24 * 3600.0
 _LOCK_POLL_SECONDS = 0.02
+_THREADS = 4
+_DISK_SECONDS = 5.0
+"""A disk that takes longer for one operation counts as one that does not answer."""
 _CHECK_SECONDS = 3.0
 """A disk that takes longer to write an empty file is not to be used."""
 
@@ -54,7 +60,7 @@ class FileSessions:
 
     Processes that share the directory keep out of each other's way by flock, which dies with its holder. The clock
     returns seconds since the epoch. Every method raises AgentError not_ready, with the system's words, where the disk
-    is full or cannot be used.
+    is full, cannot be used or does not answer in time.
     """
 
     def __init__(
@@ -66,6 +72,8 @@ class FileSessions:
         self._clock = clock
         self._count = 0
         self._counting = asyncio.Lock()  # one new session at a time, so that the count is right
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ropewalk-sessions")
+        self._changes: dict[SessionKey, Future[Any]] = {}  # the latest of each session that is locked here
 
     def __len__(self) -> int:
         return self._count
@@ -81,63 +89,74 @@ class FileSessions:
         try:
             yield
         finally:
-            await _in_thread(_unlock, path, held)
+            # Even where the turn is cancelled just now or the disk hangs; and never before a change that still hangs,
+            # which would undo what the next turn saves.
+            released = self._threads.submit(_release, self._changes.pop(key, None), path, held)
+            await asyncio.wait([asyncio.wrap_future(released)], timeout=_DISK_SECONDS)
 
     async def _locked(self, path: Path) -> int | None:
         """Return the descriptor of a lock that is ours from now on, or None."""
-        attempt = asyncio.ensure_future(_in_thread(_try_lock, path))
+        attempt = self._threads.submit(_try_lock, path)
         try:
-            return await asyncio.shield(attempt)
-        except asyncio.CancelledError:
+            async with _in_time():
+                return await _outcome(attempt)
+        except BaseException:
             # The thread goes on and may get the lock, of which nobody would know any more.
-            with contextlib.suppress(AgentError):
-                if (held := await attempt) is not None:
-                    await _in_thread(_unlock, path, held)
+            attempt.add_done_callback(partial(self._let_go, path))
             raise
+
+    def _let_go(self, path: Path, attempt: Future[int | None]) -> None:
+        if not attempt.cancelled() and attempt.exception() is None and (held := attempt.result()) is not None:
+            self._threads.submit(_release, None, path, held)
 
     async def describe(self, key: SessionKey) -> SessionInfo | None:
         """Return what `list` tells of the session; None where there is none."""
-        return await _in_thread(self._describe, self._path(key))
+        async with _in_time():
+            return await self._in_thread(self._describe, self._path(key))
 
     async def load(self, key: SessionKey) -> tuple[Message, ...]:
         """Return the history, oldest message first; empty for a session that is new, has expired or was torn."""
-        return await _in_thread(self._load, key)
+        async with _in_time():
+            return await self._in_thread(self._load, key)
 
     async def save(self, key: SessionKey, messages: tuple[Message, ...]) -> None:
         """Keep the history, in place of the one before. It is on the disk when this returns."""
         body = encoded(messages)
-        before = await self.describe(key)
-        if before is not None:
-            await _in_thread(self._write, key, before.created_at, len(messages), body)
-            return
-        async with self._counting:
-            if self._count >= self._max_sessions:
-                await _in_thread(self._evict)
-            await _in_thread(self._write, key, self._clock(), len(messages), body)
-            self._count += 1
+        async with _in_time("the turn may have been kept all the same"):
+            before = await self._in_thread(self._describe, self._path(key))
+            if before is not None:
+                await self._change(key, self._write, key, before.created_at, len(messages), body)
+                return
+            async with self._counting:
+                if self._count >= self._max_sessions:
+                    await self._in_thread(self._evict)
+                await self._change(key, self._write, key, self._clock(), len(messages), body)
+                self._count += 1
 
     async def delete(self, key: SessionKey) -> bool:
         """Forget the session; False where there is none."""
-        there = await self.describe(key) is not None
-        if await _in_thread(_remove, self._path(key)):
-            self._count -= 1
-        return there
+        async with _in_time("the session may have been forgotten all the same"):
+            there = await self._in_thread(self._describe, self._path(key)) is not None
+            if await self._change(key, _remove, self._path(key)):
+                self._count -= 1
+            return there
 
     async def list(self, user_id: str) -> tuple[SessionInfo, ...]:
         """Return the user's sessions, the most recently used first."""
-        found = await _in_thread(self._list, self._folder(user_id))
+        async with _in_time():
+            found = await self._in_thread(self._list, self._folder(user_id))
         return tuple(sorted(found, key=lambda info: info.updated_at, reverse=True))
 
     async def clean_up(self) -> None:
         """Forget what has expired or was left behind by a pod that died, and count what is there."""
-        async with self._counting:
-            await _in_thread(self._sweep)
+        async with _in_time(), self._counting:
+            await self._in_thread(self._sweep)
 
     async def problem(self) -> str | None:
         """Return why files cannot be written in the directory, or None."""
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
-                await _in_thread(self._check)
+                await self._in_thread(self._check)
         except AgentError as error:
             return error.message
         except TimeoutError:
@@ -145,7 +164,22 @@ class FileSessions:
         return None
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Keep no thread that is idle."""
+        self._threads.shutdown(wait=False)
+
+    async def _in_thread(self, function: Callable[..., ResultT], *arguments: object) -> ResultT:
+        # With the context: a torn file is logged from there.
+        return await _outcome(self._threads.submit(copy_context().run, partial(function, *arguments)))
+
+    async def _change(self, key: SessionKey, function: Callable[..., ResultT], *arguments: object) -> ResultT:
+        """Change the session in a thread; its lock is not let go before that has ended, however late."""
+        change = self._threads.submit(function, *arguments)
+        self._changes[key] = change
+        try:
+            return await _outcome(change)
+        finally:
+            if change.done():
+                self._changes.pop(key, None)
 
     # In a thread
 
@@ -204,12 +238,16 @@ class FileSessions:
             with contextlib.suppress(OSError):
                 part.unlink()
             raise
-        for folder in (path.parent, self._directory):  # or a crash may forget the new names
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        try:
+            for folder in (path.parent, self._directory):  # or a crash may forget the new names
+                descriptor = os.open(folder, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        except OSError as error:
+            # The new history is there already: to tell the client that it was not kept would be false.
+            _log.warning("a session's folder could not be forced to the disk", extra={"fields": {"error": str(error)}})
 
     def _evict(self) -> None:
         """Remove what has expired, and where that is not enough the least recently used tenth."""
@@ -257,9 +295,20 @@ class FileSessions:
             _remove(probe)
 
 
-async def _in_thread(function: Callable[..., ResultT], *arguments: object) -> ResultT:
+@asynccontextmanager
+async def _in_time(beside: str = "") -> AsyncIterator[None]:
+    """Give up on a disk that does not answer; `beside` is added to the error's words."""
     try:
-        return await asyncio.to_thread(function, *arguments)
+        async with asyncio.timeout(_DISK_SECONDS):
+            yield
+    except TimeoutError:
+        reason = f"it has not answered for {_DISK_SECONDS:g} s" + (f"; {beside}" if beside else "")
+        raise AgentError("not_ready", f"the session store's disk cannot be used: {reason}") from None
+
+
+async def _outcome(work: Future[ResultT]) -> ResultT:
+    try:
+        return await asyncio.wrap_future(work)
     except OSError as error:
         raise AgentError("not_ready", f"the session store's disk cannot be used: {error.strerror or error}") from error
 
@@ -332,3 +381,13 @@ def _unlock(path: Path, descriptor: int) -> None:
         _remove(path)
     finally:
         os.close(descriptor)
+
+
+def _release(change: Future[Any] | None, path: Path, descriptor: int) -> None:
+    """Let go of a lock once the change has ended that was begun under it."""
+    if change is not None:
+        wait([change])
+    try:
+        _unlock(path, descriptor)
+    except OSError as error:  # the lock itself is free
+        _log.warning("a session's lock file could not be removed", extra={"fields": {"error": str(error)}})
