@@ -225,3 +225,33 @@ async def test_a_url_file_that_is_not_there_is_a_problem_until_it_is(kind: Kind,
     server.tell_password("")
     assert await store.problem() is None
     await store.close()
+
+
+async def test_a_turn_that_is_cancelled_while_it_lets_go_leaves_no_lease(kind: Kind, server: RedisServer) -> None:
+    store: RedisSessions = kind.open()
+    holding = store.lock(KEY, wait=False)
+    await holding.__aenter__()
+    server.hang()
+    leaving = asyncio.ensure_future(holding.__aexit__(None, None, None))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    server.go_on()
+    with client_of(server) as client:
+        assert store._releasing
+        await until(lambda: not store._releasing)
+        assert client.keys("*:lock:*") == []
+    await store.close()
+
+
+async def test_a_save_without_an_answer_says_that_it_may_have_been_kept(kind: Kind, server: RedisServer) -> None:
+    store: RedisSessions = kind.open(call_seconds=0.3)
+    async with store.lock(KEY, wait=False):
+        server.hang()
+        with pytest.raises(AgentError, match="may have been kept all the same") as lost:
+            await store.save(KEY, HISTORY)
+        assert lost.value.code == "not_ready"
+        server.go_on()
+    assert await store.load(KEY) == HISTORY, "Redis got the command and was only slow to answer"
+    await store.close()

@@ -88,10 +88,14 @@ class RedisSessions:
                 renewing.cancel()
                 self._tokens.pop(key, None)
             # Also where it was never ours as far as we know: the answer may have been lost on its way.
-            if not await self._released(key, token):
-                task = asyncio.create_task(self._release_later(key, token))
-                self._releasing.add(task)
-                task.add_done_callback(self._releasing.discard)
+            released = False
+            try:
+                released = await self._released(key, token)
+            finally:  # also where the turn is cancelled just now
+                if not released:
+                    task = asyncio.create_task(self._release_later(key, token))
+                    self._releasing.add(task)
+                    task.add_done_callback(self._releasing.discard)
 
     async def _released(self, key: SessionKey, token: str) -> bool:
         """Whether Redis has heard that we let go."""
@@ -132,7 +136,12 @@ class RedisSessions:
         """Keep the history if the lock is still ours; see SessionStore."""
         token, member, size = self._tokens.get(key, ""), _member(key), len(messages)
         about = (token, member, self._prefix, self._ttl_seconds, self._max_sessions, size, encoded(messages))
-        count = await self._run(redis_scripts.SAVE, key, *about)
+        try:
+            count = await self._run(redis_scripts.SAVE, key, *about)
+        except AgentError as error:
+            # The answer may have been lost, and not the command.
+            message = f"{error.message}; the turn may have been kept all the same"
+            raise AgentError(error.code, message) from None
         if count < 0:
             raise AgentError("session_busy", "another replica took the session over; this turn was not kept, ask again")
         self._count = count
