@@ -19,6 +19,7 @@ class Watch(HookProvider):
         self._models = models
         self._model_metrics = models[0]
         self._model_called_at = 0.0
+        self._model_is_called = False
         self._first_chunk_seen = True
         self._tools_running = 0
         self._tools_busy_since = 0.0
@@ -34,21 +35,29 @@ class Watch(HookProvider):
         registry.add_callback(AfterToolCallEvent, self._tool_answered)
 
     def _model_called(self, event: BeforeModelCallEvent) -> None:
-        self._model_called_at = time.monotonic()
+        self._model_called_at, self._model_is_called = time.monotonic(), True
         self._first_chunk_seen = False
 
     def fell_back(self, place: int) -> None:
         """Note that the model has failed and the fallback at this place, from 1, is asked: each has its own time."""
+        self._model_called_at, self._model_metrics = self._call_ended(), self._models[place]
+
+    def _model_answered(self, event: AfterModelCallEvent) -> None:
+        self._model_is_called = False
+        self.model_error = event.exception
+        self._call_ended()
+
+    def turn_ended(self) -> None:
+        """Measure the call that the turn's end has cut off, if any: Strands tells of no end when it is cancelled."""
+        if self._model_is_called:
+            self._model_is_called = False
+            self._call_ended()
+
+    def _call_ended(self) -> float:
         now = time.monotonic()
         self.model_seconds += now - self._model_called_at
         self._model_metrics.inference_duration.observe(now - self._model_called_at)
-        self._model_called_at, self._model_metrics = now, self._models[place]
-
-    def _model_answered(self, event: AfterModelCallEvent) -> None:
-        seconds = time.monotonic() - self._model_called_at
-        self.model_seconds += seconds
-        self.model_error = event.exception
-        self._model_metrics.inference_duration.observe(seconds)
+        return now
 
     def _tool_answered(self, event: AfterToolCallEvent) -> None:
         # A tool that the model was not shown. Its name is the model's invention and so no label.
