@@ -78,7 +78,8 @@ def usable(document: dict[str, Any]) -> OutputSchema:
 @lru_cache(_KEPT_SCHEMAS)
 def _checked(text: str) -> OutputSchema:
     # Imported here and below because most agents give no structured answers.
-    from jsonschema import Draft202012Validator
+    import regex  # type: ignore[import-untyped]
+    from jsonschema import Draft202012Validator, FormatChecker
     from jsonschema.exceptions import SchemaError
     from referencing import Registry
     from referencing.exceptions import Unresolvable
@@ -89,8 +90,11 @@ def _checked(text: str) -> OutputSchema:
         # One dialect for all: wherever `$schema` stands, the validator would go on with another, which has no deadline.
         if isinstance(node.get("$schema"), str):
             del node["$schema"]
+    # What a pattern is, that library decides which will search for it.
+    patterns = FormatChecker(formats=())
+    patterns.checks("regex", raises=regex.error)(lambda text: regex.compile(text) is not None)
     try:
-        Draft202012Validator.check_schema(document)
+        Draft202012Validator.check_schema(document, format_checker=patterns)
     except SchemaError as error:
         raise SchemaProblem(f"{error.json_path}: {error.message[:_LONGEST_PROBLEM]}") from None
     resolver = Registry().resolver_with_root(DRAFT202012.create_resource(document))
@@ -99,7 +103,8 @@ def _checked(text: str) -> OutputSchema:
             try:
                 if isinstance(reference := node.get(key), str):
                     resolver.lookup(reference)
-            except Unresolvable:
+            # The others where a pointer leads through what is no schema.
+            except (Unresolvable, LookupError, TypeError, ValueError):
                 raise SchemaProblem(f"{where}.{key}: {reference!r} is not found within the schema") from None
     # An empty registry knows no address to fetch from.
     return OutputSchema(document, _bounded_validator()(document, registry=Registry()))
