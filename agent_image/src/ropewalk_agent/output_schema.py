@@ -60,6 +60,9 @@ class OutputSchema:
             found.append(_unfinished(f"the check takes more than {CHECK_SECONDS:g} s"))
         except RecursionError:
             found.append(_unfinished("it is nested too deeply, or the schema refers to itself without end"))
+        except Exception as error:
+            # A reference may lead to where no schema has to be, so nothing has checked what is there.
+            found.append(_unfinished(f"the schema refers to what is no schema: {type(error).__name__}"))
         return found
 
 
@@ -152,7 +155,7 @@ class _StoppableRe:
     @staticmethod
     def search(pattern: str, text: str) -> Any:
         """Search as `re.search` does; raises TimeoutError at the deadline of the check."""
-        import regex  # type: ignore[import-untyped]
+        import regex
 
         # `concurrent` lets go of the interpreter's lock meanwhile.
         return regex.search(pattern, text, timeout=_seconds_left(), concurrent=True)

@@ -265,6 +265,21 @@ async def test_a_schema_that_refers_to_itself_without_end_is_an_error_and_no_cra
 @pytest.mark.parametrize(
     "schema",
     [
+        {"title": "x", "$ref": "#/title"},
+        {"maxLength": 5, "$ref": "#/maxLength"},
+        {"elsewhere": {"maxLength": "low"}, "$ref": "#/elsewhere"},
+        {"elsewhere": {"pattern": "("}, "$ref": "#/elsewhere"},
+    ],
+)
+async def test_a_reference_to_what_is_no_schema_is_an_error_and_no_crash(schema: Any) -> None:
+    error = await Desk([answered({"answer": "text"})]).failure(schema)
+    assert error.code == "invalid_answer"
+    assert "refers to what is no schema" in error.message
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
         {"type": "string", "pattern": "^(a|a)*$"},
         {"type": "object", "patternProperties": {"^(a|a)*$": {}}, "additionalProperties": False},
         {"type": "object", "patternProperties": {"^(a|a)*$": {}}, "unevaluatedProperties": False},
