@@ -14,6 +14,7 @@ Which thread touches what:
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable
@@ -26,6 +27,8 @@ from typing import Any, Generic, TypeVar
 from ropewalk_agent.admission import Admission
 from ropewalk_agent.crossing import Mailbox, Outlet, call_on
 from ropewalk_agent.errors import AgentError, internal_error
+
+_log = logging.getLogger("ropewalk.bridge")
 
 RequestT = TypeVar("RequestT")
 EventT = TypeVar("EventT")
@@ -64,6 +67,11 @@ class Turn:
                 return False
             self._cancelled = True
             return True
+
+    @property
+    def committed(self) -> bool:
+        """Whether the turn is past its point of no return."""
+        return self._committed
 
     @property
     def cancelled(self) -> bool:
@@ -206,9 +214,12 @@ class Bridge(Generic[RequestT, EventT]):
             if not job.turn.cancelled:
                 async with aclosing(self._turn(job.request, job.turn)) as events:
                     async for event in events:
-                        await job.outlet.send(event)
+                        # Past its commit a turn cannot be cut, so no reader may keep it from ending.
+                        await job.outlet.send(event, may_wait=not job.turn.committed)
         except asyncio.CancelledError:
             # Whoever cancelled has told the reader already; this is for a turn that cancelled itself.
+            if not job.turn.cancelled:
+                _log.exception("a turn cancelled itself")
             error = internal_error()
         except Exception as raised:
             error = raised
@@ -290,7 +301,8 @@ class Bridge(Generic[RequestT, EventT]):
                 await self._idle.wait()
         except TimeoutError:
             for job in tuple(self._jobs):
-                self._cancel(job, AgentError("not_ready", "the agent shut down before the turn was finished"))
+                message = "the agent shut down before the turn was finished"
+                self._cancel(job, AgentError("not_ready", message, begun=job.task is not None))
             return False
         return True
 

@@ -61,13 +61,13 @@ class Outlet(Generic[EventT]):
         self._room = asyncio.Event()  # the worker's loop only
         self.ended = False
 
-    async def send(self, event: EventT) -> None:
-        """Hand over one event; waits while the reader is far behind, drops the event once nobody reads."""
+    async def send(self, event: EventT, *, may_wait: bool = True) -> None:
+        """Hand over one event; waits, if it may, while the reader is far behind; drops it once nobody reads."""
         while True:
             with self._lock:
                 if self.ended:
                     return
-                if len(self._items) < _BUFFERED_EVENTS:
+                if len(self._items) < _BUFFERED_EVENTS or not may_wait:
                     self._items.append(event)
                     wake_reader = len(self._items) == 1
                     break

@@ -261,7 +261,51 @@ async def test_a_drain_that_takes_too_long_cuts_turns_off() -> None:
         assert not await bridge.drain(0.02)
         with pytest.raises(AgentError) as cut:
             await turn
-        assert cut.value.code == "not_ready"
+        assert (cut.value.code, cut.value.begun) == ("not_ready", True)
+
+
+async def test_a_drain_that_takes_too_long_tells_who_still_waited_that_nothing_was_begun() -> None:
+    gate = Gate()
+    async with running(gated, concurrency=1) as bridge:
+        first = asyncio.create_task(all_of(bridge, "a", gate))
+        await gate.wait_reached()
+        waiting = asyncio.create_task(all_of(bridge, "b", gate))
+        await until(lambda: bridge.waiting == 1)
+        assert not await bridge.drain(0.0)
+        results = await asyncio.gather(first, waiting, return_exceptions=True)
+    assert [isinstance(cut, AgentError) and cut.begun for cut in results] == [True, False]
+
+
+async def test_a_committed_turn_gives_its_place_back_although_nobody_reads_what_it_says() -> None:
+    gate = Gate()
+
+    async def turn(request: Gate, turn: Turn) -> AsyncGenerator[int, None]:
+        yield 0
+        await request.pass_through()
+        for number in range(1, 65):
+            yield number
+        turn.commit()
+        yield 65
+
+    async with running(turn, concurrency=1) as bridge, aclosing(bridge.run("s", gate, timeout_seconds=5)) as events:
+        assert await anext(events) == 0
+        gate.open()
+        await until(lambda: bridge.running == 0)
+        assert [event async for event in events] == list(range(1, 66))
+
+
+async def test_a_turn_that_cancels_itself_is_an_internal_error_that_the_log_tells(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def turn(_: None, __: Turn) -> AsyncGenerator[int, None]:
+        yield 1
+        raise asyncio.CancelledError
+
+    async with running(turn) as bridge:
+        with pytest.raises(AgentError) as broken:
+            await all_of(bridge, "s", None)
+    assert broken.value.code == "internal"
+    assert "a turn cancelled itself" in caplog.text
 
 
 async def test_places_are_never_lost_under_random_cancels() -> None:
@@ -276,7 +320,12 @@ async def test_places_are_never_lost_under_random_cancels() -> None:
             if i % 3 == 0:
                 await asyncio.sleep(0)
                 task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for i, result in enumerate(results):
+            if i % 3 == 0:
+                assert isinstance(result, asyncio.CancelledError) or result == list(range(i % 5))
+            else:
+                assert result == list(range(i % 5))
         await until(lambda: (bridge.running, bridge.waiting) == (0, 0))
         assert await all_of(bridge, "0", 2) == [0, 1]
 
