@@ -14,6 +14,7 @@ from agent_server import LoopbackMcpServer, free_port, running_agent
 from mcp_wire import served
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.tools import mcp, mcp_calls, wire
+from ropewalk_agent.tools.sieve import Sieve
 
 
 @pytest.fixture(autouse=True)
@@ -477,6 +478,22 @@ async def test_a_tool_that_cannot_be_used_is_left_out_and_the_others_work(bad: A
         assert [one.name for one in connection.status.left_out] == [name]
         assert reason in connection.status.left_out[0].reason
         assert (await named(connection, "read").call({})).outcome == "ok"
+
+
+async def test_the_loop_gets_a_turn_before_each_tool_that_is_checked() -> None:
+    turns, over = 0, False
+
+    async def count() -> None:
+        nonlocal turns
+        while not over:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count())
+    page, _ = await Sieve("").sift({"tools": [{**ADD, "name": f"tool_{number}"} for number in range(10)]})
+    over = True
+    await counting
+    assert (len(page["tools"]), turns) == (10, 10)
 
 
 async def test_an_output_schema_that_nothing_can_be_checked_against_is_ignored() -> None:

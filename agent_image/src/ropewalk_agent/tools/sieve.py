@@ -16,8 +16,6 @@ from ropewalk_agent.tools import LeftOut
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What the providers take for a tool's name."""
-_AT_ONCE = 25
-"""So many schemas are checked before the loop's other work gets a turn; one takes about 0.6 ms."""
 _LONGEST_SCHEMA = 100_000
 """Characters of JSON of a schema that is checked; so many take tenths of a second on the worker's loop."""
 
@@ -36,14 +34,11 @@ class Sieve:
             return page, ()
         kept: list[Any] = []
         left_out: list[LeftOut] = []
-        checked = 0
         for number, definition in enumerate(definitions):
             name = _name(definition, number)
             seen = self._seen.get(name)
             if seen is None or seen[0] != definition:
-                checked += 1
-                if checked % _AT_ONCE == 0:
-                    await asyncio.sleep(0)
+                await asyncio.sleep(0)  # the loop's other work gets a turn: a large schema takes its time
                 reason = fault(definition, self._prefix)
                 usable = _without_useless_output_schema(definition) if reason is None else None
                 seen = definition, usable, None if reason is None else LeftOut(name, reason)
