@@ -74,7 +74,8 @@ class Answer:
     session_id: str
     stop_reason: str
     structured: Any = None
-    """The answer as an object that fits the output schema, where one was asked for."""
+    """The answer that fits the output schema, where `is_structured`; may be None itself, as JSON's null."""
+    is_structured: bool = False
     input_tokens: int = 0
     output_tokens: int = 0
     tools_used: tuple[str, ...] = ()

@@ -145,6 +145,7 @@ class TurnRunner:
                 session_id=request.session_id,
                 stop_reason=stop_reason,
                 structured=None if form is None else form.value,
+                is_structured=form is not None and form.found,
                 input_tokens=watch.input_tokens,
                 output_tokens=watch.output_tokens,
                 tools_used=tuple(watch.tools_used),

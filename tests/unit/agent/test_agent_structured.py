@@ -328,6 +328,15 @@ async def test_query_takes_a_schema_and_streams_carry_the_object_in_the_result()
         assert "structured" not in plain.json()
 
 
+async def test_a_structured_answer_that_is_null_is_told_from_none() -> None:
+    schema = {"type": ["integer", "null"]}
+    async with running_agent(ScriptedModel([answered({"answer": None})], ["plain"])) as agent:
+        null = (await agent.query("weather?", output_schema=schema)).json()
+        plain = (await agent.query("weather?")).json()
+    assert (null["structured"], null["response"]) == (None, "null")
+    assert "structured" not in plain
+
+
 async def test_an_invalid_answer_is_502_with_its_raw_text_and_counted() -> None:
     async with running_agent(ScriptedModel(["prose"])) as agent:
         answer = await agent.query("weather?", output_schema=CITY)

@@ -129,7 +129,7 @@ def answer_body(answer: Answer, request_id: str) -> dict[str, Any]:
     """Return the answer as clients get it."""
     return {
         "response": answer.response,
-        **({} if answer.structured is None else {"structured": answer.structured}),
+        **({"structured": answer.structured} if answer.is_structured else {}),
         "session_id": answer.session_id,
         "stop_reason": answer.stop_reason,
         "usage": turns.usage(answer),
