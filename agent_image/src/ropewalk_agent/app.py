@@ -48,7 +48,7 @@ def create_app(config: AgentConfig, runtime: Runtime, metrics: Metrics, tracing:
             Route("/query", query, methods=["POST"]),
             Route("/batch", BatchEndpoint(config, runtime, metrics), methods=["POST"]),
             *openai.routes(config, runtime),
-            *agentcore.routes(runtime, config.limits, metrics),
+            *agentcore.routes(config, runtime, metrics),
             *a2a.routes(config, runtime),
             *sessions.routes(runtime),
             *ops.routes(runtime, metrics),

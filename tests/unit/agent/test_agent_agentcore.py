@@ -380,6 +380,37 @@ async def test_a_socket_with_too_many_messages_waiting_is_closed() -> None:
         assert await closed_with(socket) == 1008
 
 
+async def test_a_socket_with_too_much_waiting_is_closed() -> None:
+    gate = Gate()
+    async with running_agent(ScriptedModel([gate, "x"])) as agent, socket_to(agent.client) as socket:
+        await socket.send('{"prompt": "a"}')
+        await gate.wait_reached()
+        for _ in range(2):
+            await socket.send("x" * (turns.LARGEST_BODY // 2 + 1))
+        assert await closed_with(socket) == 1008
+
+
+async def test_there_is_no_end_to_large_messages_one_after_the_other() -> None:
+    async with running_agent(ScriptedModel(["fine"])) as agent, socket_to(agent.client) as socket:
+        for _ in range(3):
+            await socket.send(json.dumps({"prompt": "q", "more": "x" * (turns.LARGEST_BODY - 100)}))
+            assert (await said(socket))[-1]["response"] == "fine"
+
+
+async def test_one_socket_too_many_is_refused_until_another_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ropewalk_agent.routes.agentcore.SPARE_SOCKETS", 1)
+    async with running_agent(ScriptedModel(), queue={"maxLength": 1}) as agent, socket_to(agent.client) as staying:
+        async with socket_to(agent.client):
+            with pytest.raises(InvalidStatus) as refused:
+                await socket_to(agent.client).__aenter__()
+        response = refused.value.response
+        assert (response.status_code, response.headers["retry-after"]) == (429, "1")
+        assert json.loads(response.body or b"")["error"]["code"] == "queue_full"
+        async with socket_to(agent.client):
+            await staying.send('{"prompt": "x"}')
+            assert (await said(staying))[-1]["response"] == "ok"
+
+
 async def test_a_message_that_is_too_large_closes_its_socket() -> None:
     async with running_agent(ScriptedModel()) as agent, socket_to(agent.client) as socket:
         await socket.send("x" * (turns.LARGEST_BODY + 1))

@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 
-from ropewalk_agent.config import Limits
+from ropewalk_agent.config import AgentConfig, Limits
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.events import Answer, TurnEvent, TurnRequest
 from ropewalk_agent.metrics import Metrics
@@ -40,7 +40,9 @@ _USER_HEADER = USER_HEADER.lower().encode()
 _SESSION_ID = re.compile(r"[\x21-\x7e]{33,256}")
 _USER_ID = re.compile(r"[\x21-\x7e]{1,256}")
 _MOST_WAITING = 16
-"""How many messages of one socket may wait for their turn."""
+"""How many messages of one socket may wait for their turn; they have LARGEST_BODY bytes in all at most."""
+SPARE_SOCKETS = 64
+"""How many sockets may be open beyond those whose turns could wait in the queue."""
 
 # RFC 6455, section 7.4.1.
 _GOING_AWAY = 1001
@@ -79,12 +81,13 @@ class InvocationBody(BaseModel):
         return self.prompt or self.query or self.message or self.input or ""
 
 
-def routes(runtime: Runtime, limits: Limits, metrics: Metrics) -> list[BaseRoute]:
+def routes(config: AgentConfig, runtime: Runtime, metrics: Metrics) -> list[BaseRoute]:
     """Return the routes."""
+    most_sockets = SPARE_SOCKETS + config.queue.max_length
     return [
-        Route("/invocations", Invocations(runtime, limits), methods=["POST"]),
+        Route("/invocations", Invocations(runtime, config.limits), methods=["POST"]),
         Route("/ping", Ping(runtime).answer),
-        WebSocketRoute("/ws", Sockets(runtime, limits, metrics)),
+        WebSocketRoute("/ws", Sockets(runtime, config.limits, metrics, most_sockets)),
     ]
 
 
@@ -133,13 +136,44 @@ class Invocations:
             await turns.unless_client_leaves(receive, write(events, turn, send_with_session))
 
 
-class Sockets:
-    """The ASGI application of WS /ws: turns of one session, one after the other."""
+class _Inbox:
+    """The messages of one socket that wait for their turn, within bounds."""
 
-    def __init__(self, runtime: Runtime, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self) -> None:
+        self._messages: asyncio.Queue[bytes] = asyncio.Queue(_MOST_WAITING)
+        self._bytes = 0
+
+    def put(self, message: bytes) -> None:
+        """Add a message; raises QueueFull where too many wait, or too much."""
+        if self._bytes + len(message) > turns.LARGEST_BODY:
+            raise asyncio.QueueFull
+        self._messages.put_nowait(message)
+        self._bytes += len(message)
+
+    async def get(self) -> bytes:
+        """Take the next message, when there is one."""
+        message = await self._messages.get()
+        self._bytes -= len(message)
+        return message
+
+    def answered(self) -> None:
+        """Tell that the message taken last is answered."""
+        self._messages.task_done()
+
+    async def all_answered(self) -> None:
+        """Wait until every message is answered."""
+        await self._messages.join()
+
+
+class Sockets:
+    """The ASGI application of WS /ws: turns of one session, one after the other; at most `most` at a time."""
+
+    def __init__(self, runtime: Runtime, limits: Limits, metrics: Metrics, most: int) -> None:
         self._runtime = runtime
         self._limits = limits
         self._metrics = metrics
+        self._most = most
+        self._open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Talk with one client until it leaves or the agent shuts down."""
@@ -148,35 +182,41 @@ class Sockets:
         try:
             if self._runtime.draining:
                 raise AgentError("not_ready", "the agent is shutting down; connect again, another pod will answer")
+            if self._open >= self._most:
+                raise AgentError("queue_full", f"{self._most} websockets are open already", retry_after_seconds=1)
             session_id, user_id = _session_id(scope), _user_id(scope)
         except AgentError as error:
             await _refuse(error, request_id, send)
             return
-        headers = [(_SESSION_HEADER, session_id.encode()), (b"x-request-id", request_id.encode())]
-        await send({"type": "websocket.accept", "headers": headers})
-        answered = partial(self._answer, session_id, user_id, send)
-        code = await self._talk(answered, request_id, receive)
-        if code is not None:
-            await send({"type": "websocket.close", "code": code})
+        self._open += 1
+        try:
+            headers = [(_SESSION_HEADER, session_id.encode()), (b"x-request-id", request_id.encode())]
+            await send({"type": "websocket.accept", "headers": headers})
+            answered = partial(self._answer, session_id, user_id, send)
+            code = await self._talk(answered, request_id, receive)
+            if code is not None:
+                await send({"type": "websocket.close", "code": code})
+        finally:
+            self._open -= 1
 
     async def _talk(
-        self, answered: Callable[[str, Message], Awaitable[None]], request_id: str, receive: Receive
+        self, answered: Callable[[str, bytes], Awaitable[None]], request_id: str, receive: Receive
     ) -> int | None:
         """Return the code to close the socket with; None where the client has closed it."""
-        inbox: asyncio.Queue[Message] = asyncio.Queue(_MOST_WAITING)
+        inbox = _Inbox()
 
         async def read() -> None:
             while (message := await receive())["type"] != "websocket.disconnect":
-                inbox.put_nowait(message)
+                inbox.put(message.get("bytes") or (message.get("text") or "").encode())
 
         async def answer() -> None:
             for number in count(1):
                 await answered(f"{request_id}-{number}", await inbox.get())
-                inbox.task_done()
+                inbox.answered()
 
         async def drained() -> None:
             await self._runtime.wait_until_draining()
-            await inbox.join()
+            await inbox.all_answered()
 
         reading, answering, draining = (asyncio.ensure_future(work()) for work in (read, answer, drained))
         try:
@@ -195,7 +235,7 @@ class Sockets:
         _log.error("a websocket failed", exc_info=ended[answering])
         return _INTERNAL_ERROR
 
-    async def _answer(self, session_id: str, user_id: str, send: Send, request_id: str, message: Message) -> None:
+    async def _answer(self, session_id: str, user_id: str, send: Send, request_id: str, message: bytes) -> None:
         started = time.monotonic()
         scope: Scope = {"state": {"outcome": "ok"}}
 
@@ -203,7 +243,7 @@ class Sockets:
             await send({"type": "websocket.send", "text": _json(name, data).decode()})
 
         try:
-            body = turns.parsed(InvocationBody, message.get("bytes") or (message.get("text") or "").encode())
+            body = turns.parsed(InvocationBody, message)
             turn = _turn(body, session_id, user_id, request_id, body.stream is not False)
             timeout_seconds = _timeout_seconds(body, self._limits)
             async with aclosing(turns.events(self._runtime, turn, timeout_seconds, scope)) as events:
@@ -307,5 +347,7 @@ async def _refuse(error: AgentError, request_id: str, send: Send) -> None:
     """Answer the handshake with an error, as HTTP (ASGI's extension websocket.http.response)."""
     body = json.dumps(error.body(request_id)).encode()
     headers = [(b"content-type", b"application/json")]
+    if error.retry_after_seconds:
+        headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
     await send({"type": "websocket.http.response.start", "status": error.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
