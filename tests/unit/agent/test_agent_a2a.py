@@ -440,11 +440,8 @@ async def test_the_oldest_tasks_are_forgotten_beyond_the_bounds() -> None:
     assert await tasks.get("too-long") is None
 
 
-async def asked(agent: RunningAgent, times: int) -> None:
-    await until(lambda: len(agent.model.asked) == times)
-
-
-async def test_nothing_is_left_of_requests_that_ended_however_they_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def made_handlers(monkeypatch: pytest.MonkeyPatch) -> list[DefaultRequestHandler]:
+    """The handlers that will be made from now on."""
     handlers: list[DefaultRequestHandler] = []
     their_init = DefaultRequestHandler.__init__
 
@@ -453,6 +450,35 @@ async def test_nothing_is_left_of_requests_that_ended_however_they_ended(monkeyp
         handlers.append(self)
 
     monkeypatch.setattr(DefaultRequestHandler, "__init__", init)
+    return handlers
+
+
+async def asked(agent: RunningAgent, times: int) -> None:
+    await until(lambda: len(agent.model.asked) == times)
+
+
+async def test_whoever_joins_a_stream_and_does_not_read_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers = made_handlers(monkeypatch)
+    gate = Gate()
+    model = ScriptedModel([gate, *["x"] * 1100])
+    async with running_agent(model) as agent, talking(agent, streaming=True) as client:
+        await rpc(agent, "tasks/get", {"id": "none"})
+        asking = asyncio.create_task(sent(client, said("q")))
+        await gate.wait_reached()
+        (task_id,) = handlers[0]._running_agents
+        joined = handlers[0].on_resubscribe_to_task(TaskIdParams(id=task_id))
+        first = asyncio.ensure_future(anext(aiter(joined)))
+        queue = cast(Any, handlers[0]._queue_manager)._task_queue[task_id]
+        await until(lambda: bool(queue._children))
+        gate.open()
+        async with asyncio.timeout(10):
+            task, _ = await asking
+        assert (task.status.state, "".join(texts(task))) == (TaskState.completed, "x" * 1100)
+        await first
+
+
+async def test_nothing_is_left_of_requests_that_ended_however_they_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers = made_handlers(monkeypatch)
     gate = Gate()
     model = ScriptedModel(["fine"], [RuntimeError("no")], [gate], [gate], [gate], [gate], [gate])
     async with running_agent(model) as agent, talking(agent, streaming=True) as client:
@@ -468,9 +494,14 @@ async def test_nothing_is_left_of_requests_that_ended_however_they_ended(monkeyp
         message = said("a", "cancelled").model_dump(mode="json", by_alias=True, exclude_none=True)
         answer = await rpc(agent, "message/send", {"message": message, "configuration": {"blocking": False}})
         await asked(agent, 7)
-        await client.cancel_task(TaskIdParams(id=answer["result"]["id"]))
         handler = handlers[0]
         queues = cast(Any, handler._queue_manager)._task_queue
+        joining = asyncio.create_task(rpc(agent, "tasks/resubscribe", {"id": answer["result"]["id"]}))
+        await until(lambda: bool(queues[answer["result"]["id"]]._children))
+        joining.cancel()
+        await asyncio.gather(joining, return_exceptions=True)
+        await until(lambda: not queues[answer["result"]["id"]]._children)
+        await client.cancel_task(TaskIdParams(id=answer["result"]["id"]))
         await until(lambda: not handler._running_agents and not handler._background_tasks and not queues)
         await until(lambda: not agent.runtime.busy)
 

@@ -22,6 +22,7 @@ from a2a.server.agent_execution.context import RequestContext
 from a2a.server.apps.jsonrpc.jsonrpc_app import DefaultCallContextBuilder
 from a2a.server.apps.jsonrpc.starlette_app import A2AStarletteApplication
 from a2a.server.context import ServerCallContext
+from a2a.server.events.event_consumer import EventConsumer
 from a2a.server.events.event_queue import Event, EventQueue
 from a2a.server.request_handlers.default_request_handler import TERMINAL_TASK_STATES, DefaultRequestHandler
 from a2a.server.tasks.task_store import TaskStore
@@ -36,6 +37,8 @@ from a2a.types import (
     MessageSendParams,
     Part,
     Task,
+    TaskIdParams,
+    TaskNotFoundError,
     TaskState,
     TaskStatus,
     TextPart,
@@ -135,9 +138,6 @@ class _CallContextBuilder(DefaultCallContextBuilder):
 class _Handler(DefaultRequestHandler):
     """The SDK's handler, which refuses here what we cannot do: an executor that raises leaves its queue behind."""
 
-    def __init__(self, executor: AgentExecutor, tasks: TaskStore) -> None:
-        super().__init__(executor, tasks)
-
     async def on_message_send(
         self, params: MessageSendParams, context: ServerCallContext | None = None
     ) -> Message | Task:
@@ -156,6 +156,27 @@ class _Handler(DefaultRequestHandler):
                 async for event in events:
                     yield event
 
+    async def on_resubscribe_to_task(
+        self, params: TaskIdParams, context: ServerCallContext | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """Yield the rest of a task's events. Not the SDK's own: what that taps holds up the task for ever."""
+        task = await self.task_store.get(params.id)
+        queue = await self._queue_manager.get(params.id)
+        if task is not None and task.status.state in TERMINAL_TASK_STATES:
+            message = f"Task {task.id} is in terminal state: {task.status.state.value}"
+            raise ServerError(InvalidParamsError(message=message))
+        if task is None or queue is None:
+            raise ServerError(TaskNotFoundError())
+        tap = _Tap()
+        queue._children.append(tap)
+        try:
+            async for event in EventConsumer(tap).consume_all():
+                yield event
+        finally:
+            # A list of its own: the task may be on its way through the old one.
+            queue._children = [child for child in queue._children if child is not tap]
+            await tap.close(immediate=True)
+
     async def _check(self, params: MessageSendParams) -> None:
         message = params.message
         if not all(isinstance(part.root, TextPart) for part in message.parts):
@@ -170,6 +191,16 @@ class _Handler(DefaultRequestHandler):
             if task is not None and task.status.state not in TERMINAL_TASK_STATES:
                 text = "the task runs and takes no more messages; send without taskId, it waits for its turn"
                 raise ServerError(UnsupportedOperationError(message=text))
+
+
+class _Tap(EventQueue):
+    """The events of a task for one more reader, who is let go where too many wait: nobody else waits for it."""
+
+    async def enqueue_event(self, event: Event) -> None:
+        """Add an event, or close the queue where it is full."""
+        if self.queue.full():
+            await self.close(immediate=True)
+        await super().enqueue_event(event)
 
 
 @contextmanager
