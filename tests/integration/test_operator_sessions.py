@@ -104,7 +104,14 @@ def test_files_get_a_claim_that_stays_when_the_store_changes(operator: OperatorP
     until(lambda: "still holds the sessions" in accepted(namespace), "the claim is kept once more")
     namespace.kubectl("delete", "persistentvolumeclaim", "calc-agent", "--wait=false")
     until(lambda: "still holds" not in accepted(namespace), "what the user deletes is not missed")
-    until(lambda: not claim(namespace), "and does not come back")
+    until(lambda: not claim(namespace), "the claim is gone")
+    namespace.agent(systemPrompt="Be brief.")
+    generation = (namespace.get("agent", "calc") or {})["metadata"]["generation"]
+    until(
+        lambda: namespace.condition("agent", "calc", "Accepted").get("observedGeneration") == generation,
+        "the operator has looked at it again",
+    )
+    assert not claim(namespace), "it does not come back"
 
 
 def test_a_rollout_between_stores_never_leaves_fields_of_the_other_behind(
