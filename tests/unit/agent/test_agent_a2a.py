@@ -38,6 +38,7 @@ from mcp.server.mcpserver import MCPServer
 
 from agent_models import Call, Gate, ScriptedModel, built, until
 from agent_server import LoopbackMcpServer, RunningAgent, agent_config, running_agent
+from ropewalk_agent.errors import AgentError
 from ropewalk_agent.logs import JsonFormatter
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.routes import a2a
@@ -229,6 +230,21 @@ async def test_a_full_queue_rejects_the_task() -> None:
         assert task.metadata["error"]["code"] == "queue_full"
         gate.open()
         await holding
+
+
+@pytest.mark.parametrize(("begun", "state"), [(False, TaskState.rejected), (True, TaskState.failed)])
+async def test_only_a_turn_that_had_not_begun_is_rejected(
+    monkeypatch: pytest.MonkeyPatch, begun: bool, state: TaskState
+) -> None:
+    async with running_agent(ScriptedModel()) as agent, talking(agent, streaming=False) as client:
+
+        async def run(*_: Any, **__: Any) -> AsyncIterator[Any]:
+            raise AgentError("not_ready", "no luck", begun=begun)
+            yield
+
+        monkeypatch.setattr(agent.runtime, "run", run)
+        task, _ = await sent(client, said("q"))
+    assert task.status.state == state
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from agent_models import Call, Cut, Gate, ScriptedModel, until
 from agent_server import LoopbackMcpServer, RunningAgent, running_agent
+from ropewalk_agent.errors import AgentError
 
 PIXEL = b"\x89PNG\r\n\x1a\n not a real image, but nobody looks"
 IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(PIXEL).decode()}"}}
@@ -370,6 +371,25 @@ async def test_a_pod_that_drains_is_503_and_may_be_asked_again() -> None:
             await say(client)
     assert (raised.value.status_code, raised.value.code) == (503, "not_ready")
     assert raised.value.response.headers["x-should-retry"] == "true"
+
+
+@pytest.mark.parametrize("code", ["queue_full", "not_ready"])
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_turn_that_had_begun_may_not_be_repeated_unasked(
+    monkeypatch: pytest.MonkeyPatch, code: str, begun: bool
+) -> None:
+    async with running_agent(ScriptedModel()) as agent, asked(agent, max_retries=1) as client:
+        runs: list[None] = []
+
+        async def run(*_: Any, **__: Any) -> AsyncIterator[Any]:
+            runs.append(None)
+            raise AgentError(code, "no luck", begun=begun)
+            yield
+
+        monkeypatch.setattr(agent.runtime, "run", run)
+        with pytest.raises(openai.APIStatusError) as raised:
+            await say(client)
+    assert (raised.value.code, len(runs)) == (code, 1 if begun else 2)
 
 
 async def test_another_model_is_not_found() -> None:

@@ -64,7 +64,7 @@ MOST_CHARACTERS = 8 * 1024 * 1024
 """How much text the finished tasks that are kept may hold in all."""
 
 _CONTEXT_ID = re.compile(r"[\x21-\x7e]{1,256}")
-_NOT_BEGUN = ("queue_full", "not_ready", "session_busy")
+_REJECTING = ("queue_full", "not_ready", "session_busy")
 _ARTIFACT_ID = "response"
 
 
@@ -260,7 +260,7 @@ class TurnExecutor(AgentExecutor):
             )
             await self._run(turn, call, updater)
         except AgentError as error:
-            state = TaskState.rejected if error.code in _NOT_BEGUN else TaskState.failed
+            state = TaskState.rejected if error.code in _REJECTING and not error.begun else TaskState.failed
             message = updater.new_agent_message([_text(error.message)])
             call.answered = True
             await updater.update_status(state, message, metadata=error.body(request_id))

@@ -36,9 +36,9 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 }
 """Every other stop reason is `stop`."""
 
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-_NOT_BEGUN = ("queue_full", "not_ready")
-"""Only after these may a client repeat its request unasked: any other turn may have used tools already."""
+_TYPES = {429: "rate_limit_error"}
+_WORTH_REPEATING = ("queue_full", "not_ready")
+"""After these a client may repeat its request unasked, unless the turn had begun: then its tools may have run."""
 
 
 class Usage(TypedDict):
@@ -182,7 +182,8 @@ class ChatCompletions:
                 await turns.unless_client_leaves(receive, write(events))
         except AgentError as error:
             scope["state"]["outcome"] = error.code
-            headers = {"x-should-retry": "true" if error.code in _NOT_BEGUN else "false"}
+            repeatable = error.code in _WORTH_REPEATING and not error.begun
+            headers = {"x-should-retry": "true" if repeatable else "false"}
             if error.retry_after_seconds:
                 headers["retry-after"] = str(error.retry_after_seconds)
             await JSONResponse(_error(error, request_id), error.status, headers)(scope, receive, send)
