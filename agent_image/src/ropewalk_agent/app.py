@@ -117,7 +117,11 @@ class RequestScope:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                headers = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                headers = [
+                    *message.get("headers", []),
+                    *state.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                ]
                 if self._runtime.draining:
                     headers.append((b"connection", b"close"))
                 message = {**message, "headers": headers}

@@ -140,10 +140,27 @@ async def test_a_question_is_taken_under_each_of_its_names(name: str) -> None:
     assert agent.model.texts_asked == ["what?"]
 
 
-async def test_prompt_counts_before_all_other_names() -> None:
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"input": "c", "message": "b", "query": "d", "prompt": "a"},
+        {"prompt": "a", "message": {"role": "user"}},
+        {"prompt": "a", "input": [1]},
+        {"prompt": "", "query": "a"},
+        {"prompt": None, "message": "a", "input": ""},
+    ],
+)
+async def test_the_first_name_with_something_in_it_counts(payload: dict[str, Any]) -> None:
     async with running_agent(ScriptedModel()) as agent:
-        await invoke(agent, {"input": "c", "message": "b", "query": "d", "prompt": "a"})
+        await invoke(agent, payload)
     assert agent.model.texts_asked == ["a"]
+
+
+async def test_an_error_names_the_session_too() -> None:
+    async with running_agent(ScriptedModel([RuntimeError("no luck")])) as agent:
+        for payload, status in (({}, 400), ({"prompt": "q"}, 502)):
+            answer = await invoke(agent, payload, **{SESSION_HEADER: SESSION})
+            assert (answer.status_code, answer.headers.get_list(SESSION_HEADER)) == (status, [SESSION])
 
 
 @pytest.mark.parametrize(

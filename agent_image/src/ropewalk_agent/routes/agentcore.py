@@ -50,8 +50,11 @@ _POLICY_VIOLATION = 1008
 _INTERNAL_ERROR = 1011
 
 
+_QUESTIONS = ("prompt", "query", "message", "input")
+
+
 class InvocationBody(BaseModel):
-    """What an invocation holds: the question under one of four names, the first that is there, `prompt` before all.
+    """What an invocation holds: the question under one of four names, the first that is not empty, `prompt` before all.
 
     The other fields are those of /query. Payloads are free in AgentCore; what is not known here is ignored.
     """
@@ -68,6 +71,14 @@ class InvocationBody(BaseModel):
     output_schema: dict[str, Any] | None = None
     tool_servers: tuple[str, ...] | None = None
     tools: tuple[str, ...] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_the_first_question(cls, payload: Any) -> Any:
+        if not isinstance(payload, dict):
+            return payload
+        there = [name for name in _QUESTIONS if payload.get(name) not in (None, "")]
+        return {name: value for name, value in payload.items() if name not in _QUESTIONS or name in there[:1]}
 
     @model_validator(mode="after")
     def _a_question(self) -> Self:
@@ -120,20 +131,16 @@ class Invocations:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; a client that leaves cancels its turn."""
-        session_id, user_id = _session_id(scope), _user_id(scope)
+        session_id = _session_id(scope)
+        scope["state"]["headers"] = [(_SESSION_HEADER, session_id.encode())]
+        user_id = _user_id(scope)
         body = turns.parsed(InvocationBody, await turns.read(receive))
         streaming = turns.wants_stream(scope) if body.stream is None else body.stream
         turn = _turn(body, session_id, user_id, scope["state"]["request_id"], streaming)
-
-        async def send_with_session(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], (_SESSION_HEADER, session_id.encode())]}
-            await send(message)
-
         write = _write_stream if streaming else _write_json
         timeout_seconds = _timeout_seconds(body, self._limits)
         async with aclosing(turns.events(self._runtime, turn, timeout_seconds, scope)) as events:
-            await turns.unless_client_leaves(receive, write(events, turn, send_with_session))
+            await turns.unless_client_leaves(receive, write(events, turn, send))
 
 
 class _Inbox:
