@@ -241,3 +241,21 @@ async def test_tools_that_wait_run_side_by_side(package: Any) -> None:
     tool = local.load(("meets",), 20)[0]
     results = await asyncio.gather(*(tool.call({}) for _ in range(5)))
     assert [text(result) for result in results] == ["met"] * 5
+
+
+async def test_tools_that_hang_leave_the_threads_that_all_else_needs(package: Any, tmp_path: Path) -> None:
+    package(
+        "import threading\n"
+        "release = threading.Event()\n"
+        "def hangs() -> str:\n    'Hang.'\n    release.wait(20)\n    return threading.current_thread().name\n",
+        "hangs",
+    )
+    tool = local.load(("hangs",), 20, side_by_side=2)[0]
+    calls = [asyncio.create_task(tool.call({})) for _ in range(40)]
+    (module,) = (module for name, module in sys.modules.items() if tmp_path.name.replace("-", "_") in name)
+    async with asyncio.timeout(5):
+        beside = await asyncio.to_thread(lambda: "free")
+    module.release.set()
+    threads = {text(result) for result in await asyncio.gather(*calls)}
+    assert beside == "free"
+    assert threads == {"ropewalk-tool_0", "ropewalk-tool_1"}
