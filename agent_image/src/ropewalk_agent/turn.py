@@ -132,7 +132,7 @@ class TurnRunner:
             if form is not None and not form.found and stop_reason not in _LIMITS:
                 raise form.failure()
             stop_reason = _LIMITS.get(stop_reason, stop_reason)
-            new = cast(tuple[Message, ...], tuple(agent.messages))[len(history) :]
+            new = tuple(_kept(message) for message in agent.messages[len(history) :])
             response = _last_text(new)
             messages = history + _closed(new, stop_reason)
             if not is_consistent(messages):
@@ -268,6 +268,11 @@ def _told(event: dict[str, Any]) -> TurnEvent | None:
         data = tool_event["data"]
         return data if isinstance(data, ToolStarted | ToolEnded) else None
     return None
+
+
+def _kept(message: Any) -> Message:
+    """Return the message without Strands' own notes (an id, the usage), which no later turn needs: two thirds of it."""
+    return {"role": message["role"], "content": message["content"]}
 
 
 def _closed(messages: tuple[Message, ...], stop_reason: str) -> tuple[Message, ...]:

@@ -94,6 +94,12 @@ async def test_the_next_turn_sees_the_last_one() -> None:
     assert [m["content"][0]["text"] for m in desk.model.asked[1]] == ["first", "one", "second"]
 
 
+async def test_of_a_message_only_role_and_content_are_kept() -> None:
+    desk = Desk(["fine"])
+    await desk.answer()
+    assert [message.keys() for message in await desk.history()] == [{"role", "content"}] * 2
+
+
 async def test_history_is_cut_to_the_window() -> None:
     desk = Desk(["x"], sessions={"windowSize": 4})
     for number in range(5):
