@@ -116,4 +116,8 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without waiting for the threads of tools that never return: all that is to be kept is kept by now.
+    os._exit(code)

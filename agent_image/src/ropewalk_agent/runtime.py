@@ -240,7 +240,11 @@ class Runtime:
             if self._config.local_tools:
                 from ropewalk_agent.tools import local
 
-                self._local_tools = local.load(self._config.local_tools, limits.tool_timeout_seconds)
+                self._local_tools = local.load(
+                    self._config.local_tools,
+                    limits.tool_timeout_seconds,
+                    side_by_side=self._config.concurrency * limits.max_parallel_tools,
+                )
                 self._tools_changed()
             if self._config.mcp_servers:
                 from ropewalk_agent.tools.mcp import Connection
@@ -284,10 +288,13 @@ class Runtime:
             await asyncio.sleep(_SESSIONS_CHECK_SECONDS if problem is None else _SESSIONS_RECHECK_SECONDS)
 
     async def _shut(self) -> None:
-        await asyncio.gather(*(connection.stop() for connection in self._connections))
+        parts: list[Awaitable[None]] = [connection.stop() for connection in self._connections]
         if self._model is not None:
-            await self._model.close()
-        await self._sessions.close()
+            parts.append(self._model.close())
+        parts.append(self._sessions.close())
+        for failed in await asyncio.gather(*parts, return_exceptions=True):
+            if isinstance(failed, BaseException):  # what keeps one part open is no reason to leave others so
+                _log.warning("a part did not close", extra={"fields": {"error": type(failed).__name__}})
 
     def _tools_changed(self) -> None:
         before = self._catalogue[1]

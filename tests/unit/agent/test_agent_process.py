@@ -9,11 +9,14 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
 
-from agent_server import agent_document, free_port
+from agent_server import agent_config, agent_document, free_port
+from ropewalk_agent.metrics import Metrics
+from ropewalk_agent.runtime import Runtime
 
 SOURCES = Path(__file__).parents[3] / "agent_image" / "src"
 PROVIDERS: dict[str, dict[str, str]] = {
@@ -43,7 +46,9 @@ def write_config(folder: Path, provider: str, fields: dict[str, str]) -> Path:
 
 
 @asynccontextmanager
-async def process(folder: Path, provider: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
+async def process(
+    folder: Path, provider: str, *arguments: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
     port = free_port()
     variables = environment(
         ROPEWALK_CONFIG_FILE=str(write_config(folder, provider, PROVIDERS[provider])),
@@ -52,7 +57,7 @@ async def process(folder: Path, provider: str) -> AsyncIterator[tuple[asyncio.su
     )
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ropewalk_agent", env=variables, stdout=pipe, stderr=pipe
+        sys.executable, *(arguments or ("-m", "ropewalk_agent")), env=variables, stdout=pipe, stderr=pipe
     )
     transport = httpx.AsyncHTTPTransport(retries=0)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", transport=transport, timeout=30) as client:
@@ -81,6 +86,23 @@ async def test_an_agent_of_each_provider_starts_and_ends_with_0_on_sigterm(provi
     lines = [json.loads(line) for line in out.decode().splitlines()]
     assert all(line["level"] in {"info", "warning"} for line in lines)
     assert (lines[0]["message"], lines[0]["agent"], lines[0]["namespace"]) == ("agent starting", "tested", "")
+
+
+HANGS = """
+import runpy, threading
+from concurrent.futures import ThreadPoolExecutor
+ThreadPoolExecutor(1).submit(threading.Event().wait)
+runpy.run_module("ropewalk_agent", run_name="__main__")
+"""
+
+
+async def test_a_thread_that_never_returns_does_not_keep_the_process_from_ending(tmp_path: Path) -> None:
+    async with process(tmp_path, "openai", "-c", HANGS) as (child, _):
+        child.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            out, err = await child.communicate()
+    assert (child.returncode, err.decode()) == (0, "")
+    assert json.loads(out.decode().splitlines()[0])["message"] == "agent starting"
 
 
 @pytest.mark.parametrize("port", ["eighty", "99999", "8080.0"])
@@ -135,3 +157,15 @@ def test_lean_imports_leave_out_the_unused_and_give_it_all_on_demand() -> None:
         [sys.executable, "-c", LEAN], check=False, env=environment(), capture_output=True, text=True, timeout=60
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+async def test_a_connection_that_does_not_close_keeps_nothing_else_open(caplog: pytest.LogCaptureFixture) -> None:
+    runtime = Runtime(agent_config(), Metrics())
+    stuck, model, sessions = AsyncMock(), AsyncMock(), AsyncMock()
+    stuck.stop.side_effect = ValueError("a token")
+    runtime._connections, runtime._model, runtime._sessions = (stuck,), model, sessions
+    await runtime._shut()
+    assert (model.close.await_count, sessions.close.await_count) == (1, 1)
+    [record] = [record for record in caplog.records if record.getMessage() == "a part did not close"]
+    assert record.__dict__["fields"] == {"error": "ValueError"}
+    runtime._bridge._worker.close()
