@@ -226,3 +226,16 @@ async def test_a_redis_that_is_gone_makes_the_agent_not_ready_until_it_is_back(
         redis_server.start()
         await agent.until("/ready", 200)
         assert (await agent.query("1", session_id="s")).status_code == 200
+
+
+async def test_a_session_whose_id_ends_in_turn_is_forgotten_and_no_turn_of_another_is_cancelled() -> None:
+    gate = Gate()
+    async with running_agent(ScriptedModel(["kept"], [gate, "done"])) as agent:
+        await agent.query("x", session_id="a/turn")
+        running = asyncio.create_task(agent.query("y", session_id="a"))
+        await gate.wait_reached()
+        assert (await agent.client.delete("/sessions/a%2Fturn")).status_code == 204
+        assert error_of(await agent.client.delete("/sessions/a%2Fturn")) == (404, "not_found")
+        assert error_of(await agent.client.delete("/sessions/a%2Fturn/turn")) == (404, "not_found")
+        gate.open()
+        assert (await running).json()["response"] == "done"

@@ -7,6 +7,7 @@ cannot be guessed, are all that guards them.
 import json
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
@@ -49,7 +50,9 @@ def routes(runtime: Runtime) -> list[Route]:
         return JSONResponse({**_told(info), "turns": said(messages)})
 
     async def delete(request: Request) -> Response:
-        key = _key(request)
+        return await forgotten(_key(request))
+
+    async def forgotten(key: SessionKey) -> Response:
         if runtime.is_busy(key):
             raise AgentError("session_busy", "a turn of the session runs; cancel it first: DELETE /sessions/{id}/turn")
 
@@ -62,7 +65,10 @@ def routes(runtime: Runtime) -> list[Route]:
         return Response(status_code=204)
 
     async def cancel(request: Request) -> Response:
-        if not runtime.cancel_turn(_key(request)):
+        key = _key(request)
+        if not _asks_for_the_turn(request):
+            return await forgotten(key._replace(session_id=f"{key.session_id}/turn"))
+        if not runtime.cancel_turn(key):
             raise AgentError("not_found", "no turn of this session runs in this pod")
         return Response(status_code=204)
 
@@ -85,6 +91,12 @@ def said(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
         tools = [block["toolUse"]["name"] for block in blocks if "toolUse" in block]
         told.append({"role": message["role"], "text": text, "tools": tools})
     return told
+
+
+def _asks_for_the_turn(request: Request) -> bool:
+    """Whether /turn is the path's own end; %2Fturn is the end of a session's id, which the router cannot tell apart."""
+    last = request.scope["raw_path"].rpartition(b"/")[2]
+    return bool(unquote_to_bytes(last) == b"turn")
 
 
 def _key(request: Request) -> SessionKey:
