@@ -59,19 +59,36 @@ NOT_ANSWERED = "assistant: (No answer was given.)"
         ([assistant("hi"), user("a")], ["user: (The assistant speaks first.)", "assistant: hi"], "a"),
         (
             [user("a"), assistant(None, call("1", '{"x": 1}'), call("2", "")), result("2"), result("1"), user("b")],
-            ["user: a", "assistant: call 1 {'x': 1}, call 2 {}", "user: result 2 r, result 1 r", NOT_ANSWERED],
+            [
+                "user: a",
+                "assistant: call call00001 {'x': 1}, call call00002 {}",
+                "user: result call00002 r, result call00001 r",
+                NOT_ANSWERED,
+            ],
             "b",
         ),
         (
             [user("a"), assistant("t", call("1")), result("1", ""), assistant("b"), user("c")],
-            ["user: a", "assistant: t, call 1 {}", "user: result 1 (empty)", "assistant: b"],
+            ["user: a", "assistant: t, call call00001 {}", "user: result call00001 (empty)", "assistant: b"],
             "c",
         ),
         (
             [user("a"), assistant(None, call("1")), result("1"), assistant(None, call("1")), result("1"), user("b")],
-            ["user: a", *["assistant: call 1 {}", "user: result 1 r"] * 2, NOT_ANSWERED],
+            [
+                "user: a",
+                *("assistant: call call00001 {}", "user: result call00001 r"),
+                *("assistant: call call00002 {}", "user: result call00002 r"),
+                NOT_ANSWERED,
+            ],
             "b",
         ),
+        (
+            [user("a"), assistant(" \n", call("a:1" * 80)), result("a:1" * 80, "\t"), assistant("b"), user("c")],
+            ["user: a", "assistant: call call00001 {}", "user: result call00001 (empty)", "assistant: b"],
+            "c",
+        ),
+        ([user("a"), assistant(" "), user("b")], [], "a\n\nb"),
+        ([{"role": "user", "content": [{"type": "text", "text": t} for t in (" ", "a")]}], [], "a"),
     ],
 )
 def test_messages_become_a_history_in_which_roles_take_turns(
@@ -87,6 +104,7 @@ def test_messages_become_a_history_in_which_roles_take_turns(
     [
         ([], "messages", "at least 1"),
         ([user("")], "messages[0].content", "is empty"),
+        ([user(" \n\t")], "messages[0].content", "is empty"),
         ([{"role": "user", "content": []}], "messages[0].content", "is empty"),
         ([{"role": "user"}], "messages[0].content", "required"),
         ([{"role": "king", "content": "x"}], "messages[0]", "king"),

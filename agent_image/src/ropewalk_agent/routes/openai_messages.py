@@ -1,7 +1,9 @@
 """A caller's messages, in OpenAI's shape, as a history and a question in Strands' shape. Pure: no I/O, no Strands."""
 
 import base64
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, NoReturn
 
 from pydantic_core import from_json
@@ -38,13 +40,15 @@ class Conversation:
 
 
 def conversation(messages: list[Message]) -> Conversation:
-    """Return the messages as a history that every model takes, and the question; raises BadRequest where they are none.
+    """Return the messages as a history that models take, and the question; raises BadRequest where they are none.
 
-    Roles take turns in it, beginning with the user's, and each tool call is answered in the very next message.
+    Roles take turns in it, beginning with the user's, and each tool call is answered in the very next message. No text
+    is blank, and tool calls have ids of their own: nine letters and digits, the only ones that every provider takes.
     """
     instructions: list[str] = []
     turns: list[dict[str, Any]] = []
-    missing: list[str] = []
+    missing: dict[str, str] = {}
+    calls = count(1)
     last: tuple[int, str] = (0, messages[0].role)
     for i, message in enumerate(messages):
         path = f"messages[{i}]"
@@ -52,7 +56,7 @@ def conversation(messages: list[Message]) -> Conversation:
             instructions.append(_text(message.content))
             continue
         if missing and not isinstance(message, ToolMessage):
-            _refuse(path, f"the tool call {missing[0]} has no result; send a tool message for each call first")
+            _refuse(path, f"the tool call {next(iter(missing))} has no result; send a tool message for each call first")
         match message:
             case UserMessage():
                 blocks = _user_blocks(message, path)
@@ -60,8 +64,8 @@ def conversation(messages: list[Message]) -> Conversation:
                     _say(turns, "assistant", [{"text": "(No answer was given.)"}])
                 _say(turns, "user", blocks)
             case AssistantMessage():
-                blocks = _assistant_blocks(message, path)
-                missing = [block["toolUse"]["toolUseId"] for block in blocks if "toolUse" in block]
+                missing = _call_ids(message, path, calls)
+                blocks = _assistant_blocks(message, path, missing)
                 if blocks:
                     if not turns:
                         _say(turns, "user", [{"text": "(The assistant speaks first.)"}])
@@ -69,9 +73,8 @@ def conversation(messages: list[Message]) -> Conversation:
             case ToolMessage():
                 if message.tool_call_id not in missing:
                     _refuse(f"{path}.tool_call_id", "is no open tool call of the assistant's message before")
-                missing.remove(message.tool_call_id)
                 content = [{"text": _text(message.content) or "(empty)"}]
-                result = {"toolUseId": message.tool_call_id, "status": "success", "content": content}
+                result = {"toolUseId": missing.pop(message.tool_call_id), "status": "success", "content": content}
                 _say(turns, "user", [{"toolResult": result}])
         last = i, message.role
     if last[1] != "user":
@@ -107,23 +110,28 @@ def _user_blocks(message: UserMessage, path: str) -> list[dict[str, Any]]:
             else _image(part.image_url.url, f"{path}.content[{i}].image_url.url")
             for i, part in enumerate(message.content)
         ]
-    blocks = [block for block in blocks if block.get("text") != ""]
+    blocks = [block for block in blocks if "text" not in block or block["text"].strip()]
     if not blocks:
         _refuse(f"{path}.content", "is empty; say something")
     return blocks
 
 
-def _assistant_blocks(message: AssistantMessage, path: str) -> list[dict[str, Any]]:
-    text = _text(message.content or "") or message.refusal or ""
-    blocks: list[dict[str, Any]] = [{"text": text}] if text else []
-    ids: set[str] = set()
+def _call_ids(message: AssistantMessage, path: str, calls: Iterator[int]) -> dict[str, str]:
+    """Return the ids that the message's tool calls get in the history, by those that they have."""
+    ids: dict[str, str] = {}
     for i, call in enumerate(message.tool_calls or []):
-        where = f"{path}.tool_calls[{i}]"
         if call.id in ids:
-            _refuse(f"{where}.id", "names two calls of the same message; give each its own id")
-        ids.add(call.id)
-        arguments = _arguments(call.function.arguments, f"{where}.function.arguments")
-        blocks.append({"toolUse": {"toolUseId": call.id, "name": call.function.name, "input": arguments}})
+            _refuse(f"{path}.tool_calls[{i}].id", "names two calls of the same message; give each its own id")
+        ids[call.id] = f"call{next(calls):05}"
+    return ids
+
+
+def _assistant_blocks(message: AssistantMessage, path: str, ids: dict[str, str]) -> list[dict[str, Any]]:
+    text = _text(message.content or "") or _text(message.refusal or "")
+    blocks: list[dict[str, Any]] = [{"text": text}] if text else []
+    for i, call in enumerate(message.tool_calls or []):
+        arguments = _arguments(call.function.arguments, f"{path}.tool_calls[{i}].function.arguments")
+        blocks.append({"toolUse": {"toolUseId": ids[call.id], "name": call.function.name, "input": arguments}})
     return blocks
 
 
@@ -138,9 +146,10 @@ def _arguments(text: str, path: str) -> dict[str, Any]:
 
 
 def _text(content: str | list[TextPart] | list[AssistantPart]) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(part.text if isinstance(part, TextPart) else part.refusal for part in content)
+    """Return the text; "" where it is blank, which not every provider takes."""
+    if not isinstance(content, str):
+        content = "".join(part.text if isinstance(part, TextPart) else part.refusal for part in content)
+    return content if content.strip() else ""
 
 
 def _image(url: str, path: str) -> dict[str, Any]:
