@@ -251,7 +251,7 @@ async def test_tools_that_hang_leave_the_threads_that_all_else_needs(package: An
         "hangs",
     )
     tool = local.load(("hangs",), 20, side_by_side=2)[0]
-    calls = [asyncio.create_task(tool.call({})) for _ in range(40)]
+    calls = [asyncio.ensure_future(tool.call({})) for _ in range(40)]
     (module,) = (module for name, module in sys.modules.items() if tmp_path.name.replace("-", "_") in name)
     async with asyncio.timeout(5):
         beside = await asyncio.to_thread(lambda: "free")
