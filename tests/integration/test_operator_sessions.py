@@ -155,6 +155,30 @@ def test_a_claim_that_its_class_does_not_let_grow_is_reported_with_the_reason(
     until(lambda: namespace.condition("agent", "calc", "Available").get("reason") == "Progressing", "all is well again")
 
 
+def test_the_size_of_a_claim_without_a_volume_stands_in_the_way_of_nothing(
+    operator: OperatorProcess, namespace: Namespace
+) -> None:
+    namespace.agent(sessions=FILES)
+    until(lambda: bool(claim(namespace)), "the claim is made")
+    namespace.agent(sessions={**FILES, "file": {"size": "2Gi"}}, systemPrompt="Be brief.")
+    until(lambda: "Be brief." in str(namespace.get("configmap", "calc-agent")), "what was asked for beside it arrives")
+    until(lambda: "keeps its 1Gi" in accepted(namespace), "the status speaks of the claim")
+
+
+@pytest.mark.timeout(150)
+def test_a_new_agent_adopts_the_larger_claim_of_a_former_one(operator: OperatorProcess, namespace: Namespace) -> None:
+    namespace.agent(sessions={**FILES, "file": {"size": "5Gi"}})
+    until(lambda: strategy(namespace) == "Recreate", "all children exist")
+    bind(namespace, "5Gi")
+    namespace.kubectl("delete", "agent", "calc", "--cascade=orphan", "--wait=false")
+    until(lambda: "ownerReferences" not in claim(namespace)["metadata"], "the claim is an orphan", COLLECTED_SECONDS)
+    until(lambda: not namespace.get("agent", "calc"), "the Agent is gone", COLLECTED_SECONDS)
+    namespace.agent(sessions=FILES)
+    until(lambda: "ownerReferences" in claim(namespace)["metadata"], "the claim is adopted")
+    assert claim(namespace)["spec"]["resources"]["requests"] == {"storage": "5Gi"}
+    until(lambda: "keeps its 5Gi" in accepted(namespace), "the status speaks of the claim")
+
+
 def test_replicas_from_before_the_rule_are_reported_and_can_be_mended(
     server: ApiServer, operator: OperatorProcess, namespace: Namespace
 ) -> None:
