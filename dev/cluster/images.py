@@ -58,7 +58,7 @@ IMAGES = (
     Image("mcp-math", "mcp_images", {"SERVER": "math"}),
     Image("mcp-kubernetes", "mcp_images", {"SERVER": "kubernetes"}),
     Image("demo-model", "dev/demo_model"),
-    Image("redis", "dev/redis"),
+    Image("redis", "dev/redis_image"),
 )
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import redis
+
 from agent_models import until
 from agent_redis import RedisServer
 from agent_stores import HISTORY, Kind, another_process_holds_session_s, redis_kind, said, turn
