@@ -10,7 +10,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 from itertools import count
@@ -25,10 +25,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ropewalk_agent.config import AgentConfig, Limits
 from ropewalk_agent.errors import AgentError
-from ropewalk_agent.events import Answer, TurnEvent, TurnRequest
+from ropewalk_agent.events import TurnRequest
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.routes import turns
-from ropewalk_agent.routes.query import answer_body, named
+from ropewalk_agent.routes.query import named, write_json, write_stream
 from ropewalk_agent.runtime import STUCK_SECONDS_UNHEALTHY, Runtime
 
 _log = logging.getLogger("ropewalk.agentcore")
@@ -137,7 +137,7 @@ class Invocations:
         body = turns.parsed(InvocationBody, await turns.read(receive))
         streaming = turns.wants_stream(scope) if body.stream is None else body.stream
         turn = _turn(body, session_id, user_id, scope["state"]["request_id"], streaming)
-        write = _write_stream if streaming else _write_json
+        write = partial(write_stream, frame=_frame) if streaming else write_json
         timeout_seconds = _timeout_seconds(body, self._limits)
         async with aclosing(turns.events(self._runtime, turn, timeout_seconds, scope)) as events:
             await turns.unless_client_leaves(receive, write(events, turn, send))
@@ -317,28 +317,6 @@ def _header(scope: Scope, wanted: bytes) -> str | None:
         if name == wanted:
             return bytes(value).decode("latin-1")
     return None
-
-
-async def _write_json(events: AsyncGenerator[TurnEvent, None], turn: TurnRequest, send: Send) -> None:
-    async for event in events:
-        if isinstance(event, Answer):
-            await turns.send_json(send, answer_body(event, turn.request_id))
-
-
-async def _write_stream(events: AsyncGenerator[TurnEvent, None], turn: TurnRequest, send: Send) -> None:
-    """Write each event as it comes. `send` waits for a slow client, and with it, in the end, the turn."""
-    begun = False
-    try:
-        async for event in events:
-            if not begun:
-                begun = True
-                await send({"type": "http.response.start", "status": 200, "headers": turns.STREAM_HEADERS})
-            await send(_frame(*named(event, turn.request_id)))
-    except AgentError as error:
-        if not begun:
-            raise  # an answer with a status of its own is still possible
-        await send(_frame("error", error.body(turn.request_id)))
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _frame(name: str, data: dict[str, Any]) -> Message:

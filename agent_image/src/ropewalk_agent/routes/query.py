@@ -2,18 +2,22 @@
 
 import json
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ropewalk_agent.config import Limits
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.events import Answer, TextDelta, ToolEnded, ToolStarted, TurnEvent, TurnRequest
 from ropewalk_agent.routes import turns
 from ropewalk_agent.runtime import Runtime
+
+Frame = Callable[[str, dict[str, Any]], Message]
+"""How a protocol writes an event, given its name and its fields, into a stream."""
 
 
 class QueryBody(BaseModel):
@@ -77,32 +81,34 @@ class QueryEndpoint:
         """Answer one request; a client that leaves cancels its turn."""
         body = turns.parsed(QueryBody, await turns.read(receive))
         turn = body.turn(scope["state"]["request_id"], streaming=turns.wants_stream(scope))
-        write = _write_stream if turn.streaming else _write_json
+        write = partial(write_stream, frame=_frame) if turn.streaming else write_json
         async with aclosing(turns.events(self._runtime, turn, body.seconds(self._limits), scope)) as events:
             await turns.unless_client_leaves(receive, write(events, turn, send))
 
 
-async def _write_json(events: AsyncGenerator[TurnEvent, None], turn: TurnRequest, send: Send) -> None:
-    data: dict[str, Any] = {}
+async def write_json(events: AsyncGenerator[TurnEvent, None], turn: TurnRequest, send: Send) -> None:
+    """Answer with the turn's end as one JSON object."""
     async for event in events:
         if isinstance(event, Answer):
-            data = answer_body(event, turn.request_id)
-    await turns.send_json(send, data)
+            await turns.send_json(send, answer_body(event, turn.request_id))
 
 
-async def _write_stream(events: AsyncGenerator[TurnEvent, None], turn: TurnRequest, send: Send) -> None:
-    """Write each event as it comes. `send` waits for a slow client, and with it, in the end, the turn."""
+async def write_stream(events: AsyncGenerator[TurnEvent, None], turn: TurnRequest, send: Send, frame: Frame) -> None:
+    """Write each event as it comes, in the protocol's own `frame`.
+
+    `send` waits for a slow client, and with it, in the end, the turn.
+    """
     begun = False
     try:
         async for event in events:
             if not begun:
                 begun = True
                 await send({"type": "http.response.start", "status": 200, "headers": turns.STREAM_HEADERS})
-            await send(_frame(*named(event, turn.request_id)))
+            await send(frame(*named(event, turn.request_id)))
     except AgentError as error:
         if not begun:
             raise  # an answer with a status of its own is still possible
-        await send(_frame("error", error.body(turn.request_id)))
+        await send(frame("error", error.body(turn.request_id)))
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -119,7 +125,7 @@ def named(event: TurnEvent, request_id: str) -> tuple[str, dict[str, Any]]:
             return "result", answer_body(event, request_id)
 
 
-def _frame(name: str, data: dict[str, Any]) -> dict[str, Any]:
+def _frame(name: str, data: dict[str, Any]) -> Message:
     text = f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
     # Half a surrogate pair, which a model may well cut its text into, leaves as the JSON escape that it is.
     return {"type": "http.response.body", "body": text.encode(errors="backslashreplace"), "more_body": True}
