@@ -6,13 +6,12 @@ No pod ever runs here (there is no kubelet): where a test needs a status, it wri
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apiserver import ApiServer, serving_crds
+from apiserver import ApiServer
 from operator_namespace import MODEL, Namespace
 from operator_process import OperatorProcess
 from operator_wait import until
@@ -20,26 +19,6 @@ from operator_wait import until
 POD = "/spec/template/spec"
 # The garbage collector learns of new kinds every 30 s; before that it does not know what an Agent is.
 COLLECTED_SECONDS = 100
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ApiServer]:
-    with serving_crds() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def operator(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    process = OperatorProcess(server.kubeconfig, tmp_path_factory.mktemp("operator") / "log").start()
-    try:
-        yield process
-    finally:
-        process.stop()
-
-
-@pytest.fixture
-def namespace(server: ApiServer, request: pytest.FixtureRequest) -> Namespace:
-    return Namespace.of_test(server, request.node.name)
 
 
 ALL = {

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from apiserver import ApiServer, serving_crds
+from apiserver import ApiServer
 from operator_namespace import Namespace
 from operator_process import OperatorProcess
 from operator_wait import until
@@ -17,26 +16,6 @@ from operator_wait import until
 COLLECTED_SECONDS = 100
 REDIS = {"store": "redis", "redis": {"urlSecretRef": {"name": "redis", "key": "url"}}}
 FILES = {"store": "file"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ApiServer]:
-    with serving_crds() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def operator(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    process = OperatorProcess(server.kubeconfig, tmp_path_factory.mktemp("operator") / "log").start()
-    try:
-        yield process
-    finally:
-        process.stop()
-
-
-@pytest.fixture
-def namespace(server: ApiServer, request: pytest.FixtureRequest) -> Namespace:
-    return Namespace.of_test(server, request.node.name)
 
 
 def claim(namespace: Namespace) -> dict[str, Any]:
