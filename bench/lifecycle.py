@@ -12,7 +12,7 @@ from bench.serving import document, serving
 
 _STARTS = 5
 _SESSIONS, _TURNS = 1000, 20_000
-_IMPORTS = (
+IMPORTS = (
     "from strands import Agent; from strands.tools.mcp import MCPClient; "
     "from strands.models.openai import OpenAIModel; "
 )
@@ -30,13 +30,13 @@ def _start_and_end() -> list[tuple[str, str, str]]:
         servers = [{"name": "bench", "url": f"http://127.0.0.1:{tools.port}/mcp"}]
         for _ in range(_STARTS):
             began = time.perf_counter()
-            subprocess.run([sys.executable, "-c", _IMPORTS], check=True)
+            subprocess.run([sys.executable, "-c", IMPORTS], check=True)
             imports.append(time.perf_counter() - began)
             with serving(["-m", "ropewalk_agent"], config=document(mcpServers=servers)) as agent:
                 starts.append(agent.ready_seconds)
                 idle.append(agent.pss_mib())
                 ends.append(agent.stop())
-    script = [sys.executable, "-c", _IMPORTS + _PSS]
+    script = [sys.executable, "-c", IMPORTS + _PSS]
     alone = int(subprocess.run(script, capture_output=True, text=True, check=True).stdout) / 1024
     start, alone_seconds = min(starts), min(imports)
     return [

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -58,9 +58,16 @@ def document(**changes: Any) -> dict[str, Any]:
 
 @contextmanager
 def serving(
-    arguments: list[str], *, config: dict[str, Any] | None = None, environment: dict[str, str] | None = None
+    arguments: list[str],
+    *,
+    config: dict[str, Any] | None = None,
+    environment: dict[str, str] | None = None,
+    errors: IO[str] | None = None,
 ) -> Iterator[Served]:
-    """Run `python ARGUMENTS`, which must listen on ROPEWALK_PORT and answer /ready, until the block ends."""
+    """Run `python ARGUMENTS`, which must listen on ROPEWALK_PORT and answer /ready, until the block ends.
+
+    `errors`: a file for what it writes to standard error.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +81,8 @@ def serving(
             **(environment or {}),
         }
         began = time.perf_counter()
-        with subprocess.Popen([sys.executable, *arguments], env=variables, stdout=subprocess.DEVNULL) as process:
+        command = [sys.executable, *arguments]
+        with subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=errors) as process:
             try:
                 until_ready(port, process)
                 yield Served(port, process, time.perf_counter() - began)
