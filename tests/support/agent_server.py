@@ -106,7 +106,10 @@ class LoopbackMcpServer:
         self._uvicorn = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._uvicorn.run, daemon=True)
         self._thread.start()
+        deadline = time.monotonic() + 20
         while not self._uvicorn.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise RuntimeError(f"the MCP server at {self.url} did not start")
             time.sleep(0.005)
 
     def stop(self) -> None:
