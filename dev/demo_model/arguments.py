@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from demo_model import promql
+from demo_model.dates import MONTHS, span
 from demo_model.words import STOP_WORDS, name_parts, numbers, words
 
 Json = dict[str, Any]
@@ -17,10 +19,14 @@ class Previous:
 PREVIOUS = Previous()
 
 _VALUE = r"[\"'`“]?([A-Za-z0-9][\w./-]*)[\"'`”]?"
-_QUOTED = re.compile(r"[\"`“]([^\"`”]+)[\"`”]|(?<!\w)'([^']+)'")
+_QUOTED = re.compile(r"`([^`]+)`|[\"“]([^\"”]+)[\"”]|(?<!\w)'([^']+)'")
 # Parameters that take the name of a thing: a whole sentence would never be one.
 _IDENTIFIERS = frozenset({"name", "namespace", "pod", "container", "node", "service", "deployment", "id"})
+_PLACES = frozenset({"place", "location", "city"})
+_PLACE = re.compile(r"\b(?:in|for|at|of|near|around|from)\s+((?:[A-Z][\w'’.-]*)(?:,?\s+[A-Z][\w'’.-]*)*)")
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+# What is done to one thing, so that it is meant only where one is named.
+_TO_ONE = frozenset({"get", "describe", "delete"})
 _HINTS = {
     "list": {"which", "what", "list", "show", "many", "all"},
     "describe": {"why", "explain", "detail", "details", "events", "wrong"},
@@ -81,7 +87,7 @@ def _type(part: Json, root: Json) -> str:
 def _value(name: str, part: Json, root: Json, text: str, *, is_required: bool, so_far: Json) -> Any:
     value: Any = None
     if options := part.get("enum"):
-        return _option(options, text, is_required)
+        return _option(options, text, is_required, names_one=_names_one(root, text))
     match _type(part, root):
         case "number" | "integer":
             value = _measured(name, text)
@@ -93,19 +99,42 @@ def _value(name: str, part: Json, root: Json, text: str, *, is_required: bool, s
         case "object" if is_required:
             value = filled({"$defs": root.get("$defs"), **part}, text, has_previous=False)[0]
         case "string":
-            value = _text(name, text, is_required, so_far)
+            if takes_promql(name, part):
+                value = _quoted(text) or promql.expression(text)
+            else:
+                value = _text(name, text, is_required, so_far)
     return value
 
 
-def _option(options: list[Any], text: str, is_required: bool) -> Any:
+def takes_promql(name: str, part: Json) -> bool:
+    """Tell whether a parameter is for a query of Prometheus."""
+    return "promql" in f"{name} {part.get('description', '')}".lower()
+
+
+def names_namespace(text: str) -> bool:
+    """Tell whether a text names a namespace of Kubernetes, which is a word in small letters after in or from."""
+    found = _identifier("namespace", frozenset({"namespace"}), text, {})
+    return found is not None and found == found.lower()
+
+
+def _names_one(root: Json, text: str) -> bool:
+    return any(
+        name_parts(name) & _IDENTIFIERS - {"namespace"} and _identifier(name, name_parts(name), text, {})
+        for name in root.get("properties") or {}
+    )
+
+
+def _option(options: list[Any], text: str, is_required: bool, *, names_one: bool) -> Any:
     said = words(text)
     for word in said:
         for option in options:
             if str(option).lower() == word:
                 return option
-    for option in options:
-        if _HINTS.get(str(option).lower(), set()) & set(said):
-            return option
+    hinted = [option for option in options if _HINTS.get(str(option).lower(), set()) & set(said)]
+    to_one = [option for option in hinted if str(option).lower() in _TO_ONE]
+    fitting = to_one if names_one and to_one else [option for option in hinted if option not in to_one]
+    if fitting:
+        return fitting[0]
     return options[0] if is_required else None
 
 
@@ -130,6 +159,10 @@ def _text(name: str, text: str, is_required: bool, so_far: Json) -> str | None:
     parts = name_parts(name)
     if parts & _IDENTIFIERS:
         return _identifier(name, parts, text, so_far)
+    days = span(text) if parts & {"date", "start", "end"} else None
+    known = days[1 if "end" in parts else 0].isoformat() if days else _place(text) if parts & _PLACES else None
+    if known:
+        return known
     spoken = re.escape(name).replace("_", "[ _-]")
     if found := re.search(rf"\b{spoken}\s*(?:=|:|\bis\b|\bof\b)?\s*[\"'`]?([\w./=,-]+)", text, re.IGNORECASE):
         return found[1].rstrip(".,")
@@ -139,6 +172,12 @@ def _text(name: str, text: str, is_required: bool, so_far: Json) -> str | None:
         return quoted
     subject = re.search(r"\b(?:in|for|about|of|on)\s+(?:the\s+)?([^?.!,;]+)", text, re.IGNORECASE)
     return subject[1].strip() if subject else text.strip()
+
+
+def _place(text: str) -> str | None:
+    """Return the capitalised words after a preposition, as in `the weather in New York`; a month is no place."""
+    found = (match[1] for match in _PLACE.finditer(text))
+    return next((place.rstrip(".,") for place in found if place.split()[0].rstrip(".,").lower() not in MONTHS), None)
 
 
 def _identifier(name: str, parts: frozenset[str], text: str, so_far: Json) -> str | None:

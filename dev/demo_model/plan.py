@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from demo_model.arguments import PREVIOUS, Previous, filled
+from demo_model import promql
+from demo_model.arguments import PREVIOUS, Previous, filled, names_namespace, takes_promql
 from demo_model.words import last_number, name_parts, numbers, spaced, stems
 
 Json = dict[str, Any]
@@ -29,6 +30,11 @@ class Tool:
     name_words: frozenset[str]
     parameter_words: frozenset[str]
     description_words: frozenset[str]
+
+    @property
+    def takes_promql(self) -> bool:
+        """Whether it asks a Prometheus what it is told to."""
+        return any(takes_promql(name, part) for name, part in (self.parameters.get("properties") or {}).items())
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,9 @@ def _best(text: str, tools: list[Tool]) -> Tool | None:
     for candidate in tools:
         score = 5 * len(said & candidate.name_words) + 2 * len(said & candidate.parameter_words)
         score += len(said & candidate.description_words)
+        score += 2 * ("namespace" in candidate.parameter_words - said and names_namespace(text))
+        if candidate.takes_promql and promql.expression(text):
+            score += 6 + 3 * (promql.over_time(text) and "range" in candidate.name_words)
         if score > most:
             best, most = candidate, score
     return best

@@ -15,6 +15,7 @@ _MEANS = {
     **dict.fromkeys(("times", "multiplied", "product", "*", "×"), "multiply"),
     **dict.fromkeys(("divided", "quotient", "/", "÷"), "divide"),
     **dict.fromkeys(("squared", "cubed", "raised", "raise", "^"), "power"),
+    **dict.fromkeys(("wrong", "broken", "unhealthy", "failing", "crashing", "problem", "problems"), "describe"),
 }
 _NUMERALS_IN_ORDER = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "

@@ -1,10 +1,12 @@
 """Which tools the demo model calls for a text, and with what."""
 
+from datetime import date
 from typing import Any
 
 import pytest
 
 from demo_model.arguments import PREVIOUS, filled
+from demo_model.dates import span
 from demo_model.plan import Call, Plan, next_wave, plan, tool
 
 
@@ -19,6 +21,7 @@ def arithmetic(name: str, description: str, first: str = "a", second: str = "b")
 
 
 TEXT = {"type": "string", "default": ""}
+PROMQL = "What to ask, in PromQL"
 TOOLS = [
     tool(item)
     for item in (
@@ -50,8 +53,20 @@ TOOLS = [
             previous={"type": "boolean"},
         ),
         function("get_forecast", "The weather forecast for a place.", ["location"], location={"type": "string"}),
+        function(
+            "history", "The weather that a place had on past days.", ["place", "start_date", "end_date"],
+            place={"type": "string"}, start_date={"type": "string"}, end_date={"type": "string"},
+        ),
+        function("frost_risk", "How likely frost is in the next days.", ["place"], place={"type": "string"}),
+        function("query", "Ask Prometheus for values now.", ["query"], query={"type": "string", "description": PROMQL}),
+        function(
+            "range_query", "Ask Prometheus for values over a time.", ["query"],
+            query={"type": "string", "description": PROMQL}, step=TEXT,
+        ),
+        function("server_info", "Version, uptime and targets of Prometheus.", []),
+        function("search", "Search the web.", ["query"], query={"type": "string", "description": "Words to find"}),
     )
-]
+]  # fmt: skip
 
 
 def waves(text: str) -> list[list[tuple[str, dict[str, Any]]]]:
@@ -154,6 +169,77 @@ def test_steps_stop_after_a_result_that_gives_no_number(result: str) -> None:
 def test_a_loop_never_ends() -> None:
     made = plan("add 1 and 2", TOOLS)
     assert next_wave(made, [["1 + 2 = 3"]] * 50, loop=True) == made.waves[0]
+
+
+def test_a_question_about_pods_and_a_process_asks_the_cluster_and_prometheus_at_once() -> None:
+    assert waves("Is anything wrong in kube-system, and how much memory does the API server use?") == [
+        [
+            ("pod_management", {"action": "list", "namespace": "kube-system"}),
+            ("query", {"query": 'process_resident_memory_bytes{job=~"(?i).*api[-_. ]?server.*"}'}),
+        ]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("is something broken in the shop namespace?", pods(namespace="shop")),
+        ("what is wrong with web-1-abc in the shop namespace?", pods("describe", namespace="shop", name="web-1-abc")),
+        ("search the web for CrashLoopBackOff", [[("search", {"query": "CrashLoopBackOff"})]]),
+    ],
+)
+def test_a_single_pod_is_described_and_trouble_without_a_name_is_looked_for_in_the_list(
+    text: str, wanted: object
+) -> None:
+    assert waves(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "query"),
+    [
+        ("How much CPU does the kubelet use?", "query", 'rate(process_cpu_seconds_total{job=~"(?i).*kubelet.*"}[5m])'),
+        ("memory of coredns.v2 in kube-system", "query", 'process_resident_memory_bytes{job=~"(?i).*coredns[.]v2.*"}'),
+        ("What's etcd's memory usage?", "query", 'process_resident_memory_bytes{job=~"(?i).*etcd.*"}'),
+        ("Which process uses the most memory?", "query", "process_resident_memory_bytes"),
+        ("Which targets are down?", "query", "up"),
+        ('Please query `sum(up{job="a"})`', "query", 'sum(up{job="a"})'),
+        (
+            "How did the memory of the API server change over the last 2 hours?",
+            "range_query",
+            'process_resident_memory_bytes{job=~"(?i).*api[-_. ]?server.*"}',
+        ),
+    ],
+)
+def test_a_question_about_a_process_becomes_promql(text: str, name: str, query: str) -> None:
+    assert waves(text) == [[(name, {"query": query})]]
+
+
+def test_three_questions_about_the_weather_go_to_three_tools_with_their_places_and_days() -> None:
+    text = "What is the forecast for New York, the history of Berlin in May 2024, and the frost risk at Oslo?"
+    assert waves(text) == [
+        [
+            ("get_forecast", {"location": "New York"}),
+            ("history", {"place": "Berlin", "start_date": "2024-05-01", "end_date": "2024-05-31"}),
+            ("frost_risk", {"place": "Oslo"}),
+        ]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        ("from 2024-05-03 to 2024-06-01", date(2024, 5, 3), date(2024, 6, 1)),
+        ("on 2024-02-29", date(2024, 2, 29), date(2024, 2, 29)),
+        ("in February 2024", date(2024, 2, 1), date(2024, 2, 29)),
+    ],
+)
+def test_days_are_read_from_dates_and_months(text: str, first: date, last: date) -> None:
+    assert span(text) == (first, last)
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "on 2024-02-31", "in May"])
+def test_what_is_no_day_of_the_calendar_is_left_alone(text: str) -> None:
+    assert span(text) is None
 
 
 @pytest.mark.parametrize("text", ["Hello, how are you?", "What did I ask before?", "", "Tell me a joke."])
