@@ -26,6 +26,15 @@ class ConfigError(Exception):
         self.problems = problems
 
 
+_HEADERS_OF_THE_PROTOCOL = frozenset(
+    {
+        *("accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect"),
+        *("host", "keep-alive", "last-event-id", "te", "traceparent", "tracestate", "trailer", "transfer-encoding"),
+        "upgrade",
+    }
+)
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
@@ -87,6 +96,20 @@ class McpAuth(_Frozen):
         return self
 
 
+class McpHeader(_Frozen):
+    """A header that goes along with every request to an MCP server; its value is in a mounted file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$")]
+    value_file: Path
+
+    @model_validator(mode="after")
+    def _is_not_the_protocols(self) -> Self:
+        name = self.name.lower()
+        if name in _HEADERS_OF_THE_PROTOCOL or name.startswith("mcp-"):
+            raise ValueError(f"name is {self.name!r}, which HTTP and MCP use themselves; use another header")
+        return self
+
+
 class Retry(_Frozen):
     """How often a call that may be repeated is made, and the pauses between."""
 
@@ -108,6 +131,16 @@ class McpServerConfig(_Frozen):
     """Where it is less than limits.toolTimeoutSeconds, it counts."""
     retry: Retry = Retry()
     auth: McpAuth | None = None
+    headers: tuple[McpHeader, ...] = ()
+    ca_bundle: str | None = None
+    """Certificates (PEM) that are trusted for this server's TLS instead of the system's."""
+
+    @model_validator(mode="after")
+    def _each_header_once(self) -> Self:
+        names = [header.name.lower() for header in self.headers] + (["authorization"] if self.auth else [])
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"headers and auth set {', '.join(twice)} more than once; set it in one place")
+        return self
 
 
 class Limits(_Frozen):

@@ -218,6 +218,12 @@ class Runtime:
                 "hidden": list(status.hidden),
                 "breaker": status.breaker,
                 "left_out": [{"tool": one.name, "reason": one.reason} for one in status.left_out],
+                "protocol_version": status.info.protocol_version if status.info else None,
+                "server_info": {"name": status.info.name, "version": status.info.version} if status.info else None,
+                "has_session": status.info is not None and status.info.has_session,
+                "definitions": [
+                    {"name": one.name, "description": one.description, "hash": one.hash} for one in status.definitions
+                ],
             }
             for status in (connection.status for connection in self._connections)
         ]

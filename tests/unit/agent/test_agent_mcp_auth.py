@@ -19,6 +19,7 @@ from ropewalk_agent.config import ClientCredentials
 from ropewalk_agent.errors import redacted
 from ropewalk_agent.tools import auth, mcp, wire
 from ropewalk_agent.tools.auth import AuthError, BearerFile, ClientCredentialTokens
+from ropewalk_agent.tools.headers import MountedHeaders
 
 SECRET = "s3cret/with+signs"
 
@@ -195,7 +196,7 @@ async def test_no_part_of_a_long_token_is_told_although_a_broken_connection_quot
         raise httpx2.LocalProtocolError(f"Illegal header value {request.headers['authorization']!r}", request=request)
 
     source, url = BearerFile(file), "http://127.0.0.1:9/mcp"
-    guarded = wire.GuardedTransport(httpx2.MockTransport(breaks), url, source)
+    guarded = wire.GuardedTransport(httpx2.MockTransport(breaks), url, source, MountedHeaders(()))
     with pytest.raises(wire.WireError) as caught:
         await guarded.handle_async_request(httpx2.Request("POST", url))
     assert redacted(str(caught.value), source.secrets()) == (

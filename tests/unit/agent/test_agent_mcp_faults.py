@@ -14,6 +14,7 @@ from agent_server import LoopbackMcpServer, free_port, running_agent
 from mcp_wire import served
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.tools import mcp, mcp_calls, wire
+from ropewalk_agent.tools.headers import MountedHeaders
 from ropewalk_agent.tools.sieve import Sieve
 
 
@@ -604,7 +605,7 @@ async def test_only_a_stream_of_notifications_may_be_silent(
         seen.append(request.extensions["timeout"]["read"])
         return httpx2.Response(202)
 
-    guarded = wire.GuardedTransport(httpx2.MockTransport(answer), "http://127.0.0.1:9/mcp", None)
+    guarded = wire.GuardedTransport(httpx2.MockTransport(answer), "http://127.0.0.1:9/mcp", None, MountedHeaders(()))
     async with httpx2.AsyncClient(transport=guarded, timeout=7.0) as client:
         await client.request(method, "http://127.0.0.1:9/mcp", headers=headers)
     assert seen == [seconds]

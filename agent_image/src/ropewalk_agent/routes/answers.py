@@ -160,6 +160,21 @@ class LeftOut(TypedDict):
     reason: str
 
 
+class ServerInfoReport(TypedDict):
+    """What a server calls itself."""
+
+    name: str
+    version: str
+
+
+class DefinitionReport(TypedDict):
+    """A tool as its server defines it; the hash covers name, description and input schema."""
+
+    name: str
+    description: str
+    hash: str
+
+
 class ServerReport(TypedDict):
     """An MCP server, as the agent sees it."""
 
@@ -172,6 +187,10 @@ class ServerReport(TypedDict):
     hidden: list[str]
     breaker: str
     left_out: list[LeftOut]
+    protocol_version: str | None
+    server_info: ServerInfoReport | None
+    has_session: bool
+    definitions: list[DefinitionReport]
 
 
 class ClashReport(TypedDict):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ropewalk_agent.errors import AgentError
+from ropewalk_agent.tools.definitions import Definition
 
 LOCAL = ""
 """The server that local tools belong to, in requests, events and metrics."""
@@ -38,6 +39,17 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a server said of itself when the connection was made; names are empty where it said none."""
+
+    protocol_version: str
+    name: str
+    version: str
+    has_session: bool
+    """Whether it handed out a session id, so that a call must go to the replica that did."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerStatus:
     """What /tools and /ready say of a server. `since` is RFC 3339; `state` is connected, connecting or disconnected."""
 
@@ -50,6 +62,9 @@ class ServerStatus:
     hidden: tuple[str, ...]
     breaker: str = "closed"
     left_out: tuple[LeftOut, ...] = ()
+    info: ServerInfo | None = None
+    definitions: tuple[Definition, ...] = ()
+    """Of all tools that are listed and can be used, shown or hidden."""
 
 
 @dataclass(frozen=True, slots=True)

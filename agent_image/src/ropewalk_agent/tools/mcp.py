@@ -29,12 +29,14 @@ from pydantic import ValidationError
 from ropewalk_agent.config import McpServerConfig
 from ropewalk_agent.errors import redacted
 from ropewalk_agent.metrics import Metrics
-from ropewalk_agent.models import without_authorities
-from ropewalk_agent.tools import LeftOut, ServerStatus, Tool, ToolResult
+from ropewalk_agent.tools import LeftOut, ServerInfo, ServerStatus, Tool, ToolResult
 from ropewalk_agent.tools.auth import token_source
+from ropewalk_agent.tools.definitions import Definition, definitions
+from ropewalk_agent.tools.headers import MountedHeaders
 from ropewalk_agent.tools.mcp_calls import Calls, fault_of
 from ropewalk_agent.tools.mcp_session import SiftingDispatcher, subscribe_to_changes
 from ropewalk_agent.tools.sieve import Sieve
+from ropewalk_agent.tools.trust import trust
 from ropewalk_agent.tools.wire import Fault, GuardedTransport, WireError, exchange
 
 _log = logging.getLogger("ropewalk.mcp")
@@ -55,6 +57,8 @@ _FAILED_CHECKS = 2
 _SILENCE_SECONDS = 10.0
 """So long a call that is on its way excuses a server that answers nothing else; then it counts as hung."""
 _MOST_TOOL_PAGES = 20
+_LONGEST_NAME = 256
+"""Characters of what a server calls itself."""
 
 _pause = asyncio.sleep
 
@@ -91,12 +95,15 @@ class Connection:
             outgoing_context=outgoing_context,
         )
         self._auth = token_source(config.auth, self._note_trouble)
+        self._headers = MountedHeaders(config.headers)
         self._sieve = Sieve(config.prefix)
         self._last_answer_at = clock()
         self.session: ClientSession | None = None
         self._check_now = asyncio.Event()
         self._page_left_out: list[LeftOut] = []
+        self._info: ServerInfo | None = None
         self._specs: tuple[mcp_types.Tool, ...] = ()
+        self._definitions: tuple[Definition, ...] = ()
         self._left_out: tuple[LeftOut, ...] = ()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -133,7 +140,8 @@ class Connection:
 
     def redacted(self, text: str) -> str:
         """See Link."""
-        return redacted(text, self._auth.secrets() if self._auth is not None else ())
+        tokens = self._auth.secrets() if self._auth is not None else ()
+        return redacted(text, (*tokens, *self._headers.secrets()))
 
     def breaker_changed(self) -> None:
         """See Link."""
@@ -186,8 +194,14 @@ class Connection:
             await self._watch(session)
 
     async def _open(self, stack: AsyncExitStack) -> ClientSession:
-        verify = without_authorities() if self._config.url.startswith("http://") else True
-        transport = GuardedTransport(httpx2.AsyncHTTPTransport(verify=verify), self._config.url, self._auth)
+        transport = GuardedTransport(
+            httpx2.AsyncHTTPTransport(verify=trust(self._config)),
+            self._config.url,
+            self._auth,
+            self._headers,
+            has_bundle=self._config.ca_bundle is not None,
+            clock=self._clock,
+        )
         http = httpx2.AsyncClient(
             transport=transport,
             timeout=httpx2.Timeout(self._timeout_seconds, connect=_HANDSHAKE_SECONDS),
@@ -207,6 +221,7 @@ class Connection:
             except MCPError as error:
                 raise WireError(one.fault or fault_of(error) or Fault("refused", error.message)) from None
         transport.connecting = False
+        self._info = _info(session, has_session=transport.has_session)
         return session
 
     async def _told(self, message: IncomingMessage) -> None:
@@ -277,6 +292,7 @@ class Connection:
             fields = _fields(server=self._config.name, tool=tool, reason=reason)
             _log.warning("a tool of an mcp server is left out", extra=fields)
         self._specs, self._left_out = specs, left_out
+        self._definitions = definitions(specs)
         self.tools = tuple(self._tool(spec) for spec in specs if self._config.tools.admits(spec.name))
         self._note(self.status.state, None)
 
@@ -293,6 +309,8 @@ class Connection:
             hidden=tuple(spec.name for spec in self._specs if not self._config.tools.admits(spec.name)),
             breaker=self.calls.breaker.state,
             left_out=self._left_out,
+            info=self._info,
+            definitions=self._definitions,
         )
         self._metrics.mcp_server_up.labels(server=before.name).set(state == "connected")
         self._changed()
@@ -317,6 +335,12 @@ class Connection:
         if isinstance(error, TimeoutError) and not str(error):
             return f"no answer within {CONNECT_SECONDS:g} s"
         return self.redacted(str(error)) or type(error).__name__
+
+
+def _info(session: ClientSession, *, has_session: bool) -> ServerInfo:
+    info = session.server_info
+    name, version = (info.name, info.version) if info is not None else ("", "")
+    return ServerInfo(str(session.protocol_version), name[:_LONGEST_NAME], version[:_LONGEST_NAME], has_session)
 
 
 def _cause(error: BaseException) -> BaseException:

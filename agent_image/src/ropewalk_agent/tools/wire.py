@@ -1,13 +1,14 @@
-"""What each HTTP request to an MCP server passes: one origin, a token, a bound on its answer. Its fault stays its own.
+"""What each HTTP request to an MCP server passes: one origin, credentials, a bound on its answer.
 
 The mcp package ends a whole connection, and every call on it, where one request fails below HTTP. So a request that
-fails here is answered with a JSON-RPC error in the server's place. What happened is noted in the request's `Exchange`,
-which travels in a context variable, because the package has no place for it.
+fails here is answered with a JSON-RPC error in the server's place, and its fault stays its own. What happened is noted
+in the request's `Exchange`, which travels in a context variable, because the package has no place for it.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from typing import Literal
 import httpx2
 
 from ropewalk_agent.tools.auth import AuthError, TokenSource
+from ropewalk_agent.tools.headers import MountedHeaders
+from ropewalk_agent.tools.spread import Spread
+from ropewalk_agent.tools.trust import tls_words
 
 LARGEST_ANSWER = 10_000_000
 """Bytes of a JSON answer that are read."""
@@ -24,6 +28,7 @@ LARGEST_EVENT = 1_000_000
 _LARGE_ANSWER, _LARGE_AT_ONCE = 1_000_000, 2
 """So many answers of a server beyond so many bytes are read at once: parsing takes seven times their size."""
 _LARGEST_ERROR = 65_536
+_LONGEST_ADDRESS = 200
 _FAULT_CODE = -32099
 """Code of the JSON-RPC errors that are made here; of the range that JSON-RPC 2.0 leaves to implementations."""
 
@@ -80,13 +85,31 @@ def exchange(headers: Mapping[str, str] | None = None) -> Iterator[Exchange]:
 class GuardedTransport(httpx2.AsyncBaseTransport):
     """Wraps the transport of one connection. While `connecting`, a request below HTTP fails with WireError."""
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport, url: str, auth: TokenSource | None) -> None:
-        """`url` is the server's; requests to another scheme, host or port are refused."""
+    def __init__(
+        self,
+        inner: httpx2.AsyncBaseTransport,
+        url: str,
+        auth: TokenSource | None,
+        headers: MountedHeaders,
+        *,
+        has_bundle: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`url` is the server's; requests to another scheme, host or port are refused.
+
+        `has_bundle` tells that the server has a caBundle; it only chooses words.
+        """
         self._inner = inner
         self._origin = _origin(httpx2.URL(url))
         self._auth = auth
+        self._headers = headers
+        self._has_bundle = has_bundle
+        # Over TLS a connection costs more, and what stands behind the address is somebody else's to balance.
+        self._spread = Spread(clock) if url.startswith("http://") else None
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self.connecting = True
+        self.has_session = False
+        """Whether the server has handed out a session, which its other replicas may not know."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request; see the module."""
@@ -106,16 +129,19 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
     async def _answer(self, request: httpx2.Request, current: Exchange) -> httpx2.Response:
         if _origin(request.url) != self._origin:
-            where = "{}://{}:{}".format(*_origin(request.url))
-            text = (
-                f"it redirects to another host ({where}), which is not followed; set the server's url to its real one"
-            )
-            raise WireError(Fault("refused", text))
+            raise WireError(_redirected("to another host", request.url))
         request.headers.update(current.headers)
         if request.method == "GET" or request.headers.get("mcp-method") == "subscriptions/listen":
             # A stream of notifications may be silent for as long as it likes.
             request.extensions["timeout"]["read"] = None
+        elif self._spread is not None and "mcp-session-id" not in request.headers and self._spread.is_due():
+            request.headers["connection"] = "close"
         response = await self._authorized(request)
+        if response.status_code in (301, 302, 303) and "location" in response.headers:
+            # To follow these is to ask again without the body.
+            await response.aclose()
+            raise WireError(_redirected(f"by HTTP {response.status_code}", _target(request, response)))
+        self.has_session = self.has_session or "mcp-session-id" in response.headers
         encoding = response.headers.get("content-encoding", "identity")
         if encoding != "identity":
             await response.aclose()
@@ -131,6 +157,10 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         return response
 
     async def _authorized(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            request.headers.update(self._headers.read())
+        except AuthError as error:
+            raise WireError(Fault("unauthorized", str(error))) from None
         if self._auth is None:
             return await self._send(request)
         for last in (False, True):
@@ -149,7 +179,8 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         try:
             return await self._inner.handle_async_request(request)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
-            raise WireError(Fault("undelivered", f"it cannot be reached: {_told(error)}")) from None
+            why = tls_words(error, has_bundle=self._has_bundle) or f"it cannot be reached: {_told(error)}"
+            raise WireError(Fault("undelivered", why)) from None
         except httpx2.TransportError as error:
             raise WireError(Fault("broken", f"the connection broke: {_told(error)}")) from None
 
@@ -178,7 +209,9 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         return _stand_in(status, current.fault)
 
     def _advice(self) -> str:
-        return "the MCPServer has no auth" if self._auth is None else "it does not accept the agent's token"
+        if self._auth is not None:
+            return "it does not accept the agent's token"
+        return "it does not accept the agent's headers" if self._headers else "the MCPServer has no auth"
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
@@ -227,6 +260,22 @@ def _end_of_event(data: bytes) -> int:
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+
+
+def _target(request: httpx2.Request, response: httpx2.Response) -> httpx2.URL:
+    try:
+        return request.url.join(response.headers["location"])
+    except httpx2.InvalidURL:
+        return request.url
+
+
+def _redirected(how: str, to: httpx2.URL) -> Fault:
+    # Without user name, query and fragment: they may hold credentials.
+    where = "{}://{}:{}{}".format(*_origin(to), to.path)
+    text = (
+        f"it redirects {how} ({where[:_LONGEST_ADDRESS]}), which is not followed; set the server's url to its real one"
+    )
+    return Fault("refused", text)
 
 
 def _stand_in(status: int, fault: Fault) -> httpx2.Response:
