@@ -1,1 +1,1 @@
-"""What every MCP server of Ropewalk shares: serving, health, metrics, logs and errors. It knows no tool."""
+"""What the MCP servers of Ropewalk share: serving, health, metrics and errors. It knows no tool."""

@@ -5,7 +5,8 @@ from typing import Literal
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import ValidationError
 
-Code = Literal["INVALID_INPUT", "NOT_FOUND", "FORBIDDEN", "CONFLICT", "UPSTREAM_UNAVAILABLE"]
+Upstream = Literal["UPSTREAM_UNAVAILABLE", "UPSTREAM_TIMEOUT", "UPSTREAM_INVALID", "RATE_LIMITED"]
+Code = Literal["INVALID_INPUT", "NOT_FOUND", "FORBIDDEN", "CONFLICT", Upstream]
 
 
 class CodedError(ToolError):
@@ -20,7 +21,7 @@ def invalid_input(error: ValidationError) -> CodedError:
     """Say in one line per argument what is wrong with it, without pydantic's own vocabulary."""
     problems = []
     for detail in error.errors(include_url=False):
-        name = ".".join(str(part) for part in detail["loc"]) or "arguments"
+        name = ".".join(map(str, detail["loc"])) or "arguments"
         seen = "is missing" if detail["type"] == "missing" else f"is {str(detail['input'])[:100]!r}"
         problems.append(f"{name} {seen}; {detail['msg'].removeprefix('Value error, ')}")
     return CodedError("INVALID_INPUT", "\n".join(problems))

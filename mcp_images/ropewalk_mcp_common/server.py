@@ -1,4 +1,4 @@
-"""An MCP server with /health and /metrics that counts its tool calls and serves them over streamable HTTP.
+"""An MCP server that counts its tool calls: over streamable HTTP with /health and /metrics, or over stdin and stdout.
 
 It never holds a session: any replica answers any request, of either era of the protocol.
 """
@@ -10,14 +10,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import uvicorn
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp_types import CallToolResult, InputRequiredResult, TextContent
+from mcp_types import CallToolResult, TextContent
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, ValidationError
@@ -27,17 +25,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ropewalk_mcp_common.errors import CodedError, invalid_input
+from ropewalk_mcp_process.hosts import own_names_only
 
-Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 _log = logging.getLogger("ropewalk.mcp")
 
 
 class ToolServer(MCPServer[Any]):
     """MCPServer whose calls are measured and whose errors carry a code."""
 
-    def __init__(
-        self, name: str, instructions: str, registry: CollectorRegistry, lifespan: Lifespan | None = None
-    ) -> None:
+    def __init__(self, name: str, instructions: str, registry: CollectorRegistry, lifespan: Any = None) -> None:
         super().__init__(name, instructions=instructions, version="0.1.0", log_level="WARNING", lifespan=lifespan)
         self._registry = registry
         self._calls = Counter("ropewalk_mcp_tool_calls", "Calls", ["tool", "outcome"], registry=registry)
@@ -46,38 +42,33 @@ class ToolServer(MCPServer[Any]):
     def app(self) -> Starlette:
         """Return the ASGI application: POST /mcp, GET /health, GET /metrics."""
 
-        async def health(_: Request) -> Response:
-            return JSONResponse({"status": "ok"})
-
         async def metrics(request: Request) -> Response:
             encode, content_type = choose_encoder(request.headers.get("accept", ""))
             return Response(encode(self._registry), headers={"content-type": content_type})
 
-        # With the default host the name of a Service would be refused with 421.
+        # Hosts are checked by own_names_only: what the SDK would check by itself are only the names of this machine.
         app = self.streamable_http_app(stateless_http=True, json_response=True, host="0.0.0.0")  # noqa: S104
         for route in app.routes:
             if isinstance(route, Route):
                 # Without sessions nothing would ever come on a GET stream, and an open one delays every shutdown.
-                route.methods = {"POST"}
-        app.routes.extend([Route("/health", health), Route("/metrics", metrics)])
+                route.methods, route.app = {"POST"}, own_names_only(route.app, os.environ)
+        app.routes.extend([Route("/health", JSONResponse({"status": "ok"})), Route("/metrics", metrics)])
         return app
 
-    async def call_tool(
-        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
-    ) -> CallToolResult | InputRequiredResult:
+    async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
         """Run a tool, count it, and give its failure as `CODE: what to do`."""
         # A name that does not exist is the caller's text: as a label it would be unbounded.
         tool = name if self._tool_manager.get_tool(name) else "unknown"
         started, outcome = time.perf_counter(), "internal"
         try:
-            result = await super().call_tool(name, arguments, context)
-            outcome = "ok"
-            return result
-        except ToolError as error:
-            cause = error.__cause__
-            refusal = invalid_input(cause) if isinstance(cause, ValidationError) else cause
             if tool == "unknown":
-                refusal = CodedError("NOT_FOUND", f"there is no tool {name!r}; list the tools to see their names")
+                raise CodedError("NOT_FOUND", f"there is no tool {name!r}; list the tools to see their names")
+            answer = await super().call_tool(name, arguments, context)
+            outcome = "ok"
+            return answer
+        except ToolError as error:
+            cause = error.__cause__ or error
+            refusal = invalid_input(cause) if isinstance(cause, ValidationError) else cause
             if not isinstance(refusal, CodedError):
                 raise
             outcome = refusal.code.lower()
@@ -107,26 +98,25 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=f"{description} Speaks MCP over streamable HTTP at /mcp.")
     default = os.environ.get("ROPEWALK_PORT", "8000")
     parser.add_argument("--port", type=port_number, default=default, help="or ROPEWALK_PORT; default 8000")
+    parser.add_argument("--stdio", action="store_true", help="speak MCP over stdin and stdout instead")
     return parser
 
 
 def listening(port: int) -> socket.socket:
     """Return a socket that listens on all addresses."""
-    # The protocol is named because asyncio sets TCP_NODELAY only where it is: without it every answer waits 40 ms.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("0.0.0.0", port))  # noqa: S104
-    listener.listen(1024)
-    return listener
+    # Opened by its number, a socket knows its protocol: else asyncio sets no TCP_NODELAY, and every answer waits 40 ms.
+    return socket.socket(fileno=socket.create_server(("0.0.0.0", port), backlog=1024).detach())  # noqa: S104
 
 
-def serve(server: ToolServer, port: int) -> None:
-    """Serve until SIGTERM; calls in flight get 20 seconds to end."""
+def serve(server: ToolServer, options: argparse.Namespace) -> None:
+    """Serve until SIGTERM, or over stdio until stdin ends; calls in flight over HTTP get 20 seconds to end."""
+    if options.stdio:
+        return server.run("stdio")
     # uvicorn raises the signal again once it has shut down; this turns it into exit code 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # Idle connections outlive the clients' own limits: else the server may close one that is about to be used.
     config = uvicorn.Config(server.app(), log_config=None, access_log=False, timeout_keep_alive=75)
     config.timeout_graceful_shutdown = 20
-    listener = listening(port)
+    listener = listening(options.port)
     _log.info("serving", extra={"server": server.name, "port": listener.getsockname()[1], "path": "/mcp"})
     uvicorn.Server(config).run(sockets=[listener])

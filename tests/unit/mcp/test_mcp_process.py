@@ -38,11 +38,11 @@ def run(module: str, *arguments: str, **more: str) -> subprocess.CompletedProces
 @contextmanager
 def started(module: str, *arguments: str, **more: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], env=environment(**more), stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", module, *arguments], env=environment(**more), stderr=subprocess.PIPE, text=True
     )
     try:
-        assert process.stdout is not None
-        serving = json.loads(process.stdout.readline())
+        assert process.stderr is not None
+        serving = json.loads(process.stderr.readline())
         assert serving["message"] == "serving"
         yield process, serving["port"]
     finally:
@@ -56,8 +56,8 @@ def test_sigterm_ends_the_server_with_exit_code_0_and_json_lines_only() -> None:
         assert http.get(f"http://127.0.0.1:{port}/health").status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0
-        assert process.stdout is not None
-        for line in process.stdout:
+        assert process.stderr is not None
+        for line in process.stderr:
             assert {"time", "level", "logger", "message"} <= set(json.loads(line))
 
 
@@ -103,7 +103,7 @@ def test_the_kubernetes_server_starts_with_a_kubeconfig(tmp_path: Path) -> None:
 def test_the_kubernetes_server_without_credentials_says_what_to_set() -> None:
     done = run("ropewalk_mcp_kubernetes")
     assert done.returncode == 1
-    said = json.loads(done.stdout)
+    said = json.loads(done.stderr)
     assert said["level"] == "error"
     assert "spec.pod.serviceAccountName" in said["message"]
     assert "KUBECONFIG" in said["message"]

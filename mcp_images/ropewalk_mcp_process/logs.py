@@ -1,8 +1,7 @@
-"""One JSON object a line on stdout. Never writes the arguments or the result of a tool."""
+"""One JSON object a line on stderr. Never writes the arguments or the result of a tool."""
 
 import json
 import logging
-import sys
 from datetime import UTC, datetime
 
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
@@ -22,8 +21,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_as_json() -> None:
-    """Send every logger to stdout; the libraries only from warnings up, for their info lines quote arguments."""
-    handler = logging.StreamHandler(sys.stdout)
+    """Send every logger to stderr; the libraries only from warnings up, for their info lines quote arguments."""
+    handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("ropewalk").setLevel(logging.INFO)
