@@ -10,10 +10,10 @@ from kubernetes.aio.client import ApiClient
 from kubernetes.aio.config import ConfigException
 from prometheus_client import REGISTRY
 
-from ropewalk_mcp_common.logs import log_as_json
 from ropewalk_mcp_common.server import arguments, serve
 from ropewalk_mcp_kubernetes.api import KubeApi, configuration
 from ropewalk_mcp_kubernetes.server import KubernetesTools, kubernetes_server
+from ropewalk_mcp_process.logs import log_as_json
 
 # Below the 30 seconds that an agent waits for a tool by default: it learns the reason instead of a timeout.
 API_TIMEOUT_SECONDS = 10.0
@@ -44,7 +44,7 @@ def main() -> None:
         allow_delete=options.allow_delete or allowed == "true",
         now=lambda: datetime.now(UTC),
     )
-    serve(kubernetes_server(tools, REGISTRY), options.port)
+    serve(kubernetes_server(tools, REGISTRY), options)
 
 
 if __name__ == "__main__":
