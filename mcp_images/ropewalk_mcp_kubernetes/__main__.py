@@ -1,5 +1,6 @@
-"""Starts the Kubernetes server: `python -m ropewalk_mcp_kubernetes [--port 8000] [--allow-delete]`."""
+"""Starts the Kubernetes server: `python -m ropewalk_mcp_kubernetes [--namespaces a,b] [--allow-delete]`."""
 
+import argparse
 import asyncio
 import logging
 import os
@@ -12,11 +13,23 @@ from prometheus_client import REGISTRY
 
 from ropewalk_mcp_common.server import arguments, serve
 from ropewalk_mcp_kubernetes.api import KubeApi, configuration
-from ropewalk_mcp_kubernetes.server import KubernetesTools, kubernetes_server
+from ropewalk_mcp_kubernetes.server import KubernetesTools, is_namespace, kubernetes_server
 from ropewalk_mcp_process.logs import log_as_json
 
 # Below the 30 seconds that an agent waits for a tool by default: it learns the reason instead of a timeout.
 API_TIMEOUT_SECONDS = 10.0
+# Each costs two requests where all of them are listed.
+MAX_NAMESPACES = 20
+
+
+def namespaces(text: str) -> tuple[str, ...]:
+    """Return the namespaces that --namespaces or ROPEWALK_NAMESPACES names."""
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if len(names) > MAX_NAMESPACES or not all(is_namespace(name) for name in names):
+        raise argparse.ArgumentTypeError(
+            f"ROPEWALK_NAMESPACES is {text[:100]!r}; use at most {MAX_NAMESPACES} names of namespaces, such as web,shop"
+        )
+    return names
 
 
 def main() -> None:
@@ -24,6 +37,12 @@ def main() -> None:
     parser = arguments("Shows an agent its Kubernetes cluster: nodes, pods, logs.")
     parser.add_argument(
         "--allow-delete", action="store_true", help="let agents delete pods; or ROPEWALK_ALLOW_DELETE=true"
+    )
+    parser.add_argument(
+        "--namespaces",
+        type=namespaces,
+        default=os.environ.get("ROPEWALK_NAMESPACES", ""),
+        help="the only namespaces to look at, separated by commas; or ROPEWALK_NAMESPACES; default all that it may see",
     )
     allowed = os.environ.get("ROPEWALK_ALLOW_DELETE", "false").lower()
     if allowed not in ("true", "false"):
@@ -43,6 +62,7 @@ def main() -> None:
         KubeApi(ApiClient(config), API_TIMEOUT_SECONDS),
         allow_delete=options.allow_delete or allowed == "true",
         now=lambda: datetime.now(UTC),
+        namespaces=options.namespaces,
     )
     serve(kubernetes_server(tools, REGISTRY), options)
 

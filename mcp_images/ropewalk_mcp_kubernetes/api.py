@@ -110,8 +110,7 @@ async def _bounded(answer: aiohttp.ClientResponse, access: Access, max_bytes: in
         if len(body) > max_bytes:
             raise CodedError(
                 "INVALID_INPUT",
-                f"the answer to {access} is larger than {max_bytes} bytes; ask for less: a namespace, a label_selector "
-                "or a smaller limit",
+                f"the answer to {access} is larger than {max_bytes} bytes; name a namespace or a label_selector",
             )
     return bytes(body)
 
@@ -143,6 +142,8 @@ def _refusal(status: int, body: bytes, access: Access) -> CodedError:
             code, text = "FORBIDDEN", f"the API server does not accept this server's credentials to {access}: {said}"
         case 403:
             scope = f"a Role in namespace {access.namespace}" if access.namespace else "a ClusterRole"
+            if access.resource == "pods" and not access.namespace:
+                scope += ", or name a namespace that it may see"
             code, text = (
                 "FORBIDDEN",
                 f"this server may not {access}; grant its ServiceAccount the verb {access.verb!r} on "

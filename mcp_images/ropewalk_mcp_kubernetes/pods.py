@@ -1,7 +1,7 @@
 """What is told of a pod, as data and as text. Pure: no client, no clock; never shows environment variables."""
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, Field
 
@@ -54,17 +54,8 @@ class Pod(BaseModel):
     events: list[PodEvent] | None = None
 
 
-class PodManagement(BaseModel):
-    """The answer of pod_management; which parts it has depends on the action."""
-
-    action: Literal["list", "get", "describe", "delete"]
-    pods: list[Pod] | None = Field(default=None, description="action list")
-    total: int | None = Field(default=None, description="action list: how many there are, also beyond the limit")
-    pod: Pod | None = Field(default=None, description="actions get, describe and delete")
-    notes: list[str] | None = Field(default=None, description="What could not be shown, and why")
-
-
-def _state(state: Json) -> str:
+def state_words(state: Json) -> str:
+    """Return a container's state in words: running, waiting or terminated, with its reason."""
     for kind in ("running", "waiting", "terminated"):
         if (detail := state.get(kind)) is not None:
             parts = [str(detail["reason"])] if detail.get("reason") else []
@@ -118,8 +109,8 @@ def _container(spec: Json, status: Json, init: bool) -> Container:
         image=spec.get("image", ""),
         ready=status.get("ready", False),
         restarts=status.get("restartCount", 0),
-        state=_state(status.get("state", {})),
-        last_state=_state(last) if last else None,
+        state=state_words(status.get("state", {})),
+        last_state=state_words(last) if last else None,
         init=init,
         requests=resources.get("requests"),
         limits=resources.get("limits"),
@@ -169,25 +160,31 @@ def detail(pod: Json) -> Pod:
     )
 
 
+def event_time(item: Json) -> str:
+    """Return when an event was seen last, or an empty string."""
+    series = item.get("series") or {}
+    for value in (series.get("lastObservedTime"), item.get("lastTimestamp"), item.get("eventTime")):
+        if value:
+            return str(value)
+    return str(item["metadata"].get("creationTimestamp") or "")
+
+
+def event_count(item: Json) -> int:
+    """Return how often an event was seen."""
+    return int((item.get("series") or {}).get("count") or item.get("count") or 1)
+
+
 def events(items: list[Json]) -> list[PodEvent]:
     """Return the latest 20 events, oldest first."""
-
-    def moment(item: Json) -> str:
-        series = item.get("series") or {}
-        for value in (series.get("lastObservedTime"), item.get("lastTimestamp"), item.get("eventTime")):
-            if value:
-                return str(value)
-        return str(item["metadata"].get("creationTimestamp") or "")
-
     return [
         PodEvent(
-            time=moment(item),
+            time=event_time(item),
             type=item.get("type", ""),
             reason=item.get("reason", ""),
             message=str(item.get("message", "")).strip()[:_MAX_MESSAGE],
-            count=(item.get("series") or {}).get("count") or item.get("count") or 1,
+            count=event_count(item),
         )
-        for item in sorted(items, key=moment)[-_MAX_EVENTS:]
+        for item in sorted(items, key=event_time)[-_MAX_EVENTS:]
     ]
 
 
@@ -202,12 +199,9 @@ def age(created: str, now: datetime) -> str:
     return f"{max(seconds, 0)}s"
 
 
-def list_text(pods: list[Pod], total: int, namespace: str, now: datetime) -> str:
+def list_text(pods: list[Pod], total: int, namespace: str, where: str, now: datetime) -> str:
     """Return the list as a table."""
-    where = f"in namespace {namespace}" if namespace else "in all namespaces"
-    if not pods:
-        return f"No pods {where}."
-    shown = "" if total == len(pods) else f", the first {len(pods)} shown (raise limit or give a label_selector)"
+    shown = "" if total == len(pods) else f", {len(pods)} of them shown (raise limit or give a label_selector)"
     header = ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "NODE"]
     rows = [[p.name, p.ready, p.status, str(p.restarts), age(p.created, now), p.node or "-"] for p in pods]
     if not namespace:

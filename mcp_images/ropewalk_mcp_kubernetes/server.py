@@ -13,14 +13,28 @@ from pydantic import BaseModel, Field
 
 from ropewalk_mcp_common.errors import CodedError
 from ropewalk_mcp_common.server import ToolServer, result
-from ropewalk_mcp_kubernetes import cluster, pods
+from ropewalk_mcp_kubernetes import cluster, health, pods
 from ropewalk_mcp_kubernetes.api import Access, KubeApi
+from ropewalk_mcp_kubernetes.health import Health
+from ropewalk_mcp_kubernetes.pods import Pod
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _MAX_LOG_CHARACTERS = 65_536
 _MAX_NODES = 100
 _MAX_NAMESPACES = 100
+_MAX_PODS = 500
+
+
+class PodManagement(BaseModel):
+    """The answer of pod_management; which parts it has depends on the action."""
+
+    action: Literal["list", "get", "describe", "delete"]
+    health: Health | None = Field(default=None, description="action list: whether anything is wrong, and what")
+    pods: list[Pod] | None = Field(default=None, description="action list")
+    total: int | None = Field(default=None, description="action list: how many there are, also beyond the limit")
+    pod: Pod | None = Field(default=None, description="actions get, describe and delete")
+    notes: list[str] | None = Field(default=None, description="What could not be shown, and why")
 
 
 class Logs(BaseModel):
@@ -32,6 +46,11 @@ class Logs(BaseModel):
     lines: int
     log: str
     truncated: bool = Field(description="Whether lines that were asked for are left out")
+
+
+def is_namespace(name: str) -> bool:
+    """Tell whether a text can be the name of a namespace."""
+    return bool(_LABEL.fullmatch(name))
 
 
 def _checked(what: str, value: str, pattern: re.Pattern[str]) -> str:
@@ -46,13 +65,39 @@ def _checked(what: str, value: str, pattern: re.Pattern[str]) -> str:
     return value
 
 
-class KubernetesTools:
-    """The three tools, over one connection to the API server."""
+def _path(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}" if namespace else "/api/v1"
 
-    def __init__(self, api: KubeApi, allow_delete: bool, now: Callable[[], datetime]) -> None:
+
+def _subject(event: dict[str, Any]) -> tuple[Any, Any]:
+    about = event.get("involvedObject", {})
+    return (about.get("namespace") or event["metadata"].get("namespace"), about.get("name"))
+
+
+def _allowed(answers: list[dict[str, Any] | BaseException]) -> tuple[list[dict[str, Any] | None], list[str]]:
+    """Return the answers with None for what may not be read, and why not; any other failure is raised."""
+    notes = []
+    for answer in answers:
+        if isinstance(answer, CodedError) and answer.code == "FORBIDDEN":
+            notes.append(str(answer))
+        elif isinstance(answer, BaseException):
+            raise answer
+    return [None if isinstance(answer, BaseException) else answer for answer in answers], notes
+
+
+class KubernetesTools:
+    """The three tools, over one connection to the API server.
+
+    `namespaces` are the only ones that they look at; empty: all that the API server allows.
+    """
+
+    def __init__(
+        self, api: KubeApi, allow_delete: bool, now: Callable[[], datetime], namespaces: tuple[str, ...] = ()
+    ) -> None:
         self._api = api
         self._allow_delete = allow_delete
         self._now = now
+        self._namespaces = namespaces
 
     async def close(self) -> None:
         """Close the connections to the API server."""
@@ -60,28 +105,31 @@ class KubernetesTools:
 
     async def cluster_info(self) -> Annotated[CallToolResult, cluster.ClusterInfo]:
         """Show the Kubernetes cluster: version, nodes with readiness and capacity, namespaces, number of pods."""
-        answers = await asyncio.gather(
+        asked = [
             self._api.get("/version", Access("get", "/version")),
             self._api.get("/api/v1/nodes", Access("list", "nodes"), limit=_MAX_NODES),
-            self._api.get("/api/v1/namespaces", Access("list", "namespaces"), limit=_MAX_NAMESPACES),
-            self._api.get("/api/v1/pods", Access("list", "pods"), limit=1),
-            return_exceptions=True,
-        )
-        notes = []
-        for answer in answers:
-            if isinstance(answer, CodedError) and answer.code == "FORBIDDEN":
-                notes.append(str(answer))
-            elif isinstance(answer, BaseException):
-                raise answer
-        version, nodes, namespaces, all_pods = (None if isinstance(item, BaseException) else item for item in answers)
-        info = cluster.ClusterInfo(version=str((version or {}).get("gitVersion", "unknown")), notes=notes or None)
+            *(
+                self._api.get(f"{_path(each)}/pods", Access("list", "pods", each), limit=1)
+                for each in self._namespaces or ("",)
+            ),
+        ]
+        if not self._namespaces:
+            asked.append(self._api.get("/api/v1/namespaces", Access("list", "namespaces"), limit=_MAX_NAMESPACES))
+        answers, notes = _allowed(await asyncio.gather(*asked, return_exceptions=True))
+        version, nodes, *rest = answers
+        namespaces = None if self._namespaces else rest.pop()
+        info = cluster.ClusterInfo(version=str((version or {}).get("gitVersion", "unknown")))
         if nodes:
             info.nodes, info.node_count = [cluster.node(item) for item in nodes["items"]], cluster.total(nodes)
         if namespaces:
             info.namespaces = [item["metadata"]["name"] for item in namespaces["items"]]
             info.namespace_count = cluster.total(namespaces)
-        if all_pods:
-            info.pod_count = cluster.total(all_pods)
+        if self._namespaces:
+            info.namespaces, info.namespace_count = list(self._namespaces), len(self._namespaces)
+            notes.append(f"only these namespaces are looked at, and their pods counted: {', '.join(self._namespaces)}")
+        if counts := [cluster.total(listed) for listed in rest if listed]:
+            info.pod_count = sum(counts)
+        info.notes = notes or None
         return result(cluster.text(info), info)
 
     async def pod_management(
@@ -90,7 +138,8 @@ class KubernetesTools:
         action: Annotated[
             Literal["list", "get", "describe", "delete"],
             Field(
-                description="list pods; get one; describe one with its events; delete one (only where it is allowed)"
+                description="list pods and say whether anything is wrong with them; get one; describe one with its "
+                "events; delete one (only where it is allowed)"
             ),
         ],
         namespace: Annotated[str, Field(description="The namespace; list without one lists all namespaces")] = "",
@@ -98,38 +147,85 @@ class KubernetesTools:
         label_selector: Annotated[
             str, Field(description="For list: only pods with these labels, such as app=web", max_length=1000)
         ] = "",
-        limit: Annotated[int, Field(description="For list: at most so many pods", ge=1, le=500)] = 100,
-    ) -> Annotated[CallToolResult, pods.PodManagement]:
-        """List, get, describe or delete the pods that run in a Kubernetes namespace."""
+        limit: Annotated[int, Field(description="For list: show at most so many pods", ge=1, le=_MAX_PODS)] = 50,
+    ) -> Annotated[CallToolResult, PodManagement]:
+        """List, get, describe or delete the pods that run in a Kubernetes namespace.
+
+        A list starts with a verdict: is anything wrong, which pods are not ready or restarted and why, recent warnings.
+        """
         if action == "list":
             return await self._list(namespace, label_selector, limit)
-        _checked("namespace", namespace, _LABEL)
+        self._within(_checked("namespace", namespace, _LABEL))
         _checked("name", name, _SUBDOMAIN)
         if action == "delete":
             return await self._delete(namespace, name)
         return await self._show(namespace, name, with_events=action == "describe")
 
+    def _within(self, namespace: str) -> None:
+        if self._namespaces and namespace not in self._namespaces:
+            raise CodedError(
+                "FORBIDDEN",
+                f"namespace is {namespace!r}, which this server does not look at; use one of "
+                f"{', '.join(self._namespaces)}, or start it with more --namespaces (ROPEWALK_NAMESPACES)",
+            )
+
     async def _list(self, namespace: str, label_selector: str, limit: int) -> CallToolResult:
-        path = "/api/v1/pods"
         if namespace:
-            path = f"/api/v1/namespaces/{_checked('namespace', namespace, _LABEL)}/pods"
+            self._within(_checked("namespace", namespace, _LABEL))
+        scopes = (namespace,) if namespace else self._namespaces or ("",)
+        asked = await asyncio.gather(*(self._listed(each, label_selector) for each in scopes), return_exceptions=True)
+        lists, notes = _allowed(asked)
+        if not any(lists):
+            # Nothing at all may be seen: an empty list would be taken for an answer.
+            raise next(answer for answer in asked if isinstance(answer, CodedError))
+        events, refused = await self._warning_events(scopes)
+        items = [item for listed in lists if listed for item in listed["items"]]
+        total: int | None = sum(cluster.total(listed) for listed in lists if listed)
+        where = f"in namespace {namespace}" if namespace else "in all namespaces"
+        if self._namespaces and not namespace:
+            where = f"in the namespaces {', '.join(self._namespaces)}"
+        if any(listed and listed.get("metadata", {}).get("continue") for listed in lists):
+            # The API server does not count what is left where a selector narrows the list.
+            total = None if label_selector else total
+            notes.append(f"only the first {len(items)} pods were looked at; name a namespace, or narrow label_selector")
+        if label_selector and events is not None:
+            names = {(item["metadata"].get("namespace"), item["metadata"]["name"]) for item in items}
+            events = [each for each in events if _subject(each) in names]
+        found = health.health(items, events, where, self._now())
+        worst = {(each.namespace, each.name) for each in found.attention}
+        items.sort(key=lambda item: (item["metadata"].get("namespace"), item["metadata"]["name"]) not in worst)
+        told = [pods.summary(item) for item in items[:limit]]
+        answer = PodManagement(action="list", health=found, pods=told, total=total, notes=[*notes, *refused] or None)
+        lines = [health.text(found, self._now()), *(f"Note: {note}" for note in answer.notes or [])]
+        if told:
+            lines.append(pods.list_text(told, total or len(items), namespace, where, self._now()))
+        return result("\n".join(lines), answer)
+
+    async def _listed(self, namespace: str, label_selector: str) -> dict[str, Any]:
         query: dict[str, Any] = {"labelSelector": label_selector} if label_selector else {}
-        listed = await self._api.get(path, Access("list", "pods", namespace), limit=limit, **query)
-        found = [pods.summary(item) for item in listed["items"]]
-        answer = pods.PodManagement(action="list", pods=found, total=cluster.total(listed))
-        # The API server does not count what is left where a selector narrows the list.
-        more = bool(listed.get("metadata", {}).get("continue"))
-        if more and answer.total == len(found):
-            answer.total, answer.notes = None, [f"more than {limit} pods match; raise limit, or narrow label_selector"]
-        text = pods.list_text(found, answer.total or len(found), namespace, self._now())
-        return result("\n".join([text, *(answer.notes or [])]), answer)
+        return await self._api.get(
+            f"{_path(namespace)}/pods", Access("list", "pods", namespace), limit=_MAX_PODS, **query
+        )
+
+    async def _warning_events(self, namespaces: tuple[str, ...]) -> tuple[list[dict[str, Any]] | None, list[str]]:
+        """Return the Warning events of these namespaces, or None where none may be read, and the refusals."""
+        asked = (
+            self._api.get(
+                f"{_path(each)}/events", Access("list", "events", each), fieldSelector="type=Warning", limit=_MAX_PODS
+            )
+            for each in namespaces
+        )
+        lists, notes = _allowed(await asyncio.gather(*asked, return_exceptions=True))
+        if not any(lists):
+            return None, notes
+        return [item for listed in lists if listed for item in listed["items"]], notes
 
     async def _show(self, namespace: str, name: str, *, with_events: bool) -> CallToolResult:
         found = await self._api.get(
             f"/api/v1/namespaces/{namespace}/pods/{name}", Access("get", "pods", namespace, name)
         )
         pod = pods.detail(found)
-        answer = pods.PodManagement(action="describe" if with_events else "get", pod=pod)
+        answer = PodManagement(action="describe" if with_events else "get", pod=pod)
         if with_events:
             try:
                 listed = await self._api.get(
@@ -160,11 +256,11 @@ class KubernetesTools:
         )
         text = f"Deleted pod {name} in namespace {namespace}."
         if deleted.get("kind") != "Pod":
-            return result(text, pods.PodManagement(action="delete"))
+            return result(text, PodManagement(action="delete"))
         pod = pods.summary(deleted)
         if pod.owner:
             text += f" It belongs to {pod.owner}, which may replace it."
-        return result(text, pods.PodManagement(action="delete", pod=pod))
+        return result(text, PodManagement(action="delete", pod=pod))
 
     async def logs_retrieval(
         self,
@@ -179,7 +275,7 @@ class KubernetesTools:
         previous: Annotated[bool, Field(description="The run before the last restart, to see why it ended")] = False,
     ) -> Annotated[CallToolResult, Logs]:
         """Read the logs of a pod: the newest lines that a container wrote."""
-        _checked("namespace", namespace, _LABEL)
+        self._within(_checked("namespace", namespace, _LABEL))
         _checked("pod", pod, _SUBDOMAIN)
         query: dict[str, Any] = {"tailLines": tail_lines}
         if container:

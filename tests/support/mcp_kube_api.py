@@ -54,7 +54,7 @@ class KubeApi:
         """Serve on a free loopback port, known as url."""
         app = web.Application(middlewares=[self._checked])
         app.router.add_get("/version", self._version)
-        app.router.add_get("/api/v1/{resource:nodes|namespaces|pods}", self._list)
+        app.router.add_get("/api/v1/{resource:nodes|namespaces|pods|events}", self._list)
         app.router.add_get("/api/v1/namespaces/{namespace}/{resource:pods|events}", self._list)
         app.router.add_get("/api/v1/namespaces/{namespace}/pods/{name}", self._get)
         app.router.add_delete("/api/v1/namespaces/{namespace}/pods/{name}", self._delete)
@@ -117,6 +117,9 @@ class KubeApi:
         for pair in filter(None, fields.split(",")):
             key, _, value = pair.partition("=")
             outer, _, inner = key.partition(".")
+            if resource == "events" and key == "type":
+                items = [item for item in items if item["type"] == value]
+                continue
             if (resource, outer) != ("events", "involvedObject"):
                 return status(400, "BadRequest", f"field label not supported: {key}")
             items = [item for item in items if item["involvedObject"].get(inner) == value]
