@@ -79,6 +79,57 @@ def test_the_api_server_takes_what_helm_test_makes(empty: ApiServer) -> None:
     assert said.count("created") == 5
 
 
+def mcp_servers(api: ApiServer) -> list[str]:
+    return api.kubectl("get", "mcp", "-A", "-o", "name").split()
+
+
+def test_a_first_install_says_that_its_mcp_servers_come_with_the_next_and_they_do(empty: ApiServer) -> None:
+    values = ("--set", "mcpServers.math.enabled=true,mcpServers.kubernetes.enabled=true")
+    assert "(kubernetes, math) ARE NOT MADE YET" in install(empty, *values)
+    empty.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in CRD_NAMES))
+    assert mcp_servers(empty) == []
+    notes = install(empty, "--reuse-values")
+    assert "can use the MCP servers kubernetes, math" in notes
+    assert mcp_servers(empty) == ["mcpserver.ropewalk.dev/kubernetes", "mcpserver.ropewalk.dev/math"]
+
+
+def test_the_api_server_takes_every_mcp_server_that_values_switch_on(empty: ApiServer) -> None:
+    install(empty)
+    empty.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in CRD_NAMES))
+    keys = (
+        "math",
+        "weatherForecast",
+        "weatherHistorical",
+        "weatherAgricultural",
+        "websearch",
+        "prometheus",
+        "kubernetes",
+    )
+    values = [f"mcpServers.{key}.enabled=true,mcpServers.{key}.pod.resources.limits.memory=1Gi" for key in keys]
+    values.append("mcpServers.prometheus.url=http://prometheus.monitoring.svc:9090")
+    install(empty, "--set", ",".join(values))
+    assert len(mcp_servers(empty)) == len(keys)
+    account = ("--as", "system:serviceaccount:ropewalk-system:ropewalk-kubernetes-tools")
+    assert empty.kubectl("auth", "can-i", "list", "pods", "-n", "ropewalk-system", *account).strip() == "yes"
+    for refused in (
+        ("list", "pods", "-n", "default"),
+        ("delete", "pods", "-n", "ropewalk-system"),
+        ("list", "secrets"),
+    ):
+        with pytest.raises(AssertionError):
+            empty.kubectl("auth", "can-i", *refused, *account)
+
+
+def test_an_mcp_server_goes_when_it_is_switched_off_and_with_the_release(empty: ApiServer) -> None:
+    install(empty)
+    empty.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in CRD_NAMES))
+    install(empty, "--set", "mcpServers.math.enabled=true,mcpServers.websearch.enabled=true")
+    install(empty, "--reuse-values", "--set", "mcpServers.math.enabled=false")
+    assert mcp_servers(empty) == ["mcpserver.ropewalk.dev/websearch"]
+    helm("uninstall", *RELEASE, kubeconfig=empty.kubeconfig)
+    assert mcp_servers(empty) == []
+
+
 def test_a_namespace_for_restricted_pods_takes_the_charts_pods(empty: ApiServer) -> None:
     install(empty)
     empty.kubectl(

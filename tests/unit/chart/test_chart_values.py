@@ -114,6 +114,14 @@ def test_an_unknown_key_is_refused_at_every_level(path: str) -> None:
         ("watchNamespaces={A}", "/watchNamespaces/0"),
         ("monitoring.podMonitor.interval=often", "/monitoring/podMonitor/interval"),
         ("crds.enabled=maybe", "/crds/enabled"),
+        ("mcpServers.math.name=Math", "/mcpServers/math/name"),
+        ("mcpServers.math.replicas=-1", "/mcpServers/math/replicas"),
+        ("mcpServers.math.pod.image=a/b:1", "/mcpServers/math/pod"),
+        ("mcpServers.websearch.baseURL=ftp://example.com", "/mcpServers/websearch/baseURL"),
+        ("mcpServers.prometheus.url=prometheus:9090", "/mcpServers/prometheus/url"),
+        ("mcpServers.kubernetes.scope=everything", "/mcpServers/kubernetes/scope"),
+        ("mcpServers.kubernetes.apiServer.ports={0}", "/mcpServers/kubernetes/apiServer/ports/0"),
+        ("mcpServers.kubernetes.apiServer.cidrs={anywhere}", "/mcpServers/kubernetes/apiServer/cidrs/0"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(value: str, named: str) -> None:

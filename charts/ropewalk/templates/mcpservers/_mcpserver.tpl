@@ -1,0 +1,107 @@
+{{/*
+The MCP servers that the values switch on: an object of the keys of mcpServers. It is empty in an install that brings
+their CRD itself. Helm looks up every kind of a release before it makes the first object, so it would refuse the whole
+install; and a hook is no way out, as Helm does not wait for the CRD before it runs one, and never removes what it made.
+Without a cluster (helm template) they are always there: only a cluster knows a Namespace by its group, version and kind.
+*/}}
+{{- define "ropewalk.mcpServers" -}}
+{{- $on := dict -}}
+{{- range $key, $server := .Values.mcpServers -}}
+{{- if $server.enabled -}}
+{{- $_ := set $on $key $server -}}
+{{- end -}}
+{{- end -}}
+{{- if and $on .Values.watchNamespaces (not (has .Release.Namespace .Values.watchNamespaces)) -}}
+{{- fail (printf "mcpServers are made in the release's namespace %s, which watchNamespaces does not name; add it there, or switch them off" .Release.Namespace) -}}
+{{- end -}}
+{{- toJson $on -}}
+{{- end -}}
+
+{{- define "ropewalk.mcpServersAreUnknown" -}}
+{{- $known := .Capabilities.APIVersions -}}
+{{- if and ($known.Has "v1/Namespace") (not ($known.Has "ropewalk.dev/v1alpha1/MCPServer")) }}true{{ end -}}
+{{- end -}}
+
+{{- define "ropewalk.mcpServersToMake" -}}
+{{- if include "ropewalk.mcpServersAreUnknown" . -}}
+{}
+{{- else -}}
+{{- include "ropewalk.mcpServers" . -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+An MCPServer: (dict "root" $ "server" values "image" name "env" list "egress" list "serviceAccount" name "stdio" bool).
+Its pods are let out to what `egress` names and nowhere else, but to DNS.
+*/}}
+{{- define "ropewalk.mcpServer" -}}
+{{- $root := .root -}}
+{{- $image := include "ropewalk.image" (list $root .image .server.image) -}}
+{{- $pod := deepCopy .server.pod -}}
+{{- with .env -}}
+{{- $_ := set $pod "env" . -}}
+{{- end -}}
+{{- with .serviceAccount -}}
+{{- $_ := set $pod "serviceAccountName" . -}}
+{{- end -}}
+{{- if and $root.Values.image.pullSecrets (not $pod.imagePullSecrets) -}}
+{{- $_ := set $pod "imagePullSecrets" $root.Values.image.pullSecrets -}}
+{{- end -}}
+apiVersion: ropewalk.dev/v1alpha1
+kind: MCPServer
+metadata:
+  name: {{ .server.name }}
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "ropewalk.labels" $root | nindent 4 }}
+spec:
+  {{- if .stdio }}
+  stdio:
+    image: {{ $image }}
+    command:
+    - /opt/ropewalk/bin/ropewalk-mcp
+    args:
+    - --stdio
+  {{- else }}
+  image: {{ $image }}
+  {{- end }}
+  replicas: {{ .server.replicas | int }}
+  {{- with .egress }}
+  networkPolicy:
+    extraEgress:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $pod }}
+  pod:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
+{{/*
+Rules that let a pod out to the host of a URL, as a JSON list: (list url). Policies know no names. So a Service is its
+namespace, on any port, as its pods may listen on another one than it does; any other host is everyone, on the URL's port.
+*/}}
+{{- define "ropewalk.egressTo" -}}
+{{- $url := urlParse (index . 0) -}}
+{{- $host := $url.hostname -}}
+{{- $labels := splitList "." $host -}}
+{{- $port := last (splitList ":" $url.host) -}}
+{{- if not (regexMatch "^[0-9]+$" $port) -}}
+{{- $port = ternary "443" "80" (eq $url.scheme "https") -}}
+{{- end -}}
+{{- $anyone := dict "ports" (list (dict "port" (int $port) "protocol" "TCP")) -}}
+{{- if contains ":" $host -}}
+{{- toJson (list $anyone) -}}
+{{- else if eq (len $labels) 1 -}}
+{{- toJson (list (dict "to" (list (dict "podSelector" (dict))))) -}}
+{{- else -}}
+{{- $namespace := dict "to" (list (dict "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" (index $labels 1))))) -}}
+{{- if eq (len $labels) 2 -}}
+{{- toJson (list $namespace $anyone) -}}
+{{- else if eq (index $labels 2) "svc" -}}
+{{- toJson (list $namespace) -}}
+{{- else -}}
+{{- toJson (list $anyone) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,242 @@
+"""The MCP servers that values switch on: what is made of each, how far it may reach, and what it may see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from chart_helm import CHART, is_test_hook, of_kind, only, render, render_text, try_template
+
+IMAGES = {
+    "math": "mcp-math",
+    "weatherForecast": "mcp-weather-forecast",
+    "weatherHistorical": "mcp-weather-historical",
+    "weatherAgricultural": "mcp-weather-agricultural",
+    "websearch": "mcp-websearch",
+    "prometheus": "mcp-prometheus",
+    "kubernetes": "mcp-kubernetes",
+}
+SEES = {("pods", "get"), ("pods", "list"), ("pods/log", "get"), ("events", "list")}
+Object = dict[str, Any]
+Rules = list[Object]
+
+
+def switched_on(key: str, *more: str) -> list[Object]:
+    """Everything that the chart makes with one server switched on and with `more` values below it."""
+    values = [f"{key}.enabled=true", *(f"{key}.{value}" for value in more)]
+    if key == "prometheus" and not any(value.startswith("url=") for value in more):
+        values.append("prometheus.url=http://prometheus.monitoring.svc:9090")
+    return render("--set", ",".join(f"mcpServers.{value}" for value in values))
+
+
+def server(key: str, *more: str) -> dict[str, Any]:
+    """The spec of the one MCPServer that is made."""
+    (found,) = servers(switched_on(key, *more))
+    return dict(found["spec"])
+
+
+def servers(objects: list[Object]) -> list[Object]:
+    return [each for each in of_kind(objects, "MCPServer") if not is_test_hook(each)]
+
+
+def egress(key: str, *more: str) -> Rules:
+    return list(server(key, *more)["networkPolicy"]["extraEgress"])
+
+
+def environment(key: str, *more: str) -> dict[str, str]:
+    return {each["name"]: each["value"] for each in server(key, *more).get("pod", {}).get("env", [])}
+
+
+def namespace_of(rule: dict[str, Any]) -> str:
+    return str(rule["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"])
+
+
+def seen(role: Object) -> set[tuple[str, str]]:
+    assert all(rule["apiGroups"] == [""] for rule in role["rules"])
+    return {(what, verb) for rule in role["rules"] for what in rule["resources"] for verb in rule["verbs"]}
+
+
+def test_none_is_made_unless_it_is_switched_on() -> None:
+    assert servers(render()) == []
+
+
+def test_these_are_all_servers_that_values_know() -> None:
+    assert set(yaml.safe_load((CHART / "values.yaml").read_text())["mcpServers"]) == set(IMAGES)
+
+
+@pytest.mark.parametrize(("key", "image"), IMAGES.items())
+def test_each_server_runs_its_own_image_in_the_releases_namespace(key: str, image: str) -> None:
+    (made,) = servers(switched_on(key))
+    assert made["metadata"]["namespace"] == "ropewalk-system"
+    assert made["metadata"]["name"] == image.removeprefix("mcp-")
+    assert made["spec"].get("stdio", made["spec"])["image"] == f"ropewalk.dev/{image}:0.1.0"
+    assert made["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize("key", IMAGES)
+def test_name_image_replicas_and_pod_follow_the_values(key: str) -> None:
+    (made,) = servers(
+        switched_on(key, "name=mine", "image=a/b@sha256:0", "replicas=3", "pod.nodeSelector.disk=fast",
+                    "pod.resources.limits.memory=1Gi")
+    )  # fmt: skip
+    spec = made["spec"]
+    assert made["metadata"]["name"] == "mine"
+    assert spec.get("stdio", spec)["image"] == "a/b@sha256:0"
+    assert spec["replicas"] == 3
+    assert spec["pod"]["nodeSelector"] == {"disk": "fast"}
+    assert spec["pod"]["resources"] == {"limits": {"memory": "1Gi"}}
+
+
+def test_math_runs_over_stdio() -> None:
+    assert server("math")["stdio"] == {
+        "image": "ropewalk.dev/mcp-math:0.1.0",
+        "command": ["/opt/ropewalk/bin/ropewalk-mcp"],
+        "args": ["--stdio"],
+    }
+
+
+def test_pull_secrets_of_the_release_are_those_of_its_servers() -> None:
+    objects = render("--set", "mcpServers.math.enabled=true,image.pullSecrets[0].name=key")
+    assert servers(objects)[0]["spec"]["pod"] == {"imagePullSecrets": [{"name": "key"}]}
+
+
+@pytest.mark.parametrize("key", ["weatherForecast", "weatherHistorical", "weatherAgricultural", "websearch"])
+def test_what_asks_the_internet_gets_out_to_https_only(key: str) -> None:
+    assert egress(key) == [{"ports": [{"port": 443, "protocol": "TCP"}]}]
+    assert environment(key) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "variable"),
+    [
+        ("weatherForecast", "ROPEWALK_OPEN_METEO_URL"),
+        ("weatherHistorical", "ROPEWALK_OPEN_METEO_URL"),
+        ("weatherAgricultural", "ROPEWALK_OPEN_METEO_URL"),
+        ("websearch", "ROPEWALK_SEARCH_URL"),
+    ],
+)
+def test_what_asks_a_mirror_gets_out_to_the_mirror_only(key: str, variable: str) -> None:
+    mirror = "http://mirror.tools.svc:8080/api"
+    assert environment(key, f"baseURL={mirror}") == {variable: mirror}
+    assert [namespace_of(rule) for rule in egress(key, f"baseURL={mirror}")] == ["tools"]
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("http://prometheus:9090", [{"to": [{"podSelector": {}}]}]),
+        ("https://prometheus.example.com", [{"ports": [{"port": 443, "protocol": "TCP"}]}]),
+        ("http://prometheus.example.com:9090/graph", [{"ports": [{"port": 9090, "protocol": "TCP"}]}]),
+        ("http://[2001:db8::1]:9090", [{"ports": [{"port": 9090, "protocol": "TCP"}]}]),
+        ("http://[2001:db8::1]", [{"ports": [{"port": 80, "protocol": "TCP"}]}]),
+    ],
+)
+def test_the_prometheus_server_gets_out_to_its_prometheus(url: str, wanted: Rules) -> None:
+    assert egress("prometheus", f"url={url}") == wanted
+    assert environment("prometheus", f"url={url}") == {"ROPEWALK_PROMETHEUS_URL": url}
+
+
+def test_a_service_of_another_namespace_is_reached_on_any_port_of_its_pods() -> None:
+    (rule,) = egress("prometheus", "url=http://prometheus.monitoring.svc:80")
+    assert namespace_of(rule) == "monitoring"
+    assert "ports" not in rule
+
+
+def test_two_labels_may_be_a_service_or_a_public_name() -> None:
+    service, public = egress("prometheus", "url=http://prometheus.monitoring:9090")
+    assert namespace_of(service) == "monitoring"
+    assert public == {"ports": [{"port": 9090, "protocol": "TCP"}]}
+
+
+def test_a_prometheus_without_an_address_is_refused() -> None:
+    done = try_template("--set", "mcpServers.prometheus.enabled=true")
+    assert done.returncode != 0
+    assert "mcpServers.prometheus.url is empty; set it to where your Prometheus answers" in done.stderr
+
+
+def test_a_namespace_that_nobody_watches_is_refused() -> None:
+    done = try_template("--set", "mcpServers.math.enabled=true,watchNamespaces={a}")
+    assert done.returncode != 0
+    assert "namespace ropewalk-system, which watchNamespaces does not name" in done.stderr
+    assert servers(render("--set", "mcpServers.math.enabled=true,watchNamespaces={a,ropewalk-system}"))
+
+
+def test_the_kubernetes_server_sees_its_own_namespace_unless_told_more() -> None:
+    objects = switched_on("kubernetes")
+    (role,) = of_kind(objects, "Role")
+    assert role["metadata"]["namespace"] == "ropewalk-system"
+    assert seen(role) == SEES
+    assert environment("kubernetes") == {"ROPEWALK_NAMESPACES": "ropewalk-system"}
+
+
+def test_the_kubernetes_server_has_a_role_in_each_namespace_that_is_named() -> None:
+    objects = switched_on("kubernetes", "namespaces={web,shop}")
+    for kind in ("Role", "RoleBinding"):
+        assert [each["metadata"]["namespace"] for each in of_kind(objects, kind)] == ["web", "shop"]
+    assert environment("kubernetes", "namespaces={web,shop}") == {"ROPEWALK_NAMESPACES": "web,shop"}
+    names = {each["metadata"]["name"] for each in of_kind(objects, "ClusterRole", "ClusterRoleBinding")}
+    assert "ropewalk-kubernetes-tools" not in names
+
+
+def test_the_kubernetes_server_sees_the_whole_cluster_when_told_so() -> None:
+    objects = switched_on("kubernetes", "scope=cluster")
+    role = only(objects, "ClusterRole", "ropewalk-kubernetes-tools")
+    assert seen(role) == SEES | {("nodes", "list"), ("namespaces", "list")}
+    assert of_kind(objects, "Role", "RoleBinding") == []
+    assert environment("kubernetes", "scope=cluster") == {}
+
+
+@pytest.mark.parametrize("scope", ["namespaced", "cluster"])
+def test_the_kubernetes_server_deletes_only_when_told_so(scope: str) -> None:
+    objects = switched_on("kubernetes", f"scope={scope}", "allowDelete=true")
+    kind = "Role" if scope == "namespaced" else "ClusterRole"
+    assert ("pods", "delete") in seen(only(objects, kind, "ropewalk-kubernetes-tools"))
+    told = environment("kubernetes", f"scope={scope}", "allowDelete=true")
+    assert told["ROPEWALK_ALLOW_DELETE"] == "true"
+
+
+@pytest.mark.parametrize("scope", ["namespaced", "cluster"])
+def test_the_rights_of_the_kubernetes_server_go_to_its_own_account(scope: str) -> None:
+    objects = switched_on("kubernetes", f"scope={scope}", "name=look")
+    account = only(objects, "ServiceAccount", "ropewalk-look-tools")
+    assert account["automountServiceAccountToken"] is False
+    kind = "RoleBinding" if scope == "namespaced" else "ClusterRoleBinding"
+    assert only(objects, kind, "ropewalk-look-tools")["subjects"] == [
+        {"kind": "ServiceAccount", "name": "ropewalk-look-tools", "namespace": "ropewalk-system"}
+    ]
+    assert servers(objects)[0]["spec"]["pod"]["serviceAccountName"] == "ropewalk-look-tools"
+
+
+def test_no_rights_are_given_to_it_when_somebody_else_gives_them() -> None:
+    objects = render("--set", "mcpServers.kubernetes.enabled=true,rbac.create=false,rbac.aggregate=false")
+    assert of_kind(objects, "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding") == []
+    assert only(objects, "ServiceAccount", "ropewalk-kubernetes-tools")
+
+
+def test_the_kubernetes_server_gets_out_to_the_api_server() -> None:
+    ports = [{"port": port, "protocol": "TCP"} for port in (443, 6443)]
+    assert egress("kubernetes") == [{"ports": ports}]
+    (rule,) = egress("kubernetes", "apiServer.ports={16443}", "apiServer.cidrs={10.0.0.1/32,2001:db8::/64}")
+    assert rule == {
+        "ports": [{"port": 16443, "protocol": "TCP"}],
+        "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}, {"ipBlock": {"cidr": "2001:db8::/64"}}],
+    }
+
+
+def test_no_server_but_that_for_kubernetes_has_an_account_or_rights() -> None:
+    values = ",".join(f"mcpServers.{key}.enabled=true" for key in IMAGES if key != "kubernetes")
+    objects = render("--set", f"{values},mcpServers.prometheus.url=http://prometheus:9090")
+    assert len(servers(objects)) == len(IMAGES) - 1
+    kinds = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+    assert of_kind(objects, *kinds) == of_kind(render(), *kinds)
+
+
+def test_a_cluster_that_knows_no_mcp_servers_is_given_none() -> None:
+    values = ("--set", "mcpServers.math.enabled=true,mcpServers.kubernetes.enabled=true")
+    unknown = render(*values, "--api-versions", "v1/Namespace")
+    assert servers(unknown) == []
+    assert of_kind(unknown, "ServiceAccount") == of_kind(render(), "ServiceAccount")
+    known = ("--api-versions", "v1/Namespace", "--api-versions", "ropewalk.dev/v1alpha1/MCPServer")
+    assert render_text(*values, *known) == render_text(*values)
