@@ -1,0 +1,100 @@
+"""Bodies of Ropewalk's resources with changes, and what the API server says to them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from apiserver import ApiServer
+
+Object = dict[str, Any]
+
+AGENT: Object = {
+    "apiVersion": "ropewalk.dev/v1alpha1",
+    "kind": "Agent",
+    "metadata": {"name": "calculator", "namespace": "default"},
+    "spec": {
+        "systemPrompt": "You calculate.",
+        "model": {"provider": "openai-compatible", "id": "m", "baseURL": "http://demo-model:8080/v1"},
+    },
+}
+MCPSERVER: Object = {
+    "apiVersion": "ropewalk.dev/v1alpha1",
+    "kind": "MCPServer",
+    "metadata": {"name": "math", "namespace": "default"},
+    "spec": {"image": "ropewalk.dev/mcp-math:0.1.0"},
+}
+KEY = {"name": "model-key", "key": "api-key"}
+REDIS = {"urlSecretRef": {"name": "redis", "key": "url"}}
+REMOVED = object()
+
+
+def changed(base: Object, **changes: Any) -> Object:
+    """Return the object with values at paths, written spec__model__id, put in or taken out."""
+    found = copy.deepcopy(base)
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        node = found
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        if value is REMOVED:
+            node.pop(last, None)
+        else:
+            node[last] = value
+    return found
+
+
+def agent(**changes: Any) -> Object:
+    return changed(AGENT, **{f"spec__{path}": value for path, value in changes.items()})
+
+
+def mcpserver(**changes: Any) -> Object:
+    return changed(MCPSERVER, **{f"spec__{path}": value for path, value in changes.items()})
+
+
+def provided(provider: str, **fields: Any) -> Object:
+    return agent(model={"provider": provider, "id": "m", **fields})
+
+
+def fallback(provider: str, **fields: Any) -> Object:
+    return agent(model__fallbacks=[{"provider": provider, "id": "m", **fields}])
+
+
+def remote(**changes: Any) -> Object:
+    return mcpserver(image=REMOVED, remote={"url": "https://tools.example.com/mcp"}, **changes)
+
+
+def create(api: ApiServer, body: Object) -> Object:
+    """Return what the API server makes of an object, in a dry run."""
+    found = json.loads(api.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", input=json.dumps(body)))
+    assert isinstance(found, dict)
+    return found
+
+
+def refusal(api: ApiServer, body: Object) -> str:
+    """Return what the API server says against an object."""
+    with pytest.raises(AssertionError) as refused:
+        create(api, body)
+    return str(refused.value)
+
+
+def assert_taken(api: ApiServer, body: Object) -> None:
+    """The API server takes it, and every value in it stays as it is."""
+    created = create(api, body)
+
+    def assert_within(wanted: Any, found: Any, path: str) -> None:
+        if isinstance(wanted, dict):
+            for key, value in wanted.items():
+                assert key in found, f"{path}.{key}"
+                assert_within(value, found[key], f"{path}.{key}")
+        elif isinstance(wanted, list):
+            assert len(wanted) == len(found), path
+            for one, other in zip(wanted, found, strict=True):
+                assert_within(one, other, path)
+        else:
+            assert wanted == found, path
+
+    assert_within(body["spec"], created["spec"], "spec")
