@@ -1,0 +1,220 @@
+"""Requests to somebody else's HTTP API, each bounded in time and size, asked politely and no oftener than needed.
+
+It never follows a redirect to another host, keeps no cookie, and puts no part of a request into a log, metric or error.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+
+import httpx2
+from cachetools import TLRUCache
+from prometheus_client import CollectorRegistry, Counter
+
+from ropewalk_mcp_common.errors import CodedError
+from ropewalk_mcp_upstream.rate import TokenBucket, TooSoon
+
+_MAX_REDIRECTS = 3
+_LONGEST_PAUSE_SECONDS = 3600.0
+_PAUSE_WITHOUT_ADVICE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The bounds of one upstream. An agent waits 30 seconds for a tool: the deadline lets it learn the reason first."""
+
+    deadline_seconds: float = 10.0
+    max_answer_bytes: int = 4 * 2**20
+    requests_per_second: float = 5.0
+    burst: int = 10
+    # A request that would have to wait longer for its turn is refused with RATE_LIMITED.
+    patience_seconds: float = 3.0
+    cache_bytes: int = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A complete answer whose status is 200 to 299, or 400 to 499 but for 429, which is for the caller to explain."""
+
+    status: int
+    content_type: str
+    body: bytes
+    cache_seconds: float = 0.0
+
+
+class Upstream:
+    """One API of somebody else: `name` is what errors and metrics call it.
+
+    trust_environment: honour HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, and SSL_CERT_FILE: right for the
+    internet, wrong for a Service of the cluster. clock and sleep are given by tests.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        registry: CollectorRegistry,
+        *,
+        trust_environment: bool,
+        limits: Limits = Limits(),
+        headers: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.name = name
+        self._limits = limits
+        self._clock = clock
+        self._sleep = sleep
+        self._bucket = TokenBucket(limits.requests_per_second, limits.burst, clock)
+        self._requests = Counter(
+            "ropewalk_mcp_upstream_requests", "Requests", ["upstream", "outcome"], registry=registry
+        )
+        self._cache: TLRUCache[object, Answer] = TLRUCache(
+            limits.cache_bytes,
+            ttu=lambda _, answer, now: now + answer.cache_seconds,
+            timer=clock,
+            getsizeof=lambda answer: len(answer.body) + 1000,
+        )
+        # The deadline of the whole request is the one time limit.
+        self._client = httpx2.AsyncClient(
+            headers={"user-agent": "ropewalk-mcp/0.1.0", **(headers or {})},
+            timeout=None,
+            trust_env=trust_environment,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
+
+    @asynccontextmanager
+    async def lifespan(self, _: object) -> AsyncIterator[None]:
+        """Close the connections when the server ends; a ToolServer takes it as its lifespan."""
+        try:
+            yield
+        finally:
+            await self._client.aclose()
+
+    @asynccontextmanager
+    async def deadline(self, seconds: float) -> AsyncIterator[None]:
+        """Bound all that a tool asks of this upstream together; raises CodedError UPSTREAM_TIMEOUT."""
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError:
+            raise CodedError(
+                "UPSTREAM_TIMEOUT", f"{self.name} did not answer within {seconds:g} s; try again later"
+            ) from None
+
+    async def get_json(
+        self, url: str, query: Mapping[str, str], *, headers: Mapping[str, str] | None = None, cache_seconds: float = 0
+    ) -> tuple[int, Any]:
+        """Return status and document of an answer, as `get` does; what is no JSON raises UPSTREAM_INVALID."""
+        answer = await self.get(url, query, headers=headers, cache_seconds=cache_seconds)
+        try:
+            return answer.status, json.loads(answer.body)
+        except (ValueError, RecursionError):
+            raise self.invalid(f"status {answer.status} without JSON") from None
+
+    async def get(
+        self, url: str, query: Mapping[str, str], *, headers: Mapping[str, str] | None = None, cache_seconds: float = 0
+    ) -> Answer:
+        """Return the answer to a GET request, from the cache where one of status 200 is younger than `cache_seconds`.
+
+        Raises CodedError with one of the four codes of an upstream, within the deadline.
+        """
+        key = (url, tuple(query.items()), tuple((headers or {}).items()))
+        outcome = "internal"
+        try:
+            if cache_seconds and (kept := self._cache.get(key)):
+                outcome = "cached"
+                return kept
+            async with self.deadline(self._limits.deadline_seconds):
+                await self._turn()
+                answer = await self._sent(httpx2.URL(url).copy_merge_params(query), headers, cache_seconds)
+            outcome = "ok" if answer.status < 400 else "refused"
+            if cache_seconds and answer.status == 200 and len(answer.body) < self._limits.cache_bytes / 2:
+                self._cache[key] = answer
+            return answer
+        except CodedError as error:
+            outcome = error.code.lower()
+            raise
+        finally:
+            self._requests.labels(self.name, outcome).inc()
+
+    def invalid(self, what: str) -> CodedError:
+        """Return the error for an answer that is not of the documented form."""
+        return CodedError(
+            "UPSTREAM_INVALID",
+            f"{self.name} answered with {what}, which is not what it documents; try again later, and check this "
+            "server's base URL",
+        )
+
+    async def _turn(self) -> None:
+        try:
+            await self._sleep(self._bucket.take(self._limits.patience_seconds))
+        except TooSoon as soon:
+            raise self._rate_limited("is not asked now, to stay within its limits", soon.seconds) from None
+
+    async def _sent(self, url: httpx2.URL, headers: Mapping[str, str] | None, cache_seconds: float) -> Answer:
+        request = self._client.build_request("GET", url, headers=headers)
+        try:
+            for _ in range(_MAX_REDIRECTS + 1):
+                response = await self._client.send(request, stream=True)
+                try:
+                    following = response.next_request
+                    if not following:
+                        self._judge(response)
+                        body = await self._bounded(response)
+                        kind = response.headers.get("content-type", "")
+                        return Answer(response.status_code, kind, body, cache_seconds)
+                    if (following.url.host, following.url.scheme) not in (
+                        (request.url.host, request.url.scheme),
+                        (request.url.host, "https"),
+                    ):
+                        raise self.invalid("a redirect to another host")
+                    request = following
+                finally:
+                    await response.aclose()
+        except httpx2.DecodingError:
+            raise self.invalid("a broken encoding") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            # The library's own words may hold the address with its query.
+            what = "cannot be reached" if isinstance(error, httpx2.ConnectError) else "broke off, or speaks no HTTP"
+            raise CodedError(
+                "UPSTREAM_UNAVAILABLE", f"{self.name} at {url.host} {what} ({type(error).__name__}); try again later"
+            ) from None
+        raise self.invalid(f"more than {_MAX_REDIRECTS} redirects")
+
+    def _judge(self, response: httpx2.Response) -> None:
+        status = response.status_code
+        if status == 429:
+            seconds = min(_seconds(response.headers.get("retry-after", "")), _LONGEST_PAUSE_SECONDS)
+            self._bucket.pause(seconds)
+            raise self._rate_limited("asks for fewer requests", seconds)
+        if status >= 500:
+            raise CodedError("UPSTREAM_UNAVAILABLE", f"{self.name} answered with status {status}; try again later")
+        if not (200 <= status < 300 or status >= 400):
+            raise self.invalid(f"status {status}")
+
+    async def _bounded(self, response: httpx2.Response) -> bytes:
+        body = bytearray()
+        async for part in response.aiter_bytes():
+            body += part
+            if len(body) > self._limits.max_answer_bytes:
+                raise self.invalid(f"more than {self._limits.max_answer_bytes} bytes")
+        return bytes(body)
+
+    def _rate_limited(self, why: str, seconds: float) -> CodedError:
+        return CodedError("RATE_LIMITED", f"{self.name} {why}; try again in {max(1, round(seconds))} s")
+
+
+def _seconds(retry_after: str) -> float:
+    """Return the seconds that a Retry-After header asks for, which gives them or a date (RFC 9110, section 10.2.3)."""
+    if retry_after.isdecimal():
+        return float(retry_after)
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except ValueError:
+        return _PAUSE_WITHOUT_ADVICE_SECONDS
