@@ -1,0 +1,81 @@
+"""Finds out which era of the protocol a fresh child speaks, and greets it in that."""
+
+import asyncio
+
+from ropewalk_mcp_stdio import jsonrpc
+from ropewalk_mcp_stdio.calls import Call
+from ropewalk_mcp_stdio.jsonrpc import Message
+from ropewalk_mcp_stdio.link import Link
+from ropewalk_mcp_stdio.protocol import (
+    CAPABILITIES,
+    CLIENT_INFO,
+    STATELESS_VERSION,
+    Greeting,
+    envelope,
+    initialize_params,
+)
+
+# How long a child may stay silent on server/discover before initialize follows: some old servers ignore what they
+# do not know. A stateless server that is slow to start answers the first, and refuses the second.
+_PATIENCE_SECONDS = 3.0
+
+
+class HandshakeError(Exception):
+    """The child did not greet; the message says what it did instead."""
+
+
+async def greet(link: Link, stateless: bool | None, timeout_seconds: float) -> Greeting:
+    """Greet the child: in the stateless era (True), with initialize (False), or in what it speaks (None)."""
+    discover = None
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            if stateless is not False:
+                params = {"_meta": envelope(CAPABILITIES, CLIENT_INFO)}
+                discover = _asked(link, "server/discover", params)
+                greeting = await _discovered(discover, None if stateless else _PATIENCE_SECONDS)
+                if greeting is not None:
+                    return greeting
+                if stateless:
+                    raise HandshakeError(f"does not speak MCP {STATELESS_VERSION}")
+            return await _initialized(link, discover)
+    except TimeoutError:
+        raise HandshakeError(f"has not answered the MCP handshake in {timeout_seconds:.0f} seconds") from None
+
+
+def _asked(link: Link, method: str, params: Message) -> Call:
+    call = Call(None, jsonrpc.request(0, method, params), long=True)
+    link.call(call)
+    return call
+
+
+async def _discovered(call: Call, patience_seconds: float | None) -> Greeting | None:
+    try:
+        answer = await asyncio.wait_for(call.answer(), patience_seconds)
+    except TimeoutError:
+        return None
+    return _stateless_greeting(answer)
+
+
+def _stateless_greeting(answer: Message) -> Greeting | None:
+    result = answer.get("result")
+    versions = result.get("supportedVersions") if isinstance(result, dict) else None
+    if isinstance(result, dict) and isinstance(versions, list) and STATELESS_VERSION in versions:
+        return Greeting(True, STATELESS_VERSION, result)
+    return None
+
+
+async def _initialized(link: Link, discover: Call | None) -> Greeting:
+    answer = await _asked(link, "initialize", initialize_params()).answer()
+    if discover is not None and discover.outbox:
+        greeting = _stateless_greeting(discover.outbox.popleft())
+        if greeting is not None:
+            return greeting
+    result = answer.get("result")
+    if not isinstance(result, dict) or not isinstance(result.get("protocolVersion"), str):
+        if link.gone is not None:
+            raise HandshakeError(f"{link.gone} during the MCP handshake")
+        problem = answer.get("error")
+        said = str(problem.get("message"))[:200] if isinstance(problem, dict) else "a result without protocolVersion"
+        raise HandshakeError(f"refused the MCP handshake: {said}")
+    link.tell(jsonrpc.notification("notifications/initialized"))
+    return Greeting(False, result["protocolVersion"], result)

@@ -1,0 +1,407 @@
+"""MCP's streamable HTTP, of both eras, as a plain ASGI application; and /health, /ready and /metrics.
+
+It knows HTTP and nothing of children: what a message does is decided by the mode. A thin layer of our own, because
+the SDK's session and transport classes cost more than the rest of the way to the child (docs/adr/0005-stdio-bridge.md).
+"""
+
+import asyncio
+import functools
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
+
+from ropewalk_mcp_process.hosts import refusal
+from ropewalk_mcp_stdio import jsonrpc
+from ropewalk_mcp_stdio.calls import Call, Caller
+from ropewalk_mcp_stdio.envelope import caller_of, check_headers
+from ropewalk_mcp_stdio.jsonrpc import LARGEST_MESSAGE_BYTES, Message, Refusal
+from ropewalk_mcp_stdio.link import Link
+from ropewalk_mcp_stdio.metrics import CHILDREN, IN_FLIGHT, QUEUED, REQUESTS, SECONDS
+from ropewalk_mcp_stdio.protocol import (
+    HEADER_MISMATCH,
+    METHODS,
+    MISSING_CAPABILITY,
+    SESSION_VERSIONS,
+    UNSUPPORTED_VERSION,
+)
+from ropewalk_mcp_stdio.sessions import Session
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+# An idle stream says so this often, before a proxy takes it for dead.
+_KEEP_ALIVE_SECONDS = 15.0
+_JSON: Headers = [(b"content-type", b"application/json")]
+_EVENTS: Headers = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+_STATUS = {
+    jsonrpc.PARSE_ERROR: 400, jsonrpc.INVALID_REQUEST: 400, jsonrpc.INVALID_PARAMS: 400, HEADER_MISMATCH: 400,
+    MISSING_CAPABILITY: 400, UNSUPPORTED_VERSION: 400, jsonrpc.METHOD_NOT_FOUND: 404,
+}  # fmt: skip
+_OUTCOMES = {jsonrpc.BUSY: "busy", jsonrpc.UNAVAILABLE: "unavailable", jsonrpc.CANCELLED: "cancelled"}
+
+
+class Mode(Protocol):
+    """What the messages of clients do: shared or perSession."""
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps the bridge from being ready, or None."""
+
+    @property
+    def links(self) -> list[Link]:
+        """The connections to children."""
+
+    def session(self, name: str) -> Session:
+        """Return a session; Refusal where it is not known."""
+
+    async def initialize(self, message: Message) -> tuple[Session, Message]:
+        """Open a session and return it with the answer to initialize."""
+
+    async def request(self, session: Session, message: Message) -> Call:
+        """Start a call of a session."""
+
+    def notify(self, session: Session, message: Message) -> None:
+        """Take a notification of a client."""
+
+    def respond(self, session: Session, message: Message) -> None:
+        """Take a client's answer to a question of the child."""
+
+    async def end(self, session: Session) -> None:
+        """End a session."""
+
+    async def stateless(self, caller: Caller, message: Message) -> Call:
+        """Start a call of the stateless era."""
+
+    def done(self, call: Call) -> None:
+        """Take the end of a call's HTTP request."""
+
+
+class Application:
+    """The ASGI application."""
+
+    def __init__(self, mode: Mode, path: str, name: str) -> None:
+        self._mode, self._path, self._name = mode, path, name
+        self.draining = False
+        self.active = 0
+        self._nothing_active = asyncio.Event()
+        self._nothing_active.set()
+        self._streams: set[Session] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        if scope["type"] != "http":
+            return
+        path, method = scope["path"], scope["method"]
+        if path == self._path:
+            headers = _headers(scope)
+            refused = _refused(headers.get(b"host", b""), headers.get(b"origin", b""))
+            try:
+                if refused is not None:
+                    raise Refusal(jsonrpc.INVALID_REQUEST, refused[1], refused[0])
+                await self._mcp(method, headers, receive, send)
+            except Refusal as refusal:
+                await _refuse(send, None, refusal)
+        elif path in ("/health", "/ready", "/metrics") and method in ("GET", "HEAD"):
+            await self._operate(path, _headers(scope), send)
+        else:
+            allowed = f"there is nothing at {path[:200]}; MCP is at {self._path}"
+            await _json(send, 404, {"error": {"code": "NOT_FOUND", "message": allowed}})
+
+    async def drained(self) -> None:
+        """Wait until no call is active."""
+        await self._nothing_active.wait()
+
+    def end_streams(self) -> None:
+        """End the streams that wait for what a child might send, for the bridge ends."""
+        for session in self._streams:
+            session.stream.close()
+
+    async def _operate(self, path: str, headers: dict[bytes, bytes], send: Send) -> None:
+        if path == "/health":
+            await _json(send, 200, {"status": "ok"})
+        elif path == "/metrics":
+            links = self._mode.links
+            IN_FLIGHT.set(sum(link.in_flight for link in links))
+            QUEUED.set(sum(len(link.queue) for link in links))
+            CHILDREN.set(sum(link.process is not None and link.gone is None for link in links))
+            encode, content_type = choose_encoder(headers.get(b"accept", b"").decode("latin-1"))
+            await _respond(send, 200, [(b"content-type", content_type.encode())], encode(REGISTRY))
+        else:
+            problem = "it is shutting down" if self.draining else self._mode.problem
+            if problem is None:
+                await _json(send, 200, {"status": "ready"})
+            else:
+                await _json(send, 503, {"status": "not ready", "reason": f"server {self._name!r}: {problem}"})
+
+    async def _mcp(self, method: str, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+        version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
+        stateless = bool(version) and version not in SESSION_VERSIONS
+        if method == "POST":
+            if self.draining:
+                raise Refusal(jsonrpc.UNAVAILABLE, f"server {self._name!r} is shutting down; try again", 503, 1)
+            message = await _message(headers, receive)
+            if stateless:
+                await self._post_stateless(message, version, headers, receive, send)
+            else:
+                await self._post(message, headers, receive, send)
+        elif method == "GET" and not stateless:
+            await self._stream(self._session_of(headers), headers, receive, send)
+        elif method == "DELETE" and not stateless:
+            await self._mode.end(self._session_of(headers))
+            await _respond(send, 200, _JSON, b"")
+        else:
+            allow = b"POST" if stateless else b"GET, POST, DELETE"
+            await _respond(send, 405, [(b"allow", allow)], b"")
+
+    def _session_of(self, headers: dict[bytes, bytes]) -> Session:
+        name = headers.get(b"mcp-session-id")
+        if name is None:
+            raise Refusal(jsonrpc.INVALID_REQUEST, "the header Mcp-Session-Id is missing; initialize first", 400)
+        return self._mode.session(name.decode("latin-1"))
+
+    async def _post(self, message: Message, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+        if message.get("method") == "initialize" and "id" in message:
+            await self._initialize(message, send)
+            return
+        session = self._session_of(headers)
+        if "id" not in message:
+            self._mode.notify(session, message)
+            await _respond(send, 202, _JSON, b"")
+        elif "method" not in message:
+            self._mode.respond(session, message)
+            await _respond(send, 202, _JSON, b"")
+        else:
+            request_id = message["id"]
+            key = (type(request_id), request_id)
+            if key in session.calls:
+                problem = "a request with this id is in flight in this session; give every request its own"
+                await _refuse(send, request_id, Refusal(jsonrpc.INVALID_REQUEST, problem, 400))
+                return
+            name = (b"mcp-session-id", session.name.encode())
+            await self._call(session, message, self._mode.request(session, message), receive, send, more=[name])
+
+    async def _initialize(self, message: Message, send: Send) -> None:
+        started = time.perf_counter()
+        try:
+            session, answer = await self._mode.initialize(message)
+        except Refusal as refusal:
+            _count("initialize", _OUTCOMES.get(refusal.code, "error"), started)
+            await _refuse(send, message["id"], refusal)
+            return
+        _count("initialize", "error" if "error" in answer else "ok", started)
+        name = (b"mcp-session-id", session.name.encode())
+        await _respond(send, 200, [*_JSON, name], jsonrpc.encoded(answer))
+
+    async def _post_stateless(
+        self, message: Message, version: str, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        request_id = message.get("id")
+        try:
+            if "method" not in message:
+                raise Refusal(jsonrpc.INVALID_REQUEST, "a stateless client has no questions to answer", 400)
+            if "id" not in message:
+                await _respond(send, 202, [], b"")
+                return
+            check_headers(message, version, headers)
+        except Refusal as refusal:
+            await _refuse(send, request_id, refusal)
+            return
+        caller = caller_of(message)
+        await self._call(caller, message, self._mode.stateless(caller, message), receive, send, more=[])
+
+    async def _call(
+        self,
+        caller: Caller,
+        message: Message,
+        starting: Awaitable[Call],
+        receive: Receive,
+        send: Send,
+        *,
+        more: Headers,
+    ) -> None:
+        request_id, method, started = message["id"], message["method"], time.perf_counter()
+        key = (type(request_id), request_id)
+        call: Call | None = None
+        outcome = "error"
+        self.active += 1
+        self._nothing_active.clear()
+        # The body is read: what comes now is the end of the connection.
+        left = asyncio.ensure_future(_disconnected(receive))
+        try:
+            call = await starting
+            caller.calls[key] = call
+            outcome = await self._answer(call, left, more, send)
+        except Refusal as refusal:
+            outcome = _OUTCOMES.get(refusal.code, "error")
+            await _refuse(send, request_id, refusal, more)
+        finally:
+            self.active -= 1
+            if not self.active:
+                self._nothing_active.set()
+            left.cancel()
+            if call is not None:
+                caller.calls.pop(key, None)
+                self._mode.done(call)
+            _count(method, outcome, started)
+
+    async def _answer(self, call: Call, left: "asyncio.Future[Any]", more: Headers, send: Send) -> str:
+        """Send what the call brings; as JSON where that is the answer alone, else as a stream of events."""
+        left.add_done_callback(call.wake)
+        streaming = False
+        while True:
+            if not call.outbox:
+                await call.changed(_KEEP_ALIVE_SECONDS)
+                if left.done() and not call.outbox:
+                    return "cancelled"
+            message, last = call.take()
+            if last and message is not None and not streaming:
+                status = 200
+                if "error" in message and call.caller is not None:
+                    code = message["error"].get("code")
+                    if code in (jsonrpc.UNAVAILABLE, jsonrpc.BUSY):
+                        status, more = 503, [*more, (b"retry-after", b"1")]
+                    elif call.caller.stateless:
+                        status = _STATUS.get(code, 200)
+                await _respond(send, status, _JSON + more, jsonrpc.encoded(message))
+                return _outcome(message)
+            if not streaming:
+                await send({"type": "http.response.start", "status": 200, "headers": _EVENTS + more})
+                streaming = True
+            await send({"type": "http.response.body", "body": _event(message), "more_body": not last})
+            if last and message is not None:
+                return _outcome(message)
+
+    async def _stream(self, session: Session, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+        _accepts(headers, b"text/event-stream", b"text/*")
+        if session.stream.open:
+            problem = "this session has a stream open already; one at a time"
+            raise Refusal(jsonrpc.INVALID_REQUEST, problem, 409)
+        stream = session.stream
+        stream.open = True
+        self._streams.add(session)
+        left = asyncio.ensure_future(_disconnected(receive))
+        left.add_done_callback(stream.wake)
+        try:
+            name = (b"mcp-session-id", session.name.encode())
+            await send({"type": "http.response.start", "status": 200, "headers": [*_EVENTS, name]})
+            # Something has to be sent, or the client waits for the headers too.
+            await send({"type": "http.response.body", "body": b": open\n\n", "more_body": True})
+            while not left.done():
+                message = stream.take()
+                if message is not None:
+                    await send({"type": "http.response.body", "body": _event(message), "more_body": True})
+                elif stream.closed:
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    return
+                elif not await stream.changed(_KEEP_ALIVE_SECONDS):
+                    await send({"type": "http.response.body", "body": _event(None), "more_body": True})
+        finally:
+            left.cancel()
+            stream.open = False
+            self._streams.discard(session)
+
+
+@functools.lru_cache(maxsize=256)
+def _refused(host: bytes, origin: bytes) -> tuple[int, str] | None:
+    return refusal({"host": host.decode("latin-1"), "origin": origin.decode("latin-1")}, os.environ)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _headers(scope: Scope) -> dict[bytes, bytes]:
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        # A doubled header joins its values, which then match nothing: two readers might disagree on which one counts.
+        headers[name] = headers[name] + b", " + value if name in headers else value
+    return headers
+
+
+def _accepts(headers: dict[bytes, bytes], *kinds: bytes) -> None:
+    accepted = {part.split(b";")[0].strip().lower() for part in headers.get(b"accept", b"").split(b",")}
+    if not accepted.intersection((*kinds, b"*/*")):
+        problem = f"the header Accept must name {kinds[0].decode()}"
+        raise Refusal(jsonrpc.INVALID_REQUEST, problem, 406)
+
+
+async def _message(headers: dict[bytes, bytes], receive: Receive) -> Message:
+    _accepts(headers, b"application/json", b"application/*")
+    _accepts(headers, b"text/event-stream", b"text/*")
+    kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+    if kind != b"application/json":
+        raise Refusal(jsonrpc.INVALID_REQUEST, "the header Content-Type must be application/json", 415)
+    body = await _body(headers, receive)
+    try:
+        message = jsonrpc.decoded(body)
+    except ValueError:
+        raise Refusal(jsonrpc.PARSE_ERROR, "the body is no JSON", 400) from None
+    if not jsonrpc.is_message(message):
+        raise Refusal(jsonrpc.INVALID_REQUEST, "the body is not one JSON-RPC 2.0 message", 400)
+    return dict(message)
+
+
+async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    length = headers.get(b"content-length", b"")
+    size = int(length) if length.isdigit() else 0
+    chunks: list[bytes] = []
+    more = True
+    while more and size <= LARGEST_MESSAGE_BYTES:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise Refusal(jsonrpc.INVALID_REQUEST, "the body is incomplete", 400)
+        chunks.append(event.get("body", b""))
+        more = event.get("more_body", False)
+        size = max(size, sum(map(len, chunks)) if more else 0)
+    body = b"".join(chunks)
+    if max(size, len(body)) > LARGEST_MESSAGE_BYTES:
+        problem = f"the message has {max(size, len(body))} bytes or more; at most {LARGEST_MESSAGE_BYTES} pass"
+        raise Refusal(jsonrpc.TOO_LARGE, problem, 413)
+    return body
+
+
+def _event(message: Message | None) -> bytes:
+    return b": alive\n\n" if message is None else b"event: message\ndata: " + jsonrpc.encoded(message) + b"\n\n"
+
+
+def _outcome(answer: Message) -> str:
+    if "error" not in answer:
+        return "ok"
+    code = answer["error"].get("code") if isinstance(answer["error"], dict) else None
+    return _OUTCOMES.get(code, "error") if isinstance(code, int) else "error"
+
+
+def _count(method: str, outcome: str, started: float) -> None:
+    label = method if method in METHODS else "other"
+    REQUESTS.labels(label, outcome).inc()
+    SECONDS.labels(label).observe(time.perf_counter() - started)
+
+
+async def _respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _json(send: Send, status: int, value: Message) -> None:
+    await _respond(send, status, _JSON, json.dumps(value).encode())
+
+
+async def _refuse(send: Send, request_id: Any, refusal: Refusal, more: Headers | None = None) -> None:
+    headers = _JSON + (more or [])
+    if refusal.retry_after_seconds is not None:
+        headers = [*headers, (b"retry-after", str(refusal.retry_after_seconds).encode())]
+    answer = jsonrpc.error(request_id, refusal.code, refusal.message, refusal.data)
+    await _respond(send, refusal.status, headers, jsonrpc.encoded(answer))

@@ -1,0 +1,250 @@
+"""A connection to one child: many calls at once over one pair of pipes.
+
+Ids and progress tokens are the bridge's own on the way to the child and the client's own on the way back, so that
+no two clients can meet. What a message means is decided elsewhere: the link tells its `events`.
+"""
+
+import asyncio
+import logging
+import re
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ropewalk_mcp_stdio import jsonrpc
+from ropewalk_mcp_stdio.calls import Call
+from ropewalk_mcp_stdio.jsonrpc import Message, Refusal, RequestId
+from ropewalk_mcp_stdio.process import Process
+from ropewalk_mcp_stdio.stderr import ErrorLines
+
+IN_FLIGHT = 128
+QUEUE = 512
+_GARBAGE_SHOWN = 200
+_ID_AT_START = re.compile(rb'^\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d{1,15})\s*,')
+_ID_AT_END = re.compile(rb',\s*"id"\s*:\s*(\d{1,15})\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
+_log = logging.getLogger("ropewalk.mcp.stdio")
+
+
+class Events(Protocol):
+    """Who decides about what the child sends on its own account."""
+
+    def on_notification(self, link: "Link", message: Message) -> None:
+        """The child has notified of something other than the progress of a call."""
+
+    def on_request(self, link: "Link", message: Message) -> None:
+        """The child asks something of a client."""
+
+    def on_gone(self, link: "Link") -> None:
+        """The child has ended; its calls are refused already."""
+
+
+class Link:
+    """One child, its calls in flight and its queue."""
+
+    def __init__(self, name: str, events: Events) -> None:
+        self.name = name
+        self.events = events
+        self.process: Process | None = None
+        self.calls: dict[int, Call] = {}
+        self.queue: deque[Call] = deque()
+        self.in_flight = 0
+        self.heard = 0.0
+        self.gone: str | None = None
+        self.ended = asyncio.Event()
+        self._last_id = 0
+        self._watch: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self.refuse: Callable[[str], Refusal] = self._refusal
+
+    async def open(self, command: list[str], environment: dict[str, str]) -> None:
+        """Start the child; StartError says why it cannot be."""
+        error_lines = ErrorLines(self.name)
+        self.process = await Process.start(
+            command,
+            environment,
+            on_line=self._receive,
+            on_long=self._receive_long,
+            on_error_line=error_lines.take,
+            on_room=self._send_queued,
+        )
+        self.heard = self._loop.time()
+        _log.info("started", extra={"server": self.name, "pid": self.process.pid})
+        self._watch = asyncio.create_task(self._watch_exit(self.process))
+
+    async def close(self, why: str) -> None:
+        """End the child; calls that it has not answered are refused."""
+        self._end(why)
+        if self.process is not None:
+            await self.process.stop()
+        if self._watch is not None:
+            self._watch.cancel()
+
+    def call(self, call: Call) -> None:
+        """Send a request of a client, or let it wait; Refusal where too many wait already, or the child has gone."""
+        if self.gone is not None:
+            raise self.refuse(self.gone)
+        call.link = self
+        if call.long or (self.in_flight < IN_FLIGHT and not self.queue and not self._clogged()):
+            self._send(call)
+        elif len(self.queue) < QUEUE:
+            call.state = "queued"
+            self.queue.append(call)
+        else:
+            raise Refusal(
+                jsonrpc.BUSY,
+                f"server {self.name!r} is busy: {self.in_flight} calls are in flight and {len(self.queue)} wait, "
+                "which is the most; try again in a second, or run more replicas",
+                429,
+                1,
+            )
+
+    async def ask(self, method: str, params: Any = None, timeout_seconds: float = 10.0) -> Message:
+        """Send a request of the bridge itself and return the response; TimeoutError where none comes in time."""
+        call = Call(None, jsonrpc.request(0, method, params), long=True)
+        self.call(call)
+        try:
+            return await asyncio.wait_for(call.answer(), timeout_seconds)
+        except TimeoutError:
+            self.cancel(call, "no answer in time", answer=False)
+            raise
+
+    def tell(self, message: Message) -> None:
+        """Send a notification or a response."""
+        if self.process is not None and self.gone is None:
+            self.process.write(jsonrpc.encoded(message))
+
+    def cancel(self, call: Call, reason: str, *, answer: bool = True) -> None:
+        """Give up a call: the child is told, and the client gets the error that says so."""
+        if call.state == "queued":
+            self.queue.remove(call)
+        elif call.state in ("sent", "parked"):
+            self.calls.pop(call.sub_id, None)
+            for child_id in call.asked.values():
+                self.tell(jsonrpc.error(child_id, jsonrpc.INTERNAL_ERROR, "the client has gone"))
+            # MCP forbids to cancel the handshake.
+            if call.method not in ("initialize", "server/discover"):
+                self.tell(jsonrpc.notification("notifications/cancelled", {"requestId": call.sub_id, "reason": reason}))
+            self._leave(call)
+        else:
+            return
+        call.state = "done"
+        if answer:
+            call.finish(jsonrpc.error(call.request_id, jsonrpc.CANCELLED, "Request cancelled"))
+
+    def park(self, call: Call) -> None:
+        """Let a call that waits for its client give up its place."""
+        if call.state == "sent":
+            self._leave(call)
+            call.state = "parked"
+
+    def unpark(self, call: Call) -> None:
+        """Count a parked call again."""
+        if call.state == "parked":
+            call.state = "sent"
+            if not call.long:
+                self.in_flight += 1
+
+    def _clogged(self) -> bool:
+        return self.process is not None and self.process.clogged
+
+    def _send(self, call: Call) -> None:
+        self._last_id += 1
+        call.sub_id = self._last_id
+        message = call.message
+        message["id"] = call.sub_id
+        params = message.get("params")
+        meta = params.get("_meta") if isinstance(params, dict) else None
+        if isinstance(meta, dict) and "progressToken" in meta:
+            call.token = meta["progressToken"]
+            meta["progressToken"] = call.sub_id
+        self.calls[call.sub_id] = call
+        if not call.long:
+            self.in_flight += 1
+        call.state = "sent"
+        self.tell(message)
+        # The request may be large, and is not needed any more.
+        call.message = {}
+
+    def _leave(self, call: Call) -> None:
+        if not call.long and call.state == "sent":
+            self.in_flight -= 1
+            self._send_queued()
+
+    def _send_queued(self) -> None:
+        while self.queue and self.in_flight < IN_FLIGHT and not self._clogged() and self.gone is None:
+            self._send(self.queue.popleft())
+
+    def _receive(self, line: bytes) -> None:
+        if not line.strip():
+            return
+        try:
+            message = jsonrpc.decoded(line)
+        except ValueError:
+            message = None
+        if not jsonrpc.is_message(message):
+            shown = line[:_GARBAGE_SHOWN].decode(errors="replace")
+            _log.warning("a line on stdout is no JSON-RPC", extra={"server": self.name, "line": shown})
+            return
+        self.heard = self._loop.time()
+        if "method" not in message:
+            self._answer(message["id"], message)
+        elif "id" in message:
+            self.events.on_request(self, message)
+        elif message["method"] == "notifications/progress":
+            self._progress(message)
+        else:
+            self.events.on_notification(self, message)
+
+    def _answer(self, sub_id: RequestId | None, message: Message) -> None:
+        call = self.calls.pop(sub_id, None) if isinstance(sub_id, int) else None
+        if call is None:
+            return  # Late: its client has cancelled it.
+        self._leave(call)
+        call.state = "done"
+        call.finish(message)
+
+    def _progress(self, message: Message) -> None:
+        params = message.get("params")
+        token = params.get("progressToken") if isinstance(params, dict) else None
+        call = self.calls.get(token) if isinstance(token, int) else None
+        if call is not None and call.token is not None and isinstance(params, dict):
+            params["progressToken"] = call.token
+            call.put(message)
+
+    def _receive_long(self, head: bytes, tail: bytes, size: int) -> None:
+        self.heard = self._loop.time()
+        limit = jsonrpc.LARGEST_MESSAGE_BYTES
+        _log.warning("a message is too large", extra={"server": self.name, "bytes": size, "limit_bytes": limit})
+        match = _ID_AT_START.search(head) or _ID_AT_END.search(tail)
+        if match:
+            problem = (
+                f"the answer of server {self.name!r} has {size} bytes; at most {limit} pass: ask for less, or by pages"
+            )
+            self._answer(int(match[1]), jsonrpc.error(None, jsonrpc.TOO_LARGE, problem))
+
+    async def _watch_exit(self, process: Process) -> None:
+        ending = await process.wait()
+        self._end(ending)
+        await process.stop()
+
+    def _end(self, why: str) -> None:
+        if self.gone is not None:
+            return
+        self.gone = why
+        _log.log(
+            logging.INFO if why.startswith("stopped") else logging.WARNING,
+            "ended", extra={"server": self.name, "how": why, "calls": len(self.calls) + len(self.queue)},
+        )  # fmt: skip
+        refusal = self.refuse(why)
+        for call in [*self.calls.values(), *self.queue]:
+            call.state = "done"
+            call.finish(jsonrpc.error(call.request_id, refusal.code, refusal.message))
+        self.calls.clear()
+        self.queue.clear()
+        self.in_flight = 0
+        self.ended.set()
+        self.events.on_gone(self)
+
+    def _refusal(self, how: str) -> Refusal:
+        problem = f"the process of server {self.name!r} {how}; whether the call took effect is not known"
+        return Refusal(jsonrpc.UNAVAILABLE, problem, 503, 1)

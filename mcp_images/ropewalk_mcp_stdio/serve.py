@@ -1,0 +1,88 @@
+"""Runs the bridge: the mode, the HTTP server, and an orderly end at SIGTERM."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from ropewalk_mcp_stdio.http import Application
+from ropewalk_mcp_stdio.options import ServeOptions
+from ropewalk_mcp_stdio.process import adopt_orphans, end_orphans, reap_orphans
+from ropewalk_mcp_stdio.shared import Shared
+from ropewalk_mcp_stdio.supervisor import Program
+
+_log = logging.getLogger("ropewalk.mcp.stdio")
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # The bridge has more to end than the HTTP server has: it takes the signals itself.
+        yield
+
+
+def listening(port: int) -> socket.socket:
+    """Return a socket that listens on all addresses."""
+    # The protocol is named because asyncio sets TCP_NODELAY only where it is: without it every answer waits 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("0.0.0.0", port))  # noqa: S104
+    listener.listen(1024)
+    return listener
+
+
+async def serve(options: ServeOptions, program: Program, listener: socket.socket, *, signals: bool = True) -> None:
+    """Serve until SIGTERM or SIGINT, or until cancelled."""
+    loop = asyncio.get_running_loop()
+    mode = Shared(program)
+    application = Application(mode, options.path, program.name)
+    config = uvicorn.Config(
+        application, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=75,
+        timeout_graceful_shutdown=1, server_header=False, date_header=False,
+    )  # fmt: skip
+    server = _Server(config)
+    stopping = asyncio.Event()
+    if signals:
+        adopt_orphans()
+        loop.add_signal_handler(signal.SIGCHLD, reap_orphans)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+    await mode.start()
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    _log.info(
+        "serving",
+        extra={
+            "server": program.name,
+            "port": listener.getsockname()[1],
+            "path": options.path,
+            "mode": options.session_mode,
+        },
+    )
+    try:
+        await stopping.wait()
+        _log.info("ending", extra={"server": program.name, "calls": application.active})
+        application.draining = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(application.drained(), program.timing.drain)
+    finally:
+        application.draining = True
+        application.end_streams()
+        stopped = asyncio.create_task(mode.stop())
+        server.should_exit = True
+        with contextlib.suppress(Exception):
+            await asyncio.shield(serving)
+        await asyncio.shield(stopped)
+        if signals:
+            end_orphans()
+
+
+def run(options: ServeOptions) -> None:
+    """Serve until the process is told to end."""
+    command = options.command
+    program = Program(options.name, command, dict(os.environ))
+    asyncio.run(serve(options, program, listening(options.port)))

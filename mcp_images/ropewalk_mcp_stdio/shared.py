@@ -1,0 +1,374 @@
+"""Shared mode: one child for all clients.
+
+The bridge greets the child once and answers every client's initialize from that. What the child sends on its own
+account goes to the client that it must be for, to all where it concerns all, and else to none.
+A server that speaks both eras has one child for each era in use, because one pair of pipes can speak only one.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+from ropewalk_mcp_stdio import jsonrpc
+from ropewalk_mcp_stdio.calls import Call, Caller
+from ropewalk_mcp_stdio.jsonrpc import Message, Refusal
+from ropewalk_mcp_stdio.link import Link
+from ropewalk_mcp_stdio.metrics import SESSIONS, UNROUTED
+from ropewalk_mcp_stdio.protocol import (
+    NEEDED_CAPABILITY,
+    SUBSCRIPTION_KEY,
+    Greeting,
+    discover_answer,
+    initialize_answer,
+)
+from ropewalk_mcp_stdio.routing import (
+    LIST_CHANGED,
+    RESOURCE_UPDATED,
+    listens_to,
+    most_verbose,
+    only_caller,
+    wants_log,
+)
+from ropewalk_mcp_stdio.sessions import Session, named_session, new_name
+from ropewalk_mcp_stdio.supervisor import Program, Supervisor
+from ropewalk_mcp_stdio.translation import NOT_STATELESS, Parking, make_stateless, without_envelope
+
+# A session costs some hundred bytes. The one idle for longest goes first, and comes back with its next request.
+_MOST_SESSIONS = 10_000
+_MOST_ENDED = 10_000
+_log = logging.getLogger("ropewalk.mcp.stdio")
+
+
+class Shared:
+    """Serves all clients from one child an era."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._first = Supervisor(program, self, None)
+        self._second: Supervisor | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._listeners: list[tuple[Call, Message]] = []
+        self._parking = Parking(program.timing.parked)
+        self._numbers = itertools.count(1)
+
+    async def start(self) -> None:
+        """Start the child."""
+        self._supervise(self._first)
+
+    async def stop(self) -> None:
+        """End the children."""
+        for task in self._tasks:
+            task.cancel()
+        for session in self._sessions.values():
+            session.stream.close()
+        supervisors = [each for each in (self._first, self._second) if each is not None]
+        await asyncio.gather(*(each.stop() for each in supervisors))
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps the bridge from being ready, or None."""
+        return self._first.problem
+
+    @property
+    def links(self) -> list[Link]:
+        """The connections to children."""
+        supervisors = [each for each in (self._first, self._second) if each is not None]
+        return [each.link for each in supervisors if each.link is not None]
+
+    def session(self, name: str) -> Session:
+        """Return the client's session, also one that another replica opened; Refusal (404) where it has ended."""
+        session = self._sessions.get(name)
+        if session is None:
+            session = None if name in self._ended else named_session(name)
+            if session is None:
+                raise Refusal(jsonrpc.INVALID_REQUEST, "the session has ended or never was; initialize again", 404)
+            self._add(session)
+        self._sessions.move_to_end(name)
+        return session
+
+    async def initialize(self, message: Message) -> tuple[Session, Message]:
+        """Open a session and answer from the child's own answer, which asks nothing of the child."""
+        supervisor = await self._supervisor(stateless=False)
+        _, greeting = await supervisor.ready()
+        params = message.get("params")
+        params = params if isinstance(params, dict) else {}
+        answer = initialize_answer(greeting, params.get("protocolVersion"))
+        capabilities = params.get("capabilities")
+        capabilities = capabilities if isinstance(capabilities, dict) else {}
+        version = str(answer["protocolVersion"])
+        session = Session(new_name(version, capabilities), version, capabilities)
+        self._add(session)
+        return session, jsonrpc.result(message["id"], answer)
+
+    async def request(self, session: Session, message: Message) -> Call:
+        """Start a call of a session."""
+        call = Call(session, message)
+        if call.method == "ping":
+            call.finish(jsonrpc.result(call.request_id, {}))
+            return call
+        supervisor = await self._supervisor(stateless=False)
+        link, _ = await supervisor.ready()
+        params = message.get("params")
+        if isinstance(params, dict):
+            if call.method == "logging/setLevel":
+                session.log_level = params.get("level")
+                params["level"] = most_verbose(self._levels()) or params.get("level")
+            elif call.method == "resources/subscribe":
+                session.subscriptions.add(str(params.get("uri")))
+            elif call.method == "resources/unsubscribe":
+                uri = str(params.get("uri"))
+                session.subscriptions.discard(uri)
+                if uri in self._uris():
+                    call.finish(jsonrpc.result(call.request_id, {}))
+                    return call
+        link.call(call)
+        return call
+
+    def notify(self, session: Session, message: Message) -> None:
+        """Take a notification of a client."""
+        method, params = message["method"], message.get("params")
+        if method == "notifications/cancelled" and isinstance(params, dict):
+            wanted = params.get("requestId")
+            call = session.calls.get((type(wanted), wanted)) if isinstance(wanted, int | str) else None
+            if call is not None and call.link is not None:
+                call.link.cancel(call, str(params.get("reason", "cancelled by the client")))
+        elif method == "notifications/roots/list_changed" and len(self._sessions) == 1:
+            for link in self.links:
+                link.tell(message)
+        elif method == "notifications/progress":
+            for link in {link for link, _, _ in session.asked.values()}:
+                link.tell(message)
+
+    def respond(self, session: Session, message: Message) -> None:
+        """Take a client's answer to a question of the child."""
+        asked = session.asked.pop(str(message["id"]), None)
+        if asked is not None:
+            link, child_id, call = asked
+            if call is not None:
+                call.asked.pop(str(message["id"]), None)
+            link.tell(message | {"id": child_id})
+
+    async def end(self, session: Session) -> None:
+        """Forget a session that its client has ended."""
+        self._remove(session)
+        self._ended[session.name] = None
+        if len(self._ended) > _MOST_ENDED:
+            self._ended.popitem(last=False)
+
+    async def stateless(self, caller: Caller, message: Message) -> Call:
+        """Start a call of the stateless era."""
+        supervisor = await self._supervisor(stateless=True)
+        link, greeting = await supervisor.ready()
+        call = Call(caller, message, long=message["method"] == "subscriptions/listen")
+        if greeting.stateless:
+            link.call(call)
+        else:
+            self._translate(link, greeting, call)
+        return call
+
+    def done(self, call: Call) -> None:
+        """Take the end of a call's HTTP request."""
+        if call.link is not None and not call.answered:
+            call.link.cancel(call, "the client has gone", answer=False)
+        if call.long:
+            self._listeners = [each for each in self._listeners if each[0] is not call]
+
+    def on_notification(self, link: Link, message: Message) -> None:
+        """Send a notification of the child to whom it concerns."""
+        method, params = message["method"], message.get("params")
+        meta = params.get("_meta") if isinstance(params, dict) else None
+        subscription = meta.get(SUBSCRIPTION_KEY) if isinstance(meta, dict) else None
+        if isinstance(meta, dict) and isinstance(subscription, int):
+            call = link.calls.get(subscription)
+            if call is not None:
+                meta[SUBSCRIPTION_KEY] = call.request_id
+                call.put(message)
+        elif method in LIST_CHANGED or method == RESOURCE_UPDATED:
+            self._publish(message)
+        elif method == "notifications/cancelled" and isinstance(params, dict):
+            self._withdraw(link, params)
+        elif method == "notifications/elicitation/complete":
+            for session in self._sessions.values():
+                session.stream.put(message)
+        else:
+            self._to_the_only_one(link, message)
+
+    def on_request(self, link: Link, message: Message) -> None:
+        """Ask the one client that the child can mean; else tell the child that there is not one."""
+        method = message["method"]
+        if method == "ping":
+            link.tell(jsonrpc.result(message["id"], {}))
+            return
+        call, clients = only_caller(link.calls.values())
+        caller: Caller | None = call.caller if call else None
+        if clients == 0 and len(self._sessions) == 1:
+            caller = next(iter(self._sessions.values()))
+        if caller is None:
+            UNROUTED.labels("request").inc()
+            problem = (
+                f"{method} cannot be sent: {'several clients have' if clients else 'no client has'} a call in "
+                "flight, so nobody knows which to ask; use sessionMode: perSession for a server that asks its clients"
+            )
+            link.tell(jsonrpc.error(message["id"], jsonrpc.INTERNAL_ERROR, problem))
+            return
+        needed = NEEDED_CAPABILITY.get(method)
+        if needed is not None and needed not in caller.capabilities:
+            problem = f"the client has not declared the capability {needed!r}, so {method} cannot be sent to it"
+            link.tell(jsonrpc.error(message["id"], jsonrpc.METHOD_NOT_FOUND, problem))
+        elif caller.stateless and call is not None:
+            self._parking.ask(link, call, message)
+        elif isinstance(caller, Session):
+            asked = f"{self.program.name}-{next(self._numbers)}"
+            caller.asked[asked] = (link, message["id"], call)
+            if call is not None:
+                call.asked[asked] = message["id"]
+            self._send(caller, call, message | {"id": asked})
+
+    def on_gone(self, link: Link) -> None:
+        """Forget what was asked by a child that has ended."""
+        for session in self._sessions.values():
+            session.asked = {name: asked for name, asked in session.asked.items() if asked[0] is not link}
+
+    def on_up(self, link: Link, greeting: Greeting) -> None:
+        """Ask a child that has just started for what clients have subscribed to."""
+        if greeting.stateless:
+            return
+        level = most_verbose(self._levels())
+        if level is not None:
+            self._ask(link, "logging/setLevel", {"level": level})
+        for uri in self._uris():
+            self._ask(link, "resources/subscribe", {"uri": uri})
+
+    def _supervise(self, supervisor: Supervisor) -> None:
+        supervisor.on_up = self.on_up
+        self._tasks.append(asyncio.create_task(supervisor.run()))
+
+    async def _supervisor(self, *, stateless: bool) -> Supervisor:
+        first = self._first
+        if first.stateless is None:
+            await first.ready()
+        if stateless or not first.stateless:
+            return first
+        if self._second is None:
+            self._second = Supervisor(self.program, self, False, optional=True)
+            self._supervise(self._second)
+        if not await self._second.settled():
+            problem = (
+                f"server {self.program.name!r} speaks only MCP 2026-07-28 and knows no initialize; use a client that "
+                "speaks it"
+            )
+            raise Refusal(jsonrpc.INVALID_REQUEST, problem, 400)
+        return self._second
+
+    def _add(self, session: Session) -> None:
+        self._sessions[session.name] = session
+        if len(self._sessions) > _MOST_SESSIONS:
+            idle = next((each for each in self._sessions.values() if each.idle), None)
+            if idle is not None:
+                self._remove(idle)
+        SESSIONS.set(len(self._sessions))
+
+    def _remove(self, session: Session) -> None:
+        self._sessions.pop(session.name, None)
+        SESSIONS.set(len(self._sessions))
+        session.stream.close()
+        for call in list(session.calls.values()):
+            if call.link is not None:
+                call.link.cancel(call, "the session was ended")
+        for link, child_id, _ in session.asked.values():
+            link.tell(jsonrpc.error(child_id, jsonrpc.INTERNAL_ERROR, "the client has gone"))
+        left = self._uris()
+        for uri in session.subscriptions - left:
+            for link in self.links:
+                self._ask(link, "resources/unsubscribe", {"uri": uri})
+
+    def _ask(self, link: Link, method: str, params: Message) -> None:
+        with contextlib.suppress(Refusal):
+            link.call(Call(None, jsonrpc.request(0, method, params), long=True))
+
+    def _levels(self) -> Iterable[str | None]:
+        yield from (session.log_level for session in self._sessions.values())
+        for link in self.links:
+            yield from (call.caller.log_level for call in link.calls.values() if call.caller is not None)
+
+    def _uris(self) -> set[str]:
+        uris = set().union(*(session.subscriptions for session in self._sessions.values()))
+        for _, wanted in self._listeners:
+            uris.update(wanted.get("resourceSubscriptions") or ())
+        return uris
+
+    def _translate(self, link: Link, greeting: Greeting, call: Call) -> None:
+        method, params = call.method, call.message.get("params")
+        call.after = lambda answer: make_stateless(greeting, method, answer)
+        if method == "server/discover":
+            call.finish(jsonrpc.result(call.request_id, discover_answer(greeting)))
+        elif method == "subscriptions/listen":
+            self._listen(link, call, params)
+        elif method in NOT_STATELESS:
+            call.finish(jsonrpc.error(call.request_id, jsonrpc.METHOD_NOT_FOUND, "Method not found", method))
+        elif isinstance(params, dict) and "requestState" in params:
+            self._parking.resume(call, params)
+        else:
+            plain = without_envelope(params)
+            call.message["params"] = plain
+            level = call.caller.log_level if call.caller else None
+            if level is not None and "logging" in greeting.capabilities:
+                self._ask(link, "logging/setLevel", {"level": most_verbose([level, *self._levels()])})
+            link.call(call)
+
+    def _listen(self, link: Link, call: Call, params: Any) -> None:
+        wanted = params.get("notifications") if isinstance(params, dict) else None
+        wanted = {key: value for key, value in wanted.items() if value} if isinstance(wanted, dict) else {}
+        known = self._uris()
+        self._listeners.append((call, wanted))
+        for uri in self._uris() - known:
+            self._ask(link, "resources/subscribe", {"uri": uri})
+        call.put(
+            jsonrpc.notification(
+                "notifications/subscriptions/acknowledged",
+                {"notifications": wanted, "_meta": {SUBSCRIPTION_KEY: call.request_id}},
+            )
+        )
+
+    def _publish(self, message: Message) -> None:
+        params = message.get("params")
+        params = params if isinstance(params, dict) else {}
+        for session in self._sessions.values():
+            if message["method"] in LIST_CHANGED or params.get("uri") in session.subscriptions:
+                session.stream.put(message)
+        for call, wanted in self._listeners:
+            if listens_to(wanted, message):
+                meta = {**(params.get("_meta") or {}), SUBSCRIPTION_KEY: call.request_id}
+                call.put(message | {"params": params | {"_meta": meta}})
+
+    def _to_the_only_one(self, link: Link, message: Message) -> None:
+        call, clients = only_caller(link.calls.values())
+        caller: Caller | None = call.caller if call else None
+        if clients == 0 and len(self._sessions) == 1:
+            caller = next(iter(self._sessions.values()))
+        if caller is None:
+            UNROUTED.labels("notification").inc()
+        elif message["method"] != "notifications/message" or wants_log(caller, message.get("params")):
+            self._send(caller, call, message)
+
+    def _send(self, caller: Caller, call: Call | None, message: Message) -> None:
+        if isinstance(caller, Session) and (call is None or (len(caller.calls) > 1 and caller.stream.open)):
+            caller.stream.put(message)
+        elif call is not None:
+            call.put(message)
+
+    def _withdraw(self, link: Link, params: Message) -> None:
+        for session in self._sessions.values():
+            for asked, (asker, child_id, _) in list(session.asked.items()):
+                if asker is link and child_id == params.get("requestId"):
+                    del session.asked[asked]
+                    note = jsonrpc.notification("notifications/cancelled", params | {"requestId": asked})
+                    call, _ = only_caller(session.calls.values())
+                    self._send(session, call, note)

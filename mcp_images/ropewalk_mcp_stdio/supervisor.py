@@ -1,0 +1,187 @@
+"""Keeps one child alive: starts it, greets it, asks for its tools now and then, starts it again when it has gone.
+
+A child that ran well for a while is started again at once, one that fails again and again with growing pauses.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ropewalk_mcp_stdio import jsonrpc
+from ropewalk_mcp_stdio.handshake import HandshakeError, greet
+from ropewalk_mcp_stdio.jsonrpc import Refusal
+from ropewalk_mcp_stdio.link import Events, Link
+from ropewalk_mcp_stdio.metrics import RESTARTS
+from ropewalk_mcp_stdio.process import StartError
+from ropewalk_mcp_stdio.protocol import Greeting, own_params
+
+_log = logging.getLogger("ropewalk.mcp.stdio")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long the bridge waits for what, in seconds."""
+
+    start: float = 60.0
+    # Between two questions for the tools, and how long the answer may take before the server counts as not ready.
+    probe_interval: float = 10.0
+    probe: float = 10.0
+    # A child that has a question open and writes nothing at all for this long is taken for hung, and ended.
+    hung: float = 60.0
+    # What counts as having run well, and the first and the longest pause before a start.
+    steady: float = 5.0
+    first_pause: float = 0.5
+    longest_pause: float = 30.0
+    # How long a call waits for a child that is about to be back.
+    wait: float = 10.0
+    # How long the calls in flight have after SIGTERM.
+    drain: float = 10.0
+    # How long a call of a stateless client may wait for its client's answer.
+    parked: float = 300.0
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(repr=False)
+    timing: Timing = Timing()
+
+
+class Supervisor:
+    """One child after the other, in one era. Run `run` as a task."""
+
+    def __init__(self, program: Program, events: Events, stateless: bool | None, *, optional: bool = False) -> None:
+        self._optional = optional
+        self.program = program
+        self.stateless = stateless
+        self.link: Link | None = None
+        self._greeted: tuple[Link, Greeting] | None = None
+        # None where the child is well; else what is wrong, for people.
+        self.problem: str | None = "starting"
+        self.refused_era = False
+        self.on_up: Callable[[Link, Greeting], None] | None = None
+        self._events = events
+        self._up = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._next_start = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._restarting = ""
+
+    async def run(self) -> None:
+        """Keep the child alive until cancelled."""
+        failures = 0
+        while True:
+            started = self._loop.time()
+            well = await self._one_life()
+            failures = 0 if well and self._loop.time() - started >= self.program.timing.steady else failures + 1
+            if self.refused_era:
+                return
+            timing = self.program.timing
+            pause = min(timing.longest_pause, timing.first_pause * 2 ** (failures - 1)) if failures else 0.0
+            self._next_start = self._loop.time() + pause
+            self._settled.set()
+            RESTARTS.labels(self._restarting).inc()
+            _log.warning(
+                "starting again",
+                extra={"server": self.program.name, "problem": self.problem, "pause_seconds": round(pause, 1)},
+            )
+            await asyncio.sleep(pause)
+
+    async def ready(self) -> tuple[Link, Greeting]:
+        """Return the connection to a child and its greeting; Refusal where there is none and none is about to be."""
+        if self._greeted is not None:
+            return self._greeted
+        wait = self.program.timing.wait
+        pause = self._next_start - self._loop.time()
+        if pause <= wait:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._up.wait(), wait)
+            if self._greeted is not None:
+                return self._greeted
+        problem = f"the process of server {self.program.name!r} is not running: {self.problem}; try again later"
+        raise Refusal(jsonrpc.UNAVAILABLE, problem, 503, max(1, math.ceil(pause)))
+
+    async def settled(self) -> bool:
+        """Wait until the child has greeted, or failed to for the first time; True where it speaks this era."""
+        await self._settled.wait()
+        return not self.refused_era
+
+    async def stop(self) -> None:
+        """End the child."""
+        if self.link is not None:
+            await self.link.close("stopped with the bridge")
+
+    async def _one_life(self) -> bool:
+        program, well = self.program, False
+        link = self.link = Link(program.name, self._events)
+        self._restarting = "start_failed"
+        try:
+            await link.open(list(program.command), program.environment)
+            greeting = await greet(link, self.stateless, program.timing.start)
+            self.stateless = greeting.stateless
+            self._greeted = link, greeting
+            self._up.set()
+            self._settled.set()
+            if self.on_up is not None:
+                self.on_up(link, greeting)
+            well = await self._watch(link, greeting)
+            self.problem = f"its process {link.gone}"
+        except StartError as problem:
+            self.problem = str(problem)
+        except HandshakeError as problem:
+            self.problem = f"its process {link.gone or problem}"
+            if self.stateless is None and link.gone is not None:
+                # Some old servers end at a request before initialize: the next one gets initialize first.
+                self.stateless = False
+            elif self._optional and link.gone is None:
+                self.refused_era = True
+        except Refusal as refusal:
+            self.problem = refusal.message
+        finally:
+            self._greeted = None
+            self._up.clear()
+            await link.close("stopped")
+        return well
+
+    async def _watch(self, link: Link, greeting: Greeting) -> bool:
+        timing, well, asked = self.program.timing, False, 0.0
+        self._restarting = "crashed"
+        while link.gone is None:
+            now = self._loop.time()
+            # What the child has written in the meantime shows that it lives, so that a busy one is not asked.
+            if not well or self.problem or now - max(link.heard, asked) >= timing.probe_interval:
+                asked = now
+                problem = await self._probe(link, greeting)
+                if problem is None:
+                    well, self.problem = True, None
+                elif link.gone is None:
+                    self.problem = problem
+                    if self._loop.time() - link.heard >= timing.hung:
+                        self._restarting = "hung"
+                        await link.close(f"has written nothing for {timing.hung:.0f} seconds and was ended")
+                        return well
+            await self._pause(link, 1.0 if self.problem else timing.probe_interval)
+        return well
+
+    async def _pause(self, link: Link, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(link.ended.wait(), seconds)
+
+    async def _probe(self, link: Link, greeting: Greeting) -> str | None:
+        try:
+            answer = await link.ask("tools/list", own_params(greeting), self.program.timing.probe)
+        except TimeoutError:
+            return f"its process has not answered tools/list in {self.program.timing.probe:.0f} seconds"
+        except Refusal as refusal:
+            return refusal.message
+        if "error" in answer and "tools" in greeting.capabilities:
+            problem = answer["error"]
+            said = str(problem.get("message") if isinstance(problem, dict) else problem)[:200]
+            return f"it answers tools/list with an error: {said}"
+        return None
