@@ -13,7 +13,7 @@ REGISTRY ?= ropewalk.dev
 CLUSTER := PYTHONPATH=dev $(PYTHON) -m cluster
 DEMO := PYTHONPATH=dev $(PYTHON) -m demo
 CODE := operator/src agent_image/src dev bench tests
-MCP_CODE := mcp_images tests/unit/mcp
+MCP_CODE := mcp_images tests/unit/mcp tests/conformance/everything
 MCP_TESTS := tests/unit/mcp
 
 .PHONY: help
@@ -42,11 +42,15 @@ test-e2e: .venv/.ready tools ## real pods in the local cluster, which is brought
 	end() { if [ -n "$$started" ]; then $(CLUSTER) down; fi; }; trap end EXIT; \
 	$(CLUSTER) up; $(CLUSTER) images; .venv/bin/pytest tests/e2e $(PYTEST)
 
+.PHONY: conformance
+conformance: .venv/.ready .venv-mcp/.ready ## the official MCP suite: the stdio bridge beside a native server, the agent's client (npm)
+	PYTHONPATH=dev:tests/support:. .venv/bin/python -m tests.conformance $(CONFORMANCE)
+
 .PHONY: check
 check: .venv/.ready .venv-mcp/.ready ## lint, types, architecture and complete docs; changes nothing
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy $(CODE) --exclude '$(MCP_TESTS)|tests/support/mcp_'
+	.venv/bin/mypy $(CODE) --exclude '$(MCP_TESTS)|tests/support/mcp_|tests/conformance/everything'
 	.venv-mcp/bin/mypy $(MCP_CODE)
 	PYTHONPATH=operator/src:agent_image/src .venv/bin/lint-imports
 	.venv/bin/pytest -q tests/docs

@@ -1,13 +1,12 @@
-"""`python -m everything [--http PORT]`: over streamable HTTP on 127.0.0.1, or without it over stdin and stdout."""
+"""`python -m tests.conformance.everything [--http PORT]`: over streamable HTTP on 127.0.0.1, else over stdio."""
 
 import argparse
 import logging
 import sys
 
 import uvicorn
-
-from everything.resumption import Events
-from everything.server import everything_server
+from tests.conformance.everything.resumption import Events
+from tests.conformance.everything.server import everything_server
 
 _RETRY_MILLISECONDS = 100
 """How soon a client whose stream was closed on purpose comes back."""

@@ -160,7 +160,7 @@ def _add_prompts(server: MCPServer) -> None:
         return [UserMessage(f"Prompt with arguments: arg1='{arg1}', arg2='{arg2}'")]
 
     @server.prompt(description="A prompt with a resource in it")
-    async def test_prompt_with_embedded_resource(resourceUri: str) -> list[UserMessage]:  # noqa: N803 – on the wire
+    async def test_prompt_with_embedded_resource(resourceUri: str) -> list[UserMessage]:
         resource = _embedded(resourceUri, "text/plain", "Embedded resource content for testing.")
         return [UserMessage(resource), UserMessage("Please process the embedded resource above.")]
 
@@ -184,9 +184,12 @@ def add_content(server: MCPServer) -> None:
     _add_resources(server)
     _add_prompts(server)
 
-    @server.completion()
     async def complete(
-        ref: PromptReference | ResourceTemplateReference, argument: CompletionArgument, context: CompletionContext | None
+        ref: PromptReference | ResourceTemplateReference,
+        argument: CompletionArgument,
+        context: CompletionContext | None,
     ) -> Completion:
         values = [word for word in _WORDS if word.startswith(argument.value)]
         return Completion(values=values, total=len(values), has_more=False)
+
+    server.completion()(complete)  # type: ignore[no-untyped-call]

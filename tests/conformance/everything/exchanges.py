@@ -5,8 +5,7 @@ from typing import Any
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import CallToolResult, ElicitResult, SamplingMessage
-
-from everything.content import answer, text
+from tests.conformance.everything.content import answer, text
 
 Call = Context[Any, Any]
 _PAUSE_SECONDS = 0.05
@@ -54,7 +53,8 @@ async def test_sampling(prompt: str, ctx: Call) -> CallToolResult:
 
 async def _ask(ctx: Call, message: str, properties: dict[str, Any], required: list[str]) -> ElicitResult:
     schema = {"type": "object", "properties": properties, "required": required}
-    return await ctx.session.elicit_form(message, schema, ctx.request_id)
+    result: ElicitResult = await ctx.session.elicit_form(message, schema, ctx.request_id)
+    return result
 
 
 async def test_elicitation(message: str, ctx: Call) -> CallToolResult:

@@ -21,8 +21,7 @@ from mcp_types import (
     ListRootsResult,
     SamplingMessage,
 )
-
-from everything.content import answer, text
+from tests.conformance.everything.content import answer, text
 
 Call = Context[Any, Any]
 Round = CallToolResult | InputRequiredResult
@@ -132,7 +131,7 @@ async def test_streaming_elicitation(ctx: Call) -> Round:
 async def test_missing_capability(ctx: Call) -> CallToolResult:
     """Refuse a client that did not say that it can sample."""
     if ctx.client_capabilities is None or ctx.client_capabilities.sampling is None:
-        needed = {"requiredCapabilities": {"sampling": {}}}
+        needed: dict[str, Any] = {"requiredCapabilities": {"sampling": {}}}
         raise MCPError(MISSING_REQUIRED_CLIENT_CAPABILITY, "This tool needs a client that can sample", needed)
     return answer(text("The client can sample."))
 

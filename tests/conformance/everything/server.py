@@ -12,10 +12,9 @@ from mcp_types import (
     SubscribeRequestParams,
     UnsubscribeRequestParams,
 )
-
-from everything.content import add_content, answer, test_simple_text, text, tools_with_schemas
-from everything.exchanges import add_exchanges
-from everything.rounds import add_rounds
+from tests.conformance.everything.content import add_content, answer, test_simple_text, text, tools_with_schemas
+from tests.conformance.everything.exchanges import add_exchanges
+from tests.conformance.everything.rounds import add_rounds
 
 Call = Context[Any, Any]
 

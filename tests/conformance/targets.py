@@ -1,0 +1,91 @@
+"""Where the everything-server runs: natively over streamable HTTP, or over stdio behind the bridge; local processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from cluster.console import Failure
+from cluster.layout import REPOSITORY
+
+SessionMode = Literal["shared", "perSession"]
+PYTHON = str(REPOSITORY / ".venv-mcp" / "bin" / "python")
+EVERYTHING = [PYTHON, "-m", "tests.conformance.everything"]
+_READY_SECONDS = 60.0
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that is free at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def native() -> Iterator[str]:
+    """Serve over streamable HTTP; gives its URL."""
+    port = free_port()
+    with _running([*EVERYTHING, "--http", str(port)]) as process:
+        until_answers(f"http://127.0.0.1:{port}/mcp", process, anything=True)
+        yield f"http://127.0.0.1:{port}/mcp"
+
+
+@contextmanager
+def bridged(mode: SessionMode) -> Iterator[str]:
+    """Serve over stdio behind the bridge; gives the bridge's URL."""
+    port = free_port()
+    options = [f"--port={port}", "--path=/mcp", f"--session-mode={mode}", "--max-sessions=100"]
+    command = [PYTHON, "-m", "ropewalk_mcp_stdio", "serve", *options, "--idle-timeout-seconds=300", "--", *EVERYTHING]
+    with _running(command) as process:
+        until_answers(f"http://127.0.0.1:{port}/ready", process)
+        yield f"http://127.0.0.1:{port}/mcp"
+
+
+@contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    variables = os.environ | {
+        "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'mcp_images'}",
+        "PYTHONWARNINGS": "ignore",
+        # As the operator sets it: without it the bridge would not look at the host's name.
+        "ROPEWALK_MCP_ALLOWED_HOSTS": "everything-mcp",
+    }
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=variables, stdout=log, stderr=log)
+        try:
+            yield process
+        except BaseException:
+            log.seek(0)
+            sys.stderr.write(log.read()[-4000:].decode(errors="replace"))
+            raise
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def until_answers(url: str, process: subprocess.Popen[bytes], *, anything: bool = False) -> None:
+    """Return when `url` answers 200, or with `anything` whatever it answers; raises Failure where it does not."""
+    until = time.monotonic() + _READY_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except urllib.error.HTTPError:
+            if anything:
+                return
+        except OSError:
+            pass
+        if process.poll() is not None or time.monotonic() > until:
+            raise Failure(f"{url} does not answer; its process has exit code {process.poll()}")
+        time.sleep(0.05)
