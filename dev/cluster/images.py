@@ -57,8 +57,12 @@ IMAGES = (
     Image("agent", "agent_image"),
     Image("mcp-math", "mcp_images", {"SERVER": "math"}),
     Image("mcp-kubernetes", "mcp_images", {"SERVER": "kubernetes"}),
+    Image("mcp-prometheus", "mcp_images", {"SERVER": "prometheus"}),
+    Image("mcp-websearch", "mcp_images", {"SERVER": "websearch"}),
     Image("demo-model", "dev/demo_model"),
+    Image("search-stand-in", "dev/search_stand_in"),
     Image("redis", "dev/redis_image"),
+    Image("prometheus", "dev/prometheus_image"),
 )
 
 
