@@ -83,6 +83,12 @@ class Mode(Protocol):
     async def stateless(self, caller: Caller, message: Message) -> Call:
         """Start a call of the stateless era."""
 
+    async def start(self) -> None:
+        """Start what is needed before the first client."""
+
+    async def stop(self) -> None:
+        """End all children."""
+
     def done(self, call: Call) -> None:
         """Take the end of a call's HTTP request."""
 
@@ -201,7 +207,7 @@ class Application:
             return
         _count("initialize", "error" if "error" in answer else "ok", started)
         name = (b"mcp-session-id", session.name.encode())
-        await _respond(send, 200, [*_JSON, name], jsonrpc.encoded(answer))
+        await _respond(send, 200, _JSON if "error" in answer else [*_JSON, name], jsonrpc.encoded(answer))
 
     async def _post_stateless(
         self, message: Message, version: str, headers: dict[bytes, bytes], receive: Receive, send: Send

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import uvicorn
 
-from ropewalk_mcp_stdio.http import Application
-from ropewalk_mcp_stdio.options import ServeOptions
+from ropewalk_mcp_stdio.http import Application, Mode
+from ropewalk_mcp_stdio.options import SHARED, ServeOptions
+from ropewalk_mcp_stdio.per_session import PerSession
 from ropewalk_mcp_stdio.process import adopt_orphans, end_orphans, reap_orphans
 from ropewalk_mcp_stdio.shared import Shared
 from ropewalk_mcp_stdio.supervisor import Program
@@ -39,7 +40,11 @@ def listening(port: int) -> socket.socket:
 async def serve(options: ServeOptions, program: Program, listener: socket.socket, *, signals: bool = True) -> None:
     """Serve until SIGTERM or SIGINT, or until cancelled."""
     loop = asyncio.get_running_loop()
-    mode = Shared(program)
+    mode: Mode
+    if options.session_mode == SHARED:
+        mode = Shared(program)
+    else:
+        mode = PerSession(program, options.max_sessions, options.idle_timeout_seconds)
     application = Application(mode, options.path, program.name)
     config = uvicorn.Config(
         application, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=75,

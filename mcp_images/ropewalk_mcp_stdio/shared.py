@@ -77,6 +77,15 @@ class Shared:
         return self._first.problem
 
     @property
+    def busy(self) -> bool:
+        """Tell whether a call is in flight, or waits for its client."""
+        return any(call.caller is not None for link in self.links for call in link.calls.values())
+
+    def waits_for(self, state: str) -> bool:
+        """Tell whether a call waits for a client that comes back with this requestState."""
+        return self._parking.waits_for(state)
+
+    @property
     def links(self) -> list[Link]:
         """The connections to children."""
         supervisors = [each for each in (self._first, self._second) if each is not None]

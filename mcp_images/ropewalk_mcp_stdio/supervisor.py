@@ -157,7 +157,7 @@ class Supervisor:
             # What the child has written in the meantime shows that it lives, so that a busy one is not asked.
             if not well or self.problem or now - max(link.heard, asked) >= timing.probe_interval:
                 asked = now
-                problem = await self._probe(link, greeting)
+                problem = await tools_problem(link, greeting, timing.probe)
                 if problem is None:
                     well, self.problem = True, None
                 elif link.gone is None:
@@ -173,15 +173,17 @@ class Supervisor:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(link.ended.wait(), seconds)
 
-    async def _probe(self, link: Link, greeting: Greeting) -> str | None:
-        try:
-            answer = await link.ask("tools/list", own_params(greeting), self.program.timing.probe)
-        except TimeoutError:
-            return f"its process has not answered tools/list in {self.program.timing.probe:.0f} seconds"
-        except Refusal as refusal:
-            return refusal.message
-        if "error" in answer and "tools" in greeting.capabilities:
-            problem = answer["error"]
-            said = str(problem.get("message") if isinstance(problem, dict) else problem)[:200]
-            return f"it answers tools/list with an error: {said}"
-        return None
+
+async def tools_problem(link: Link, greeting: Greeting, timeout_seconds: float) -> str | None:
+    """Ask the child for its tools; return what is wrong with the answer, or None. One without tools may refuse."""
+    try:
+        answer = await link.ask("tools/list", own_params(greeting), timeout_seconds)
+    except TimeoutError:
+        return f"its process has not answered tools/list in {timeout_seconds:.0f} seconds"
+    except Refusal as refusal:
+        return refusal.message
+    if "error" in answer and (link.gone is not None or "tools" in greeting.capabilities):
+        problem = answer["error"]
+        said = str(problem.get("message") if isinstance(problem, dict) else problem)[:200]
+        return f"it answers tools/list with an error: {said}"
+    return None

@@ -90,6 +90,10 @@ class Parking:
             )
         )
 
+    def waits_for(self, state: str) -> bool:
+        """Tell whether a call waits for this requestState."""
+        return state in self._parked
+
     def resume(self, call: Call, params: Message) -> Link:
         """Let the waiting call go on, as this one; Refusal where none waits."""
         parked = self._parked.pop(str(params.get("requestState")), None)
