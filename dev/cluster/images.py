@@ -41,6 +41,7 @@ class Image:
     name: str
     context: str
     arguments: Mapping[str, str] = field(default_factory=dict)
+    file: str = "Dockerfile"
 
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that change with anything the image is made of."""
@@ -59,6 +60,7 @@ IMAGES = (
     Image("mcp-kubernetes", "mcp_images", {"SERVER": "kubernetes"}),
     Image("mcp-prometheus", "mcp_images", {"SERVER": "prometheus"}),
     Image("mcp-websearch", "mcp_images", {"SERVER": "websearch"}),
+    Image("mcp-stdio", "mcp_images", file="stdio.Dockerfile"),
     Image("demo-model", "dev/demo_model"),
     Image("search-stand-in", "dev/search_stand_in"),
     Image("redis", "dev/redis_image"),
@@ -129,7 +131,8 @@ def push(registry: str, context: str) -> None:
         with step(f"Building {image.name}", expected="a minute"):
             arguments = [f"--build-arg={name}={value}" for name, value in image.arguments.items()]
             tags = [f"--tag={reference}" for reference in references]
-            _must([docker, "build", *arguments, *tags, str(where.REPOSITORY / image.context)])
+            folder = where.REPOSITORY / image.context
+            _must([docker, "build", f"--file={folder / image.file}", *arguments, *tags, str(folder)])
         for reference in references:
             if kind:
                 _must(["kind", "load", "docker-image", "--name", kind, reference])
@@ -159,7 +162,7 @@ def _build_image(layout: Layout, image: Image) -> str:
     arguments = [f"--build-arg={name}={value}" for name, value in ({"BASE": _BASE} | dict(image.arguments)).items()]
     _buildah(
         layout, "bud", "--isolation=chroot", "--layers", *mounts, *arguments, "--tag", tag,
-        where.REPOSITORY / image.context,
+        f"--file={where.REPOSITORY / image.context / image.file}", where.REPOSITORY / image.context,
     )  # fmt: skip
     return tag
 
