@@ -25,10 +25,13 @@ _NO_NAMES = {"current", "file", "much", "most", "open", "usage", "use"}
 
 
 def expression(text: str) -> str | None:
-    """Return the PromQL that answers a question, or None when it asks for no figure that every process has."""
+    """Return the PromQL that answers a question, or None when it asks for no figure that every process has.
+
+    Who speaks of metrics wants their names, not their values.
+    """
     said = set(words(text))
     for asked_by, figure in _FIGURES:
-        if asked_by & said:
+        if asked_by & said and "metrics" not in said:
             return figure % _selector(_subject(text, asked_by))
     return None
 

@@ -107,6 +107,7 @@ def test_the_api_server_takes_every_mcp_server_that_values_switch_on(empty: ApiS
     )
     values = [f"mcpServers.{key}.enabled=true,mcpServers.{key}.pod.resources.limits.memory=1Gi" for key in keys]
     values.append("mcpServers.prometheus.url=http://prometheus.monitoring.svc:9090")
+    values.append("mcpServers.prometheus.tokenSecret.name=metrics")
     install(empty, "--set", ",".join(values))
     assert len(mcp_servers(empty)) == len(keys)
     account = ("--as", "system:serviceaccount:ropewalk-system:ropewalk-kubernetes-tools")

@@ -150,6 +150,17 @@ def test_two_labels_may_be_a_service_or_a_public_name() -> None:
     assert public == {"ports": [{"port": 9090, "protocol": "TCP"}]}
 
 
+def test_the_token_for_a_prometheus_is_mounted_from_its_secret() -> None:
+    pod = server("prometheus", "tokenSecret.name=metrics", "tokenSecret.key=bearer")["pod"]
+    (volume,) = pod["volumes"]
+    assert volume["secret"] == {"secretName": "metrics", "items": [{"key": "bearer", "path": "token"}]}
+    (mount,) = pod["volumeMounts"]
+    assert (mount["name"], mount["readOnly"]) == (volume["name"], True)
+    told = environment("prometheus", "tokenSecret.name=metrics")
+    assert told["ROPEWALK_PROMETHEUS_TOKEN_FILE"] == f"{mount['mountPath']}/token"
+    assert "volumes" not in server("prometheus")["pod"]
+
+
 def test_a_prometheus_without_an_address_is_refused() -> None:
     done = try_template("--set", "mcpServers.prometheus.enabled=true")
     assert done.returncode != 0

@@ -119,6 +119,8 @@ def test_an_unknown_key_is_refused_at_every_level(path: str) -> None:
         ("mcpServers.math.pod.image=a/b:1", "/mcpServers/math/pod"),
         ("mcpServers.websearch.baseURL=ftp://example.com", "/mcpServers/websearch/baseURL"),
         ("mcpServers.prometheus.url=prometheus:9090", "/mcpServers/prometheus/url"),
+        ("mcpServers.prometheus.tokenSecret.key=", "/mcpServers/prometheus/tokenSecret/key"),
+        ("mcpServers.kubernetes.namespaces={a,a}", "/mcpServers/kubernetes/namespaces"),
         ("mcpServers.kubernetes.scope=everything", "/mcpServers/kubernetes/scope"),
         ("mcpServers.kubernetes.apiServer.ports={0}", "/mcpServers/kubernetes/apiServer/ports/0"),
         ("mcpServers.kubernetes.apiServer.cidrs={anywhere}", "/mcpServers/kubernetes/apiServer/cidrs/0"),

@@ -64,6 +64,7 @@ TOOLS = [
             query={"type": "string", "description": PROMQL}, step=TEXT,
         ),
         function("server_info", "Version, uptime and targets of Prometheus.", []),
+        function("list_metrics", "List the metrics that Prometheus has.", [], contains=TEXT),
         function("search", "Search the web.", ["query"], query={"type": "string", "description": "Words to find"}),
     )
 ]  # fmt: skip
@@ -185,10 +186,11 @@ def test_a_question_about_pods_and_a_process_asks_the_cluster_and_prometheus_at_
     [
         ("is something broken in the shop namespace?", pods(namespace="shop")),
         ("what is wrong with web-1-abc in the shop namespace?", pods("describe", namespace="shop", name="web-1-abc")),
+        ("What metrics are there about memory?", [[("list_metrics", {})]]),
         ("search the web for CrashLoopBackOff", [[("search", {"query": "CrashLoopBackOff"})]]),
     ],
 )
-def test_a_single_pod_is_described_and_trouble_without_a_name_is_looked_for_in_the_list(
+def test_trouble_is_looked_for_in_one_pod_where_one_is_named_and_names_of_metrics_are_listed(
     text: str, wanted: object
 ) -> None:
     assert waves(text) == wanted
