@@ -9,7 +9,7 @@ from typing import Any
 from operator_world import FakeApiServer, pod
 from ropewalk_operator.apply import Applier
 from ropewalk_operator.cache import Cache
-from ropewalk_operator.discovery import Discovery
+from ropewalk_operator.discovery import Discovery, Target
 from ropewalk_operator.facts import Discovered, Tool
 from ropewalk_operator.kinds import Key
 from ropewalk_operator.reconcile import Options, Reconciler
@@ -43,8 +43,8 @@ class World:
         async def ask_ready(_ip: str) -> list[str]:
             return self.reasons
 
-        async def ask(url: str) -> Discovered:
-            self.asked.append(url)
+        async def ask(target: Target) -> Discovered:
+            self.asked.append(target.url or ",".join(pod.agent for pod in target.agents))
             if isinstance(self.answer, Exception):
                 raise self.answer
             return self.answer
@@ -67,7 +67,7 @@ class World:
             connection=self.api,
             discovery=self.discovery,
             ask_ready=ask_ready,
-            options=Options("ropewalk.dev/agent:0.1.0", "IfNotPresent"),
+            options=Options("ropewalk.dev/agent:0.1.0", "ropewalk.dev/mcp-stdio:0.1.0", "IfNotPresent"),
             enqueue=self.woken.append,
             is_pressed=lambda: self.pressed,
             clock=lambda: self.now,

@@ -26,13 +26,14 @@ class ConfigError(Exception):
         self.problems = problems
 
 
-_HEADERS_OF_THE_PROTOCOL = frozenset(
+HEADERS_OF_THE_PROTOCOL = frozenset(
     {
-        *("accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect"),
-        *("host", "keep-alive", "last-event-id", "te", "traceparent", "tracestate", "trailer", "transfer-encoding"),
+        *("accept", "connection", "content-length", "content-type", "host", "keep-alive", "last-event-id"),
+        *("mcp-protocol-version", "mcp-session-id", "proxy-connection", "te", "trailer", "transfer-encoding"),
         "upgrade",
     }
 )
+"""Set by HTTP and MCP themselves; the operator refuses the same ones."""
 
 
 class _Frozen(BaseModel):
@@ -104,8 +105,7 @@ class McpHeader(_Frozen):
 
     @model_validator(mode="after")
     def _is_not_the_protocols(self) -> Self:
-        name = self.name.lower()
-        if name in _HEADERS_OF_THE_PROTOCOL or name.startswith("mcp-"):
+        if self.name.lower() in HEADERS_OF_THE_PROTOCOL:
             raise ValueError(f"name is {self.name!r}, which HTTP and MCP use themselves; use another header")
         return self
 

@@ -17,11 +17,12 @@ from typing import Any
 from ropewalk_operator import __version__, handlers, logs, metrics, server, settings, watches, workers
 from ropewalk_operator.api import API_VERSION
 from ropewalk_operator.apply import Applier
+from ropewalk_operator.asking import asking
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.discovery import Discovery
 from ropewalk_operator.kinds import WATCHED, Key
 from ropewalk_operator.kube import ApiError, Kube
-from ropewalk_operator.observe import ReadyClient
+from ropewalk_operator.observe import AgentClient
 from ropewalk_operator.reconcile import Options, Reconciler
 from ropewalk_operator.workqueue import WorkQueue
 
@@ -44,16 +45,21 @@ class Operator:
         self._cache = Cache()
         self._queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop())
         self._watches = watches.Watches(chosen.watch_namespaces, time.monotonic)
-        self._ready_client = ReadyClient()
+        self._agents = AgentClient()
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
         self._reconciler = Reconciler(
             cache=self._cache,
             applier=Applier(kube, self._cache),
             connection=kube,
-            discovery=Discovery(self._queue.add, every_seconds=chosen.resync_seconds, clock=time.monotonic),
-            ask_ready=self._ready_client.ask,
-            options=Options(chosen.agent_image, chosen.image_pull_policy),
+            discovery=Discovery(
+                self._queue.add,
+                every_seconds=chosen.resync_seconds,
+                clock=time.monotonic,
+                ask=asking(self._agents.tools),
+            ),
+            ask_ready=self._agents.ready,
+            options=Options(chosen.agent_image, chosen.stdio_image, chosen.image_pull_policy),
             enqueue=self._queue.add,
             is_pressed=lambda: self._queue.is_pressed,
             clock=time.time,
@@ -81,7 +87,7 @@ class Operator:
                 task.cancel()
             await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
             await runner.cleanup()
-            await self._ready_client.close()
+            await self._agents.close()
 
     async def _work(self) -> None:
         if not await self._kube.exists(f"/apis/{API_VERSION}"):

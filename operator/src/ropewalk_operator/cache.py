@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ropewalk_operator import names, pods
@@ -19,6 +19,8 @@ from ropewalk_operator.kinds import AGENT, CLAIM, CONFIG_MAP, MCP_SERVER, OWNERS
 Body = Mapping[str, Any]
 
 TOMBSTONES = 4096
+UNSEEN = frozenset({"args", "autoscaling", "command", "networkPolicy", "pod", "replicas"})
+"""Fields of an MCPServer that say how it runs, and nothing to the Agents that use it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ class Child:
     generation: int
     status: Mapping[str, Any] = field(default_factory=dict)
     """Of a Deployment all, of a claim the phase, of other kinds nothing."""
+
+    @property
+    def replicas(self) -> int | None:
+        """Of a Deployment, the pods that its spec asks for, whoever has set that; None where it is not known."""
+        spec = json.loads(self.content).get("spec") if self.content else None
+        return spec.get("replicas") if spec else None
 
 
 def version_of(body: Body) -> int:
@@ -292,6 +300,9 @@ class Cache:
             self._children_of[known.owner_uid].discard(seen.key)
         self.children[seen.key] = seen
         self._children_of[seen.owner_uid].add(seen.key)
+        if known is not None and replace(known, version=seen.version) == seen:
+            # Its status has changed, of which nothing is kept: an autoscaler writes one every 15 s.
+            return set()
         # A child that lost its owner reference still concerns the owner that its name speaks of.
         return {owner for owner in (seen.owner, known.owner if known else None) if owner is not None}
 
@@ -329,12 +340,9 @@ class Cache:
 
 
 def _shown(body: Body) -> tuple[object, ...]:
-    """What an Agent sees of an MCPServer: its address and whether it is ready."""
-    spec = body.get("spec") or {}
-    conditions = (body.get("status") or {}).get("conditions") or ()
-    ready: Body = next((c for c in conditions if c.get("type") == "Ready"), {})
-    return (
-        body["metadata"]["uid"], "deletionTimestamp" in body["metadata"], spec.get("image") is None,
-        spec.get("port"), spec.get("path"), (spec.get("remote") or {}).get("url"),
-        ready.get("status"), ready.get("message"),
-    )  # fmt: skip
+    """What an Agent sees of an MCPServer: how it is reached, what it says of its health, and the names of its tools."""
+    spec = {key: value for key, value in (body.get("spec") or {}).items() if key not in UNSEEN}
+    status = body.get("status") or {}
+    conditions = [(c.get("type"), c.get("status"), c.get("message")) for c in status.get("conditions") or ()]
+    tools = [tool.get("name") for tool in status.get("tools") or ()]
+    return body["metadata"]["uid"], "deletionTimestamp" in body["metadata"], spec, conditions, tools

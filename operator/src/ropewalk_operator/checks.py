@@ -22,6 +22,9 @@ class Verdict:
     status: str = "False"
 
 
+NEEDS_AN_AGENT = "NeedsAnAgent"
+CLASHES_NAMED = 10
+
 Check = Callable[[Facts], Verdict | None]
 
 
@@ -145,6 +148,34 @@ def pods_are_not_ready(facts: Facts) -> Verdict | None:
     return Verdict("Progressing", f"{facts.fresh_ready} of {facts.replicas} pods of this spec are ready{_old(facts)}")
 
 
+def a_required_server_is_not_reached(facts: Facts) -> Verdict | None:
+    """Of a server that only agents can ask, this Agent's own pods tell whether they reach it."""
+    asked = [server.name for server in facts.servers if server.required and server.needs_agent]
+    if not asked or not facts.replicas or facts.fresh_ready:
+        # Without pods there is nobody to ask; a ready pod has reached every required server.
+        return None
+    for pod in facts.fresh_pods:
+        trouble = facts.extra_trouble.get(pod.uid)
+        if trouble is not None and any(f"mcp server {name}:" in trouble.message for name in asked):
+            return Verdict("McpServerNotReady", f"pod {pod.name}: {trouble.message}")
+    quoted = ", ".join(f'"{name}"' for name in asked)
+    return Verdict("Pending", f"no pod of this spec has told yet that it reaches {quoted}", "Unknown")
+
+
+def tool_names_clash(facts: Facts) -> Verdict | None:
+    """Two servers offer a tool of the same name: the model sees the first one's only."""
+    if not facts.clashes:
+        return None
+    said = ", ".join(
+        f'"{clash.tool}" ({" and ".join(place or "local tools" for place in clash.places)})'
+        for clash in facts.clashes[:CLASHES_NAMED]
+    )
+    if more := len(facts.clashes) - CLASHES_NAMED:
+        said += f" and {more} more" if more > 0 else ""
+    advice = "set spec.mcpServers[].prefix of all but one, or keep one out by spec.mcpServers[].tools"
+    return Verdict("ToolNamesClash", f"tools of the same name: {said}; the first one's is used; {advice}")
+
+
 def required_server_is_not_ready(facts: Facts) -> Verdict | None:
     """Names each required server that is not Ready, with its own message."""
     down = [server for server in facts.servers if server.required and not server.ready]
@@ -159,6 +190,14 @@ def tools_are_unknown(facts: Facts) -> Verdict | None:
     if first(ACCEPTED, facts) is None:
         return None
     return Verdict("NotAccepted", "the spec is not accepted, so its tools are not known", "Unknown")
+
+
+def nobody_can_list_the_tools_yet(facts: Facts) -> Verdict | None:
+    """The server wants credentials, which the operator does not have, and no agent has told of it yet."""
+    if not facts.discovery_pending or not facts.needs_agent:
+        return None
+    message = "it wants credentials, which only agents have: its tools are known once an Agent that names it runs"
+    return Verdict(NEEDS_AN_AGENT, message, "Unknown")
 
 
 def discovery_failed(facts: Facts) -> Verdict | None:
@@ -179,7 +218,13 @@ ACCEPTED: tuple[Check, ...] = (
     system_prompt_is_missing,
     child_name_is_taken,
 )
-TOOLS_READY: tuple[Check, ...] = (mcp_server_does_not_exist, tools_are_unknown, required_server_is_not_ready)
+TOOLS_READY: tuple[Check, ...] = (
+    mcp_server_does_not_exist,
+    tools_are_unknown,
+    required_server_is_not_ready,
+    a_required_server_is_not_reached,
+    tool_names_clash,
+)
 AVAILABLE: tuple[Check, ...] = (
     spec_is_not_accepted,
     a_former_owner_holds_children,
@@ -192,7 +237,12 @@ AVAILABLE: tuple[Check, ...] = (
     rollout_takes_too_long,
     pods_are_not_ready,
 )
-TOOLS_DISCOVERED: tuple[Check, ...] = (tools_are_unknown, discovery_failed, discovery_is_pending)
+TOOLS_DISCOVERED: tuple[Check, ...] = (
+    tools_are_unknown,
+    discovery_failed,
+    nobody_can_list_the_tools_yet,
+    discovery_is_pending,
+)
 
 
 def _enough(facts: Facts) -> bool:

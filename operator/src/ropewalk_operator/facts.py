@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ropewalk_operator.clashes import Clash
 from ropewalk_operator.pods import Pod, Trouble
 
 
@@ -19,7 +20,10 @@ class ServerView:
     name: str
     required: bool
     ready: bool
+    """Of one that only agents can ask: whether its spec is accepted and its pods are available."""
     message: str
+    needs_agent: bool = False
+    """Whether only agents can ask it, so that an Agent's own pods tell whether they reach it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,14 @@ class Tool:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A tool that cannot be used, and why; the name is the server's."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Discovered:
     """What a server said of itself in a tools/list."""
 
@@ -54,6 +66,15 @@ class Discovered:
     protocol_version: str
     server_name: str
     server_version: str
+    has_session: bool = False
+    """Whether it hands out sessions, which its other replicas may not know."""
+    left_out: tuple[LeftOut, ...] = ()
+    hidden: int = 0
+    """How many of the tools that it listed spec.tools keeps from agents; they are not in `tools`."""
+    unknown: tuple[str, ...] = ()
+    """Names in spec.tools.allow that it did not list."""
+    note: str = ""
+    """Who said so, and who says otherwise, where agents were asked."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +107,9 @@ class Facts:
     discovered: Discovered | None = None
     discovery_error: str | None = None
     discovery_pending: bool = False
+    needs_agent: bool = False
+    """Whether only agents can ask the server for its tools."""
+    clashes: tuple[Clash, ...] = ()
 
     @property
     def fresh_pods(self) -> tuple[Pod, ...]:

@@ -38,6 +38,8 @@ def configure(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("ropewalk_operator").setLevel(level.upper())
+    # It quotes answers of foreign servers; discovery says in a line what was wrong with them.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)
     # They show the whole traceback of a failed watch; the operator says the same in one line, and ends.
     for name in ("running", "orchestration"):
         logging.getLogger(f"kopf._core.reactor.{name}").setLevel(logging.CRITICAL)

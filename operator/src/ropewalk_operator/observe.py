@@ -27,6 +27,8 @@ CREATING_IS_SLOW_SECONDS = 2.0
 LISTENING_IS_SLOW_SECONDS = 10.0
 WORDS_CHARACTERS = 1000
 ANSWER_BYTES = 65536
+TOOLS_BYTES = 8_000_000
+"""Ten servers of 500 tools with 1 KB of description have 6 MB."""
 
 # Warnings about a pod that has not started; others, such as a failed probe, the pod's own answer tells better.
 STARTING_REASONS = frozenset(
@@ -80,23 +82,37 @@ async def _from_events(pod: Pod, reader: Reader) -> Trouble | None:
     return Trouble(str(latest["reason"]), str(latest.get("message", ""))[:WORDS_CHARACTERS])
 
 
-class ReadyClient:
-    """Asks agent pods at /ready. Make it inside the event loop and close it at the end."""
+class AgentClient:
+    """Asks agent pods at /ready and /tools. Make it inside the event loop and close it at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = names.AGENT_PORT) -> None:
+        self._port = port
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=READY_LIMIT_SECONDS))
 
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
 
-    async def ask(self, ip: str) -> list[str]:
+    async def ready(self, ip: str) -> list[str]:
         """The reasons that the pod gives for not being ready; none when it is ready or does not answer."""
-        host = f"[{ip}]" if ":" in ip else ip
-        try:
-            async with self._session.get(f"http://{host}:{names.AGENT_PORT}/ready") as response:
-                answer = json.loads(await response.content.read(ANSWER_BYTES))
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-            return []
+        answer = await self._get(ip, "/ready", ANSWER_BYTES)
         reasons = answer.get("reasons") if isinstance(answer, dict) else None
         return [str(reason) for reason in reasons] if isinstance(reasons, list) else []
+
+    async def tools(self, ip: str) -> Any:
+        """What the pod says of its MCP servers; None when it does not answer, or not what an agent does."""
+        return await self._get(ip, "/tools", TOOLS_BYTES)
+
+    async def _get(self, ip: str, path: str, most_bytes: int) -> Any:
+        host = f"[{ip}]" if ":" in ip else ip
+        address = f"http://{host}:{self._port}{path}"
+        body = b""
+        try:
+            async with self._session.get(address, allow_redirects=False) as response:
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > most_bytes:
+                        return None
+            return json.loads(body)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError):
+            return None

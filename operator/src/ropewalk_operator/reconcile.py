@@ -5,6 +5,7 @@ Level-triggered: it looks at the world as it is and never at what happened. With
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,13 +14,17 @@ from typing import Any, Protocol
 from ropewalk_operator import api, names, observe, status
 from ropewalk_operator.apply import Applier, Outcome, Writer, may_take
 from ropewalk_operator.cache import Cache, Child, version_of
-from ropewalk_operator.discovery import Discovery, Target
+from ropewalk_operator.changes import tool_news
+from ropewalk_operator.clashes import Clash, clashes
+from ropewalk_operator.discovery import Discovery, View
 from ropewalk_operator.facts import Facts, ServerView, Workload, workload
-from ropewalk_operator.kinds import CLAIM, CONFIG_MAP, MCP_SERVER, Key
+from ropewalk_operator.kinds import CLAIM, CONFIG_MAP, MCP_SERVER, SERVICE, Key
+from ropewalk_operator.pods import Pod
 from ropewalk_operator.render.agent import agent_children
 from ropewalk_operator.render.claim import Claimed, claimed_of, why_kept
 from ropewalk_operator.render.mcpserver import mcp_children
 from ropewalk_operator.render.pod import config_hash
+from ropewalk_operator.targets import admitted, agents_target, server_target
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +44,17 @@ class Options:
     """What the renderers need from the operator's settings."""
 
     agent_image: str
+    stdio_image: str
     pull_policy: str
+
+
+@dataclass(frozen=True)
+class _User:
+    """Of an Agent, the servers that only agents can ask, and what was last seen of its pods, which can ask them."""
+
+    servers: frozenset[Key] = frozenset()
+    config_hash: str | None = None
+    pods: frozenset[tuple[str, bool, bool, int]] = frozenset()
 
 
 class Reconciler:
@@ -70,6 +85,7 @@ class Reconciler:
         self._enqueue = enqueue
         self._is_pressed = is_pressed
         self._clock = clock
+        self._users: dict[Key, _User] = {}
         self._prompts: dict[Key, tuple[api.KeyRef, tuple[str, int], str]] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -129,7 +145,9 @@ class Reconciler:
             pull_policy=self._options.pull_policy,
             claimed=_claimed(claim) if claim else None,
         )
-        return await self._apply_and_observe(key, agent, facts, manifests)
+        facts, outcome, again = await self._apply_and_observe(key, agent, facts, manifests)
+        self._wake_servers(key, servers, facts)
+        return facts, outcome, again
 
     async def _mcp_server(self, key: Key, body: Mapping[str, Any]) -> tuple[Facts, Outcome, float | None]:
         facts = self._blank(key, body)
@@ -144,19 +162,68 @@ class Reconciler:
             selector="" if server.remote else names.selector_text(server),
             replicas=server.wanted_replicas,
             remote=server.remote is not None,
+            needs_agent=server.is_asked_with_secrets,
         )
-        manifests = mcp_children(server, pull_policy=self._options.pull_policy)
+        manifests = mcp_children(
+            server,
+            stdio_image=self._options.stdio_image,
+            pull_policy=self._options.pull_policy,
+            sticky=self._is_sticky(key, server),
+        )
         facts, outcome, again = await self._apply_and_observe(key, server, facts, manifests)
-        view = self._discovery.look(key, _target(server, facts))
+        if server.is_asked_with_secrets:
+            target = agents_target(server, self._pods_of_users(key))
+        else:
+            target = server_target(server, facts)
+        view = self._discovery.look(key, target)
+        if server.is_asked_with_secrets and target is None and view.error is not None:
+            # Whoever failed to reach it is gone, and says nothing any more.
+            view = View(view.discovered, pending=view.discovered is None)
         # After a restart nothing has been asked yet; what the status says of this generation still holds.
         is_known = view.pending and _was_discovered(body, facts.url)
         facts = replace(
             facts,
-            discovered=view.discovered,
+            discovered=admitted(view.discovered, server.tools) if view.discovered else None,
             discovery_error=view.error,
             discovery_pending=view.pending and not is_known,
         )
         return facts, outcome, _earliest(again, view.next_in_seconds)
+
+    def _is_sticky(self, key: Key, server: api.MCPServer) -> bool:
+        """Whether a session of the server is known to one of its pods only."""
+        if server.stdio and server.stdio.session_mode == "perSession":
+            return True
+        if (known := self._discovery.known(key)) is not None:
+            return known.has_session
+        # After a restart nothing has been asked yet: the Service stays as it is.
+        service = self._cache.children.get(Key(SERVICE.name, key.namespace, names.child(server)))
+        if service is None or service.owner != key or service.content is None:
+            return False
+        return bool(json.loads(service.content)["spec"].get("sessionAffinity") == "ClientIP")
+
+    def _pods_of_users(self, server: Key) -> list[list[Pod]]:
+        """By Agent that names the server, the pods of its current spec; all of them where that is not known yet."""
+        found: list[list[Pod]] = []
+        for user in sorted(self._cache.agents_of_server(server.namespace, server.name)):
+            known = self._users.get(user)
+            pods = self._cache.pods_of(user)
+            found.append([pod for pod in pods if known is None or pod.config_hash == known.config_hash])
+        return found
+
+    def _wake_servers(self, key: Key, servers: Mapping[str, api.MCPServer], facts: Facts) -> None:
+        """Have servers that only agents can ask looked at when the pods of an Agent that can ask them change."""
+        asked = frozenset(
+            Key(MCP_SERVER.name, key.namespace, name)
+            for name, server in servers.items()
+            if server.is_asked_with_secrets
+        )
+        pods = frozenset((pod.uid, pod.running, pod.ready, pod.restarts) for pod in facts.fresh_pods)
+        before, now = self._users.get(key, _User()), _User(asked, facts.config_hash, pods)
+        if now == before or not (asked or before.servers):
+            return
+        self._users[key] = now
+        for server in asked | before.servers:
+            self._enqueue(server)
 
     async def _apply_and_observe(
         self, key: Key, owner: names.Owner, facts: Facts, manifests: list[dict[str, Any]]
@@ -169,6 +236,7 @@ class Reconciler:
             refused=tuple(outcome.refused),
             config_hash=config_hash(manifests),
             deployment=self._deployment(key) if manifests else None,
+            replicas=self._scaled_to(owner, facts.replicas),
             pods=tuple(self._cache.pods_of(key)),
         )
         again: float | None = None
@@ -201,6 +269,12 @@ class Reconciler:
         child = self._cache.children.get(Key("Deployment", key.namespace, names.child_of(key.kind, key.name)))
         return workload(child.generation, child.status) if child is not None and child.owner == key else None
 
+    def _scaled_to(self, owner: names.Owner, asked: int) -> int:
+        """How many pods there shall be: with autoscaling, what the Deployment says."""
+        deployment = self._cache.children.get(Key("Deployment", owner.namespace, names.child(owner)))
+        has = deployment.replicas if owner.is_autoscaled and deployment is not None else None
+        return asked if has is None else has
+
     def _claim(self, key: Key, agent: api.Agent) -> Child | None:
         child = self._cache.children.get(Key(CLAIM.name, key.namespace, names.child(agent)))
         return child if child is not None and may_take(child, agent) else None
@@ -220,19 +294,31 @@ class Reconciler:
             except api.InvalidSpec as error:
                 invalid.append(f'spec.mcpServers names "{ref.name}", which cannot be used: {error}')
                 continue
-            ready: Mapping[str, Any] = next(
-                (c for c in (body.get("status") or {}).get("conditions") or () if c["type"] == "Ready"), {}
-            )
-            views.append(
-                ServerView(
-                    ref.name,
-                    ref.required,
-                    ready.get("status") == "True",
-                    ready.get("message", "nothing is known of it yet"),
-                )
-            )
-        facts = replace(facts, servers=tuple(views), missing_servers=tuple(missing), invalid="; ".join(invalid) or None)
+            views.append(_server_view(ref, servers[ref.name], body))
+        facts = replace(
+            facts,
+            servers=tuple(views),
+            missing_servers=tuple(missing),
+            invalid="; ".join(invalid) or None,
+            clashes=self._clashes(agent, servers),
+        )
         return facts, servers
+
+    def _clashes(self, agent: api.Agent, servers: Mapping[str, api.MCPServer]) -> tuple[Clash, ...]:
+        names_of: dict[str, list[str]] = {}
+        for ref in agent.mcp_servers:
+            if ref.name not in servers:
+                continue
+            admits = servers[ref.name].tools.within(ref.tools).admits
+            names_of[ref.name] = [ref.prefix + name for name in self._tool_names(agent, ref.name) if admits(name)]
+        return clashes(agent.local_tools, names_of)
+
+    def _tool_names(self, agent: api.Agent, server: str) -> list[str]:
+        key = Key(MCP_SERVER.name, agent.namespace, server)
+        if (known := self._discovery.known(key)) is not None:
+            return [tool.name for tool in known.tools]
+        # After a restart: the first ones.
+        return [tool["name"] for tool in (self._cache.owners[key].get("status") or {}).get("tools") or ()]
 
     async def _system_prompt(self, key: Key, agent: api.Agent) -> tuple[str | None, str | None]:
         """The prompt, or what is wrong with the place that it should come from."""
@@ -286,6 +372,8 @@ class Reconciler:
                 logger.info("condition changed", extra={"fields": {"object": str(key), "condition": said}})
 
     def _forget(self, key: Key) -> None:
+        for server in self._users.pop(key, _User()).servers:
+            self._enqueue(server)
         self._applier.forget(names.child_of(key.kind, key.name), key.namespace)
         self._prompts.pop(key, None)
         if key.kind == MCP_SERVER.name:
@@ -309,9 +397,8 @@ def news(previous: Mapping[str, Any], new: Mapping[str, Any], outcome: Outcome) 
             told.append((type_, condition["reason"], condition["message"]))
         elif condition["type"] == "Ready" and condition["status"] == "True":
             told.append(("Normal", "Ready", condition["message"]))
-    if new.get("tools") and new.get("tools") != previous.get("tools"):
-        listed = ", ".join(tool["name"] for tool in new["tools"])
-        told.append(("Normal", "ToolsDiscovered", f"{len(new['tools'])} tools: {listed}"))
+    if (tools := tool_news(previous, new)) is not None:
+        told.append(("Normal", *tools))
     if outcome.corrected:
         told.append(
             ("Normal", "DriftCorrected", f"put back as the spec wants it: {', '.join(sorted(outcome.corrected))}")
@@ -337,18 +424,15 @@ def _claimed(claim: Child) -> Claimed | None:
     return claimed_of(claim.content, claim.status["phase"])
 
 
-def _target(server: api.MCPServer, facts: Facts) -> Target | None:
-    if server.remote:
-        return Target(server.remote.url, server.remote.url, server.remote.url)
-    ready = [pod for pod in facts.fresh_pods if pod.ready and pod.ip]
-    if not ready:
-        return None
-    host = f"[{ready[0].ip}]" if ":" in str(ready[0].ip) else ready[0].ip
-    # Service names resolve inside the cluster only, and lag behind: a ready pod is asked at its own address.
-    pods = ",".join(sorted(f"{pod.uid}/{pod.restarts}" for pod in ready))
-    # Another path is another server in the same pods: nothing rolls them.
-    config = f"{facts.config_hash} {facts.url}"
-    return Target(f"http://{host}:{server.port}{server.path}", f"{pods} {facts.url}", config)
+def _server_view(ref: api.ServerRef, server: api.MCPServer, body: Mapping[str, Any]) -> ServerView:
+    conditions = {c["type"]: c for c in (body.get("status") or {}).get("conditions") or ()}
+    asked = ("Accepted", "Available") if server.is_asked_with_secrets else ("Ready",)
+    # Of a server that only agents can ask, Ready may tell of another Agent's trouble.
+    bad = next(
+        (conditions.get(type_, {}) for type_ in asked if conditions.get(type_, {}).get("status") != "True"), None
+    )
+    message = "" if bad is None else bad.get("message", "nothing is known of it yet")
+    return ServerView(ref.name, ref.required, bad is None, message, server.is_asked_with_secrets)
 
 
 def _was_discovered(body: Mapping[str, Any], url: str) -> bool:

@@ -19,6 +19,7 @@ Status = dict[str, Any]
 
 MESSAGE_CHARACTERS = 4096
 TOOLS_SHOWN = 256
+LEFT_OUT_NAMED = 5
 RENEW_DISCOVERY_SECONDS = 3600
 
 
@@ -33,7 +34,7 @@ def agent_status(facts: Facts, previous: Mapping[str, Any], now: float) -> Statu
             ("ToolsReady", checks.TOOLS_READY, "ServersReady", servers_said),
             ("Available", checks.AVAILABLE, "Available", _pods_said(facts)),
         ],
-        f"answers at {facts.url}",
+        Verdict("Ready", f"answers at {facts.url}", "True"),
         previous,
         now,
     )
@@ -45,15 +46,24 @@ def mcp_status(facts: Facts, previous: Mapping[str, Any], now: float) -> Status:
     found = _discovered(facts.discovered, previous, now)
     count = found.get("toolCount", 0)
     tools_said = "1 tool" if count == 1 else f"{count} tools"
+    if facts.discovered is not None:
+        listed = _listed(facts.discovered)
+    else:
+        # After a restart of the operator nothing else is known than what it said before.
+        listed = _former_message(previous, "ToolsDiscovered") or f"the server listed {tools_said}"
+    ready = Verdict("Ready", f"{tools_said} at {facts.url}", "True")
+    if not found and facts.needs_agent:
+        # Whoever waits for the server before making the Agent would wait for ever.
+        ready = Verdict(checks.NEEDS_AN_AGENT, f"at {facts.url}; its tools are known once an Agent uses it", "True")
     available = "the server runs elsewhere" if facts.remote else _pods_said(facts)
     conditions = _conditions(
         facts,
         [
             ("Accepted", checks.ACCEPTED, "Accepted", "the spec is right"),
             ("Available", checks.AVAILABLE, "Remote" if facts.remote else "Available", available),
-            ("ToolsDiscovered", checks.TOOLS_DISCOVERED, "ToolsListed", f"the server listed {tools_said}"),
+            ("ToolsDiscovered", checks.TOOLS_DISCOVERED, "ToolsListed", listed),
         ],
-        f"{tools_said} at {facts.url}",
+        ready,
         previous,
         now,
     )
@@ -89,19 +99,18 @@ Row = tuple[str, Sequence[checks.Check], str, str]
 
 
 def _conditions(
-    facts: Facts, rows: list[Row], ready_message: str, previous: Mapping[str, Any], now: float
+    facts: Facts, rows: list[Row], ready: Verdict, previous: Mapping[str, Any], now: float
 ) -> list[dict[str, Any]]:
     former = {c["type"]: c for c in previous.get("conditions") or ()}
     conditions: list[dict[str, Any]] = []
     summary: Verdict | None = None
     for type_, ordered, true_reason, true_message in rows:
         verdict = checks.first(ordered, facts)
-        if verdict is not None and summary is None:
+        if verdict is not None and summary is None and verdict.reason != checks.NEEDS_AN_AGENT:
             summary = Verdict(verdict.reason, verdict.message)
         judged = verdict or Verdict(true_reason, true_message, "True")
         conditions.append(_condition(type_, judged, facts.generation, former.get(type_), now))
-    judged = summary or Verdict("Ready", ready_message, "True")
-    conditions.append(_condition("Ready", judged, facts.generation, former.get("Ready"), now))
+    conditions.append(_condition("Ready", summary or ready, facts.generation, former.get("Ready"), now))
     return conditions
 
 
@@ -117,6 +126,30 @@ def _condition(
         "reason": verdict.reason,
         "message": verdict.message[:MESSAGE_CHARACTERS],
     }
+
+
+def _former_message(previous: Mapping[str, Any], type_: str) -> str | None:
+    former = next((c for c in previous.get("conditions") or () if c["type"] == type_), None)
+    return former["message"] if former is not None and former["status"] == "True" else None
+
+
+def _listed(found: Discovered) -> str:
+    count = len(found.tools) + found.hidden
+    said = ["the server listed 1 tool" if count == 1 else f"the server listed {count} tools"]
+    if found.hidden:
+        said.append(f"spec.tools keeps {found.hidden} of them from agents")
+    if found.unknown:
+        quoted = ", ".join(f'"{name}"' for name in found.unknown)
+        said.append(f"spec.tools.allow names {quoted}, which it did not list")
+    if len(found.tools) > TOOLS_SHOWN:
+        said.append(f"status.tools holds the first {TOOLS_SHOWN}")
+    if found.left_out:
+        named = ", ".join(f"{each.name} ({each.reason})" for each in found.left_out[:LEFT_OUT_NAMED])
+        more = len(found.left_out) - LEFT_OUT_NAMED
+        said.append(f"left out, because they cannot be used: {named}" + (f" and {more} more" if more > 0 else ""))
+    if found.note:
+        said.append(found.note)
+    return "; ".join(said)
 
 
 def _discovered(found: Discovered | None, previous: Mapping[str, Any], now: float) -> Status:

@@ -167,7 +167,7 @@ def parsed(**server: Any) -> None:
     parse({"formatVersion": 1, "name": "a", "systemPrompt": "p", "model": model, "mcpServers": servers})
 
 
-@pytest.mark.parametrize("name", ["Host", "content-length", "Connection", "Mcp-Session-Id", "traceparent"])
+@pytest.mark.parametrize("name", ["Host", "content-length", "Connection", "Mcp-Session-Id", "TE"])
 def test_headers_that_http_and_mcp_use_themselves_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="which HTTP and MCP use themselves"):
         parsed(headers=[{"name": name, "valueFile": "/f"}])

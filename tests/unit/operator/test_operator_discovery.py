@@ -1,22 +1,20 @@
+"""When servers are asked for their tools, and what is known meanwhile. Nobody is really asked here."""
+
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import threading
-from collections.abc import Iterator
 
 import pytest
-import uvicorn
-from mcp.server.mcpserver import MCPServer
 
-from ropewalk_operator.discovery import Discovery, Target, list_tools, plain
+from ropewalk_operator import discovery
+from ropewalk_operator.discovery import AgentPod, Discovery, ListingError, NotYetKnown, Target
 from ropewalk_operator.facts import Discovered, Tool
 from ropewalk_operator.kinds import Key
 
 KEY = Key("MCPServer", "default", "math")
 FOUND = Discovered((Tool("add", "adds", "sha256:1"),), "v", "math", "1")
-TARGET = Target("http://pod:8000/mcp", "pod-1/0", "hash-1")
+TARGET = Target("math", "pod-1/0", "hash-1", "http://pod:8000/mcp")
+AGENTS = Target("math", "agent-pod", "1", agents=(AgentPod("calc", "10.0.0.1"),))
 
 
 class Asked:
@@ -29,8 +27,8 @@ class Asked:
         self.answer: Discovered | Exception = FOUND
         self.discovery = Discovery(self.told.append, every_seconds=600, clock=lambda: self.now, ask=self._ask)
 
-    async def _ask(self, url: str) -> Discovered:
-        self.urls.append(url)
+    async def _ask(self, target: Target) -> Discovered:
+        self.urls.append(target.url)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -59,7 +57,7 @@ async def test_a_server_is_asked_once_for_the_same_pods(asked: Asked) -> None:
 
 async def test_other_pods_are_asked_and_what_is_known_of_the_same_spec_holds_meanwhile(asked: Asked) -> None:
     await asked.look()
-    other = Target("http://pod2:8000/mcp", "pod-2/0", "hash-1")
+    other = Target("math", "pod-2/0", "hash-1", "http://pod2:8000/mcp")
     assert asked.discovery.look(KEY, other).discovered == FOUND
     await asked.look(other)
     assert len(asked.urls) == 2
@@ -67,7 +65,8 @@ async def test_other_pods_are_asked_and_what_is_known_of_the_same_spec_holds_mea
 
 async def test_another_spec_makes_what_is_known_void(asked: Asked) -> None:
     await asked.look()
-    assert asked.discovery.look(KEY, Target("u", "pod-2/0", "hash-2")).pending
+    assert asked.discovery.look(KEY, Target("math", "pod-2/0", "hash-2", "u")).pending
+    assert asked.discovery.known(KEY) == FOUND
 
 
 async def test_without_a_ready_pod_nothing_is_asked_and_what_is_known_holds(asked: Asked) -> None:
@@ -80,14 +79,22 @@ async def test_without_a_ready_pod_nothing_is_asked_and_what_is_known_holds(aske
 
 async def test_a_server_is_asked_now_and_then(asked: Asked) -> None:
     await asked.look()
+    asked.now = 599
+    await asked.look()
+    assert len(asked.urls) == 1
     asked.now = 601
     await asked.look()
     assert len(asked.urls) == 2
 
 
+async def test_agents_are_asked_every_minute(asked: Asked) -> None:
+    await asked.look(AGENTS)
+    assert asked.discovery.look(KEY, AGENTS).next_in_seconds == discovery.REPORTS_SECONDS == 60
+
+
 async def test_a_failure_is_asked_again_with_growing_delays_and_keeps_what_was_known(asked: Asked) -> None:
     await asked.look()
-    asked.answer = ConnectionError("refused")
+    asked.answer = ListingError("refused")
     asked.now = 601
     delays = []
     for _ in range(3):
@@ -101,69 +108,56 @@ async def test_a_failure_is_asked_again_with_growing_delays_and_keeps_what_was_k
     assert delays == pytest.approx([0.5, 1.0, 2.0])
 
 
+async def test_a_failure_that_nobody_foresaw_is_told_like_any_other(asked: Asked) -> None:
+    asked.answer = RuntimeError("x" * 10_000)
+    await asked.look()
+    error = str(asked.discovery.look(KEY, TARGET).error)
+    assert error.startswith("tools/list at http://pod:8000/mcp failed: xxx")
+    assert len(error) < 600
+
+
+async def test_while_nobody_knows_it_stays_pending_and_is_asked_again_soon(asked: Asked) -> None:
+    asked.answer = NotYetKnown()
+    await asked.look(AGENTS)
+    view = asked.discovery.look(KEY, AGENTS)
+    assert (view.pending, view.error, view.next_in_seconds) == (True, None, 0.5)
+    assert asked.told == [KEY], "whoever asked has to come back for the next look"
+    asked.answer = FOUND
+    asked.now = 0.5
+    await asked.look(AGENTS)
+    assert asked.discovery.look(KEY, AGENTS).discovered == FOUND
+
+
+async def test_what_agents_say_is_told_as_it_is(asked: Asked) -> None:
+    asked.answer = ListingError('agent "calc": it answered HTTP 401')
+    await asked.look(AGENTS)
+    assert asked.discovery.look(KEY, AGENTS).error == 'agent "calc": it answered HTTP 401'
+
+
 async def test_a_server_that_is_gone_is_forgotten(asked: Asked) -> None:
     await asked.look()
     asked.discovery.forget(KEY)
     assert asked.discovery.look(KEY, None).pending
+    assert asked.discovery.known(KEY) is None
 
 
-def test_errors_are_told_by_their_innermost_words() -> None:
-    assert plain(ExceptionGroup("unhandled errors", [ExceptionGroup("more", [ValueError("the point")])])) == "the point"
-    assert plain(TimeoutError()) == "no answer within 5 s"
-    assert plain(ValueError()) == "ValueError"
-    assert len(plain(ValueError("x" * 10_000))) <= 500
+async def test_only_so_many_are_asked_at_once_and_the_next_says_why_it_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(discovery, "QUEUE_SECONDS", 0.05)
+    begun: list[str] = []
+    go_on = asyncio.Event()
 
-
-@contextlib.contextmanager
-def serving(*, description: str) -> Iterator[str]:
-    """A real MCP server with one tool."""
-    mcp = MCPServer("math", version="7")
-
-    @mcp.tool(description=description)
-    def add(a: float, b: float) -> float:
-        return a + b
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        app = mcp.streamable_http_app(stateless_http=True, json_response=True, host="0.0.0.0")
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
-async def test_the_tools_of_a_real_server_are_listed_and_their_hash_follows_their_description() -> None:
-    with serving(description="Adds.") as url:
-        first = await list_tools(url)
-        again = await list_tools(url)
-    with serving(description="Adds two numbers.") as url:
-        other = await list_tools(url)
-    assert first == again
-    assert [(tool.name, tool.description) for tool in first.tools] == [("add", "Adds.")]
-    assert (first.server_name, first.server_version) == ("math", "7")
-    assert first.protocol_version
-    assert first.tools[0].hash.startswith("sha256:")
-    assert other.tools[0].hash != first.tools[0].hash
-
-
-async def test_a_server_that_refuses_or_is_no_mcp_server_is_told_in_words() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with pytest.raises(Exception) as error:  # noqa: PT011 - whatever the library raises is turned into words
-        await list_tools(f"http://127.0.0.1:{port}/mcp")
-    assert plain(error.value)
-
-
-async def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch, asked: Asked) -> None:
-    monkeypatch.setattr("ropewalk_operator.discovery.TIME_LIMIT_SECONDS", 0.01)
-
-    async def silent(_url: str) -> Discovered:
-        await asyncio.Event().wait()
+    async def hangs(target: Target) -> Discovered:
+        begun.append(target.name)
+        await go_on.wait()
         return FOUND
 
-    asked.discovery._ask = silent
-    await asked.look()
-    assert "no answer within" in str(asked.discovery.look(KEY, TARGET).error)
+    slow = Discovery(lambda _: None, every_seconds=600, clock=lambda: 0.0, ask=hangs)
+    keys = [Key("MCPServer", "default", f"s{number}") for number in range(discovery.AT_ONCE + 1)]
+    for key in keys:
+        slow.look(key, Target(key.name, "f", "c", "http://x"))
+    tasks = [record.task for record in slow._records.values() if record.task is not None]
+    await asyncio.wait(tasks)
+    assert len(begun) == discovery.AT_ONCE
+    assert "too many servers answer slowly" in str(slow.look(keys[-1], None).error)
