@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
-from tests.conformance import deployed, targets
+from tests.conformance import targets
 from tests.conformance.suite import Suite, install
 
 from cluster.console import Failure, fail, say, step
@@ -23,12 +23,10 @@ from cluster.layout import REPOSITORY, Layout
 from conformance_verdict import Check, Expected, Requirements, cell, regressions
 
 REVISIONS = ("2025-11-25", "2026-07-28")
-_SERVERS: dict[str, Callable[[], AbstractContextManager[str]]] = {
+_SERVERS: dict[str, Callable[[], AbstractContextManager[targets.Target]]] = {
     "native": targets.native,
     "shared": partial(targets.bridged, "shared"),
     "perSession": partial(targets.bridged, "perSession"),
-    "shared-pod": partial(deployed.bridged, "shared"),
-    "perSession-pod": partial(deployed.bridged, "perSession"),
 }
 _WITHOUT_CLUSTER = ("native", "shared", "perSession", "client")
 _CLIENT = (
@@ -75,8 +73,8 @@ def _servers(suite: Suite, requirements: Requirements, columns: list[str]) -> li
     results: dict[str, Results] = {}
     for column in columns:
         what = f"{requirements.revision}: {len(requirements.scenarios('server'))} server scenarios, {column}"
-        with step(what, expected="10 seconds"), _SERVERS[column]() as url:
-            results[column] = suite.server(url, requirements)
+        with step(what, expected="10 seconds"), _SERVERS[column]() as target:
+            results[column] = suite.server(target.url, requirements)
     _table(requirements, "server", results, Expected())
     return [
         f"{requirements.revision} {column} {name}: {check} fails behind the bridge only: {message}"

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 from cluster.console import Failure
@@ -29,24 +30,37 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+@dataclass(frozen=True)
+class Target:
+    """A server that answers."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """Where it speaks MCP."""
+        return f"http://127.0.0.1:{self.port}/mcp"
+
+
 @contextmanager
-def native() -> Iterator[str]:
-    """Serve over streamable HTTP; gives its URL."""
+def native(answers: str = "resumable") -> Iterator[Target]:
+    """Serve over streamable HTTP; `answers` is the form of the answers, see the everything-server."""
     port = free_port()
-    with _running([*EVERYTHING, "--http", str(port)]) as process:
+    with _running([*EVERYTHING, "--http", str(port), "--answers", answers]) as process:
         until_answers(f"http://127.0.0.1:{port}/mcp", process, anything=True)
-        yield f"http://127.0.0.1:{port}/mcp"
+        yield Target(port, process)
 
 
 @contextmanager
-def bridged(mode: SessionMode) -> Iterator[str]:
-    """Serve over stdio behind the bridge; gives the bridge's URL."""
+def bridged(mode: SessionMode) -> Iterator[Target]:
+    """Serve over stdio behind the bridge."""
     port = free_port()
     options = [f"--port={port}", "--path=/mcp", f"--session-mode={mode}", "--max-sessions=100"]
     command = [PYTHON, "-m", "ropewalk_mcp_stdio", "serve", *options, "--idle-timeout-seconds=300", "--", *EVERYTHING]
     with _running(command) as process:
         until_answers(f"http://127.0.0.1:{port}/ready", process)
-        yield f"http://127.0.0.1:{port}/mcp"
+        yield Target(port, process)
 
 
 @contextmanager

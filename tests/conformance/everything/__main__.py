@@ -3,27 +3,38 @@
 import argparse
 import logging
 import sys
+from typing import Any
 
 import uvicorn
 from tests.conformance.everything.resumption import Events
 from tests.conformance.everything.server import everything_server
 
-_RETRY_MILLISECONDS = 100
-"""How soon a client whose stream was closed on purpose comes back."""
+_FORMS: dict[str, dict[str, Any]] = {
+    "events": {},
+    # A client whose stream was closed on purpose comes back after so many milliseconds.
+    "resumable": {"event_store": Events(), "retry_interval": 100},
+    "json": {"stateless_http": True, "json_response": True},
+}
 
 
 def main() -> None:
     """Serve until the end of stdin, or until a signal."""
     parser = argparse.ArgumentParser(prog="everything", description=__doc__)
     parser.add_argument("--http", type=int, metavar="PORT", help="serve streamable HTTP at /mcp on 127.0.0.1")
-    port = parser.parse_args().http
+    parser.add_argument(
+        "--answers",
+        choices=_FORMS,
+        default="events",
+        help="with --http: events, as the package has it; resumable events; or json, without sessions",
+    )
+    chosen = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, force=True)
     server = everything_server()
-    if port is None:
+    if chosen.http is None:
         server.run("stdio")
         return
-    app = server.streamable_http_app(event_store=Events(), retry_interval=_RETRY_MILLISECONDS)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=1)
+    app = server.streamable_http_app(**_FORMS[chosen.answers])
+    uvicorn.run(app, host="127.0.0.1", port=chosen.http, log_config=None, timeout_graceful_shutdown=1)
 
 
 if __name__ == "__main__":
