@@ -1,0 +1,1 @@
+"""An MCP server that searches the web by DuckDuckGo. It never opens the pages that it finds."""
