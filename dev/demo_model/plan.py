@@ -10,6 +10,7 @@ from typing import Any
 
 from demo_model import promql
 from demo_model.arguments import PREVIOUS, Previous, filled, names_namespace, takes_promql
+from demo_model.dates import span
 from demo_model.words import last_number, name_parts, numbers, spaced, stems
 
 Json = dict[str, Any]
@@ -101,6 +102,7 @@ def _best(text: str, tools: list[Tool]) -> Tool | None:
         score = 5 * len(said & candidate.name_words) + 2 * len(said & candidate.parameter_words)
         score += len(said & candidate.description_words)
         score += 2 * ("namespace" in candidate.parameter_words - said and names_namespace(text))
+        score += 6 * ("date" in candidate.parameter_words and span(text) is not None)
         if candidate.takes_promql and promql.expression(text):
             score += 6 + 3 * (promql.over_time(text) and "range" in candidate.name_words)
         if score > most:

@@ -203,6 +203,11 @@ def test_trouble_is_looked_for_in_one_pod_where_one_is_named_and_names_of_metric
         ("memory of coredns.v2 in kube-system", "query", 'process_resident_memory_bytes{job=~"(?i).*coredns[.]v2.*"}'),
         ("What's etcd's memory usage?", "query", 'process_resident_memory_bytes{job=~"(?i).*etcd.*"}'),
         ("Which process uses the most memory?", "query", "process_resident_memory_bytes"),
+        (
+            "Is that so, and how much memory does etcd need",
+            "query",
+            'process_resident_memory_bytes{job=~"(?i).*etcd.*"}',
+        ),
         ("Which targets are down?", "query", "up"),
         ('Please query `sum(up{job="a"})`', "query", 'sum(up{job="a"})'),
         (
@@ -217,7 +222,7 @@ def test_a_question_about_a_process_becomes_promql(text: str, name: str, query: 
 
 
 def test_three_questions_about_the_weather_go_to_three_tools_with_their_places_and_days() -> None:
-    text = "What is the forecast for New York, the history of Berlin in May 2024, and the frost risk at Oslo?"
+    text = "What is the forecast for New York, how was the weather in Berlin in May 2024, and is there frost in Oslo?"
     assert waves(text) == [
         [
             ("get_forecast", {"location": "New York"}),
