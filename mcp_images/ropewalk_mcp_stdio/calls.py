@@ -23,6 +23,8 @@ class Caller:
         self.stateless = stateless
         # The least severe log level that it wants, or None for what the child sends by default.
         self.log_level: str | None = None
+        # Of a stateless request.
+        self.headers: dict[bytes, bytes] = {}
         self.calls: dict[tuple[type, RequestId], Call] = {}
 
 

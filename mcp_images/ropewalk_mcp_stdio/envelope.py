@@ -39,13 +39,14 @@ def check_headers(message: Message, version: str, headers: dict[bytes, bytes]) -
         raise Refusal(UNSUPPORTED_VERSION, "Unsupported protocol version", 400, data=data)
 
 
-def caller_of(message: Message) -> Caller:
-    """Return who sends this request, which check_headers has let through."""
+def caller_of(message: Message, headers: dict[bytes, bytes]) -> Caller:
+    """Return who sends this request, which check_headers has let through, and in which words."""
     meta = message["params"]["_meta"]
     capabilities = meta[CAPABILITIES_KEY]
     caller = Caller(capabilities if isinstance(capabilities, dict) else {}, stateless=True)
     level = meta.get(LOG_LEVEL_KEY)
     caller.log_level = level if isinstance(level, str) else None
+    caller.headers = headers
     return caller
 
 

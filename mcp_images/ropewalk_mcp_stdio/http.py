@@ -220,10 +220,13 @@ class Application:
                 await _respond(send, 202, [], b"")
                 return
             check_headers(message, version, headers)
+            if message["method"] == "initialize":
+                # A child would name the versions that it speaks; over HTTP the method is one that is not there.
+                raise Refusal(jsonrpc.METHOD_NOT_FOUND, "Method not found", 404, data="initialize")
         except Refusal as refusal:
             await _refuse(send, request_id, refusal)
             return
-        caller = caller_of(message)
+        caller = caller_of(message, headers)
         await self._call(caller, message, self._mode.stateless(caller, message), receive, send, more=[])
 
     async def _call(
