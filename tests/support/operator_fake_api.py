@@ -21,6 +21,8 @@ GROUPS = {
     },
     "/apis/apps/v1": {"deployments": "Deployment"},
     "/apis/networking.k8s.io/v1": {"networkpolicies": "NetworkPolicy"},
+    "/apis/autoscaling/v2": {"horizontalpodautoscalers": "HorizontalPodAutoscaler"},
+    "/apis/policy/v1": {"poddisruptionbudgets": "PodDisruptionBudget"},
     "/apis/ropewalk.dev/v1alpha1": {"agents": "Agent", "mcpservers": "MCPServer"},
 }  # fmt: skip
 VERBS = ["get", "list", "watch", "patch", "create", "delete"]

@@ -29,6 +29,7 @@ class OperatorProcess:
             "KUBECONFIG": str(kubeconfig),
             "PYTHONPATH": str(REPOSITORY / "operator" / "src"),
             "ROPEWALK_AGENT_IMAGE": AGENT_IMAGE,
+            "ROPEWALK_STDIO_IMAGE": "ropewalk.dev/mcp-stdio:0.1.0",
             "ROPEWALK_HOST": "127.0.0.1",
             "ROPEWALK_PORT": str(self.port),
             **environment,

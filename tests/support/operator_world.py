@@ -82,7 +82,7 @@ def pod(
             "labels": {label: owner_name, MANAGED_BY: FIELD_MANAGER},
             "annotations": {"ropewalk.dev/config-hash": config_hash},
         },
-        "spec": {"containers": [{"image": "ropewalk.dev/agent:0.1.0"}]},
+        "spec": {"containers": [{"name": container["name"], "image": "ropewalk.dev/agent:0.1.0"}]},
         "status": {
             "phase": "Running" if ready else "Pending",
             "podIP": "10.0.0.9",
@@ -94,6 +94,11 @@ def pod(
             "containerStatuses": [container],
         },
     }
+
+
+def owns_replicas(manager: str, operation: str = "Apply") -> Body:
+    """An entry of managedFields."""
+    return {"manager": manager, "operation": operation, "fieldsV1": {"f:spec": {"f:replicas": {}}}}
 
 
 class FakeApiServer:
@@ -149,7 +154,14 @@ class FakeApiServer:
         return found, next(self._versions)
 
     async def apply(
-        self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, Any], *, only_if_new: bool = False
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        manifest: Mapping[str, Any],
+        *,
+        only_if_new: bool = False,
+        manager: str = FIELD_MANAGER,
     ) -> Body:
         if only_if_new and Key(kind.name, namespace, name) in self.objects:
             raise ApiError(409, "Conflict", "the object has been modified")
@@ -167,7 +179,12 @@ class FakeApiServer:
             before = {ref["uid"] for ref in live["metadata"].get("ownerReferences", ()) if ref.get("controller")}
             after = {ref["uid"] for ref in manifest["metadata"].get("ownerReferences", ()) if ref.get("controller")}
             assert len(before | after) <= 1, "only one reference can have controller set to true"
+        if manager != FIELD_MANAGER:
+            assert live is not None, "only the operator itself creates objects"
+            return self._hold_replicas(live, manifest, manager)
         stored = copy.deepcopy(dict(manifest))
+        if kind.name == "Deployment":
+            self._own_replicas(live, stored)
         metadata = stored["metadata"]
         metadata["uid"] = live["metadata"]["uid"] if live else f"uid-{next(self._versions)}"
         metadata["generation"] = (live["metadata"].get("generation", 1) + 1) if live else 1
@@ -178,6 +195,30 @@ class FakeApiServer:
             stored["spec"] = copy.deepcopy(live["spec"])
         self.objects[key] = stored
         return copy.deepcopy(stored)
+
+    def _hold_replicas(self, live: Body, manifest: Mapping[str, Any], manager: str) -> Body:
+        """Another manager applies the replicas alone, at the version that it has seen, and owns them then too."""
+        assert set(manifest["spec"]) == {"replicas"}, "it would own the rest as well"
+        if manifest["metadata"]["resourceVersion"] != live["metadata"]["resourceVersion"]:
+            raise ApiError(409, "Conflict", "the object has been modified")
+        if live["spec"]["replicas"] != manifest["spec"]["replicas"]:
+            live["metadata"]["managedFields"] = []
+        live["spec"]["replicas"] = manifest["spec"]["replicas"]
+        live["metadata"]["managedFields"].append(owns_replicas(manager))
+        live["metadata"]["resourceVersion"] = str(next(self._versions))
+        return copy.deepcopy(live)
+
+    def _own_replicas(self, live: Body | None, stored: Body) -> None:
+        """What server-side apply makes of replicas: ours where we name them, the default where nobody owns them."""
+        before = live["metadata"].get("managedFields", []) if live else []
+        others = [entry for entry in before if entry["manager"] != FIELD_MANAGER]
+        if "replicas" in stored["spec"]:
+            is_same = live is not None and live["spec"].get("replicas") == stored["spec"]["replicas"]
+            managers = [owns_replicas(FIELD_MANAGER), *(others if is_same else [])]
+        else:
+            managers = others
+            stored["spec"]["replicas"] = live["spec"]["replicas"] if live and others else 1
+        stored["metadata"]["managedFields"] = managers
 
     async def merge(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> Body:
         self.writes.append(f"MERGE {kind.name} {name}")

@@ -19,7 +19,8 @@ from ropewalk_operator import cache as world
 from ropewalk_operator import drift, names
 from ropewalk_operator.api import API_VERSION
 from ropewalk_operator.cache import Cache, Child
-from ropewalk_operator.kinds import BY_NAME, EVENT, KEPT, Key, Kind
+from ropewalk_operator.handover import hand_over_replicas, with_replicas
+from ropewalk_operator.kinds import AUTOSCALER, BY_NAME, DEPLOYMENT, EVENT, KEPT, Key, Kind
 from ropewalk_operator.kube import ApiError
 from ropewalk_operator.manifest import Manifest, digest
 from ropewalk_operator.times import timestamp
@@ -38,9 +39,16 @@ class Writer(Protocol):
         """The object or None."""
 
     async def apply(
-        self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, Any], *, only_if_new: bool = False
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        manifest: Mapping[str, Any],
+        *,
+        only_if_new: bool = False,
+        manager: str = names.FIELD_MANAGER,
     ) -> dict[str, Any]:
-        """Server-side apply; the object as it is then. `only_if_new`: ApiError 409 where there is one already."""
+        """Server-side apply by `manager`; the object as it is then. `only_if_new`: ApiError 409 where there is one."""
 
     async def merge(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> dict[str, Any]:
         """Merge patch; the object as it is then."""
@@ -95,15 +103,19 @@ class Applier:
         claims = [manifest for manifest in manifests if manifest["kind"] in KEPT]
         others = [manifest for manifest in manifests if manifest["kind"] not in (*KEPT, "Deployment")]
         last = [manifest for manifest in manifests if manifest["kind"] == "Deployment"]
+        wanted = {_key(manifest) for manifest in manifests}
+        surplus = [key for key in self._cache.children_of(owner.uid) if key not in wanted and key.kind not in KEPT]
+        # While it is there, it would undo the number of replicas that the Deployment gets instead.
+        autoscalers = [key for key in surplus if key.kind == AUTOSCALER.name]
+        least = next((each["spec"]["minReplicas"] for each in others if each["kind"] == AUTOSCALER.name), None)
         for phase in (claims, others, last):
             # Pods that start with old settings would keep them, so the Deployment waits until all else is right. A pod
             # of the old Deployment that restarts with the new settings needs their volume, so the settings wait too.
             if not (outcome.taken or outcome.refused or outcome.waiting):
-                await _all(self._apply_child(owner, manifest, outcome) for manifest in phase)
-        wanted = {_key(manifest) for manifest in manifests}
-        surplus = [key for key in self._cache.children_of(owner.uid) if key not in wanted and key.kind not in KEPT]
+                await _all(self._prune(key) for key in autoscalers if phase is last)
+                await _all(self._apply_child(owner, manifest, outcome, least) for manifest in phase)
         if surplus and not (outcome.taken or outcome.refused or outcome.waiting):
-            await _all(self._prune(key) for key in surplus)
+            await _all(self._prune(key) for key in surplus if key not in autoscalers)
         return outcome
 
     async def patch_status(self, body: Mapping[str, Any], patch: Mapping[str, Any]) -> set[Key]:
@@ -172,15 +184,19 @@ class Applier:
         for key in [key for key in self._applied if (key.namespace, key.name) == (namespace, name)]:
             del self._applied[key]
 
-    async def _apply_child(self, owner: names.Owner, manifest: Manifest, outcome: Outcome) -> None:
+    async def _apply_child(
+        self, owner: names.Owner, manifest: Manifest, outcome: Outcome, least: int | None
+    ) -> None:
+        is_autoscaled = manifest["kind"] == DEPLOYMENT.name and "replicas" not in manifest["spec"]
         try:
-            await self._make_so(owner, manifest, outcome)
+            await self._make_so(owner, manifest, outcome, least if is_autoscaled else None)
         except ApiError as error:
             if not error.is_refusal:
                 raise
             outcome.refused.append(f"{_shown(_key(manifest))}: {error.message}")
 
-    async def _make_so(self, owner: names.Owner, manifest: Manifest, outcome: Outcome) -> None:
+    async def _make_so(self, owner: names.Owner, manifest: Manifest, outcome: Outcome, least: int | None) -> None:
+        """`least`: of a Deployment whose replicas an autoscaler sets, how many it begins with."""
         key = _key(manifest)
         kind = BY_NAME[key.kind]
         desired_hash = digest(manifest)
@@ -189,7 +205,8 @@ class Applier:
         was_seen = live is not None
         answer: dict[str, Any] | None = None
         if live is None:
-            answer, live = await self._apply_new(kind, key, stamped)
+            first = stamped if least is None else with_replicas(stamped, least)
+            answer, live = await self._apply_new(kind, key, first)
         if live is not None and live.deleting and key.kind in KEPT and live.owner_uid == owner.uid:
             # It goes when no pod uses it, and that may take a change of the Deployment. Then it is made anew.
             return
@@ -198,7 +215,9 @@ class Applier:
             return
         if live is not None and was_seen and await self._is_right(live, manifest, desired_hash):
             return
-        if answer is None:
+        if least is not None:
+            await hand_over_replicas(self._writer, key, least)
+        if answer is None or least is not None:
             answer = await self._apply(kind, key, stamped, exists=was_seen)
         if was_seen and "template" in manifest.get("spec", {}):
             answer = await self._without_additions(kind, key, manifest, answer)

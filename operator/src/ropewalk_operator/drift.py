@@ -15,11 +15,17 @@ ATOMIC = frozenset(
     {"args", "drop", "egress", "ingress", "matchLabels", "nodeSelector", "podSelector", "policyTypes", "selector"}
 )
 # The operator owns these lists as a whole: one entry more is somebody's change.
-WHOLE = frozenset({"containers", "env", "ports", "volumeMounts", "volumes"})
+WHOLE = frozenset(
+    {
+        *("containers", "env", "envFrom", "imagePullSecrets", "initContainers", "metrics", "ports", "tolerations"),
+        *("topologySpreadConstraints", "volumeMounts", "volumes"),
+    }
+)
 # Of a pod's spec and of its container the operator owns whatever the API server does not add by itself.
 POD_DEFAULTS = frozenset({"dnsPolicy", "restartPolicy", "schedulerName", "serviceAccount"})
 CONTAINER_DEFAULTS = frozenset({"terminationMessagePath"})
 QUANTITIES = frozenset({"requests", "limits"})
+QUANTITY = frozenset({"divisor", "sizeLimit"})
 
 _QUANTITY = re.compile(r"^([+-]?[0-9.]+)([eE][+-]?[0-9]+|[KMGTPE]i|[numkMGTPE])?$")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -79,6 +85,8 @@ def _field_holds(live: Mapping[str, Any], key: str, value: Any) -> bool:
         return isinstance(seen, Mapping) and {k: quantity(v) for k, v in seen.items()} == {
             k: quantity(v) for k, v in value.items()
         }
+    if key in QUANTITY:
+        return quantity(live[key]) == quantity(value)
     if (
         key in WHOLE
         and isinstance(value, Sequence)

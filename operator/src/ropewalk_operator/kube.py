@@ -120,15 +120,22 @@ class Kube:
                 return items, int(page["metadata"].get("resourceVersion") or 0)
 
     async def apply(
-        self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, Any], *, only_if_new: bool = False
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        manifest: Mapping[str, Any],
+        *,
+        only_if_new: bool = False,
+        manager: str = FIELD_MANAGER,
     ) -> Json:
-        """Server-side apply, taking over every field that the manifest names.
+        """Server-side apply, taking over every field that the manifest names, in the name of `manager`.
 
         With `only_if_new` an ApiError 409 where there is an object of this name already, whoever owns it.
         """
         if only_if_new:
             manifest = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": NO_VERSION}}
-        path = f"{kind.path(namespace, name)}?fieldManager={FIELD_MANAGER}&force=true"
+        path = f"{kind.path(namespace, name)}?fieldManager={manager}&force=true"
         return await self._request("PATCH", path, manifest, headers={"Content-Type": APPLY}, verb="APPLY")
 
     async def merge(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> Json:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ropewalk_operator.api import GROUP, Agent, MCPServer
 
 FIELD_MANAGER = "ropewalk-operator"
+REPLICAS_MANAGER = "ropewalk-operator-replicas"
+"""Holds spec.replicas of a Deployment while it passes from the operator to an autoscaler."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_SELECTOR = f"{MANAGED_BY}={FIELD_MANAGER}"
@@ -22,12 +24,14 @@ PORT_NAME = "http"
 AGENT_PORT = 8080
 AGENT_CONTAINER = "agent"
 MCP_CONTAINER = "mcpserver"
+BRIDGE_CONTAINER = "bridge"
 
 CONFIG_KEY = "agent.json"
 CONFIG_DIRECTORY = "/etc/ropewalk"
 CONFIG_FILE = f"{CONFIG_DIRECTORY}/{CONFIG_KEY}"
 SECRETS_DIRECTORY = f"{CONFIG_DIRECTORY}/secrets"
 MODEL_KEY_FILE = f"{SECRETS_DIRECTORY}/model/api-key"
+MCP_SECRETS_DIRECTORY = f"{SECRETS_DIRECTORY}/mcp"
 REDIS_URL_FILE = f"{SECRETS_DIRECTORY}/sessions/redis-url"
 SESSIONS_DIRECTORY = "/var/lib/ropewalk/sessions"
 
@@ -75,6 +79,17 @@ def service_account(owner: Owner) -> str:
 def fallback_key_file(index: int) -> str:
     """Where the pod finds the key of the fallback with this index."""
     return f"{SECRETS_DIRECTORY}/fallback-{index}/api-key"
+
+
+def mcp_secrets_directory(server: str) -> str:
+    """Where an agent's pod finds what it needs to prove itself to the MCP server of this name."""
+    return f"{MCP_SECRETS_DIRECTORY}/{server}"
+
+
+def service_hosts(owner: Owner) -> list[str]:
+    """Every name by which pods of the cluster may call the Service, from the shortest to the longest."""
+    name, namespace = child(owner), owner.namespace
+    return [name, f"{name}.{namespace}", f"{name}.{namespace}.svc", f"{name}.{namespace}.svc.cluster.local"]
 
 
 def agent_url(agent: Agent) -> str:

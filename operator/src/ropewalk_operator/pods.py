@@ -78,17 +78,31 @@ def pod(body: Mapping[str, Any]) -> Pod | None:
         and (not state or (state.get("waiting") or {}).get("reason") in ("ContainerCreating", "PodInitializing")),
         deleting="deletionTimestamp" in metadata or status.get("phase") in ("Succeeded", "Failed"),
         restarts=int(main.get("restartCount", 0)),
-        trouble=_trouble(status, conditions, main, _image(body)),
+        trouble=_trouble(status, conditions, _stuck(status) or main, _images(body)),
     )
 
 
-def _image(body: Mapping[str, Any]) -> str:
-    containers = (body.get("spec") or {}).get("containers") or [{}]
-    return str(containers[0].get("image", ""))
+def _images(body: Mapping[str, Any]) -> dict[str, str]:
+    """The image of each container, by the container's name."""
+    spec = body.get("spec") or {}
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    return {str(each.get("name", "")): str(each.get("image", "")) for each in containers}
+
+
+def _stuck(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """A container that has to run and end before the main one, and does not."""
+    return next((c for c in status.get("initContainerStatuses") or () if _is_stuck(c)), None)
+
+
+def _is_stuck(container: Mapping[str, Any]) -> bool:
+    state = container.get("state") or {}
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+    reason = (state.get("waiting") or {}).get("reason")
+    return not container.get("ready") and (reason in PULL_REASONS | CONFIG_REASONS or bool(ended.get("exitCode")))
 
 
 def _trouble(
-    status: Mapping[str, Any], conditions: Mapping[str, Any], container: Mapping[str, Any], image: str
+    status: Mapping[str, Any], conditions: Mapping[str, Any], container: Mapping[str, Any], images: Mapping[str, str]
 ) -> Trouble | None:
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
@@ -102,6 +116,7 @@ def _trouble(
     reason = str(waiting.get("reason") or "")
     said = _bounded(waiting.get("message"))
     if reason in PULL_REASONS:
+        image = images.get(str(container.get("name", "")), "")
         return Trouble("ImagePullFailed", f"the image {image} cannot be pulled ({reason}): {said or 'no reason given'}")
     if reason in CONFIG_REASONS:
         return Trouble(reason, f"the container cannot be made: {said or reason}")

@@ -20,6 +20,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     agent_image: Annotated[str, Field(min_length=1)]
+    stdio_image: Annotated[str, Field(min_length=1)]
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     watch_namespaces: tuple[str, ...] = ()
     workers: Annotated[int, Field(ge=1, le=256)] = 8

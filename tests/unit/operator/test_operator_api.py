@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from operator_world import MODEL, agent, mcp_server
+from operator_world import MODEL, agent, mcp_server, owner
 from ropewalk_operator import api, names
 
 
@@ -20,6 +20,7 @@ def test_defaults_are_those_of_the_schema() -> None:
     assert (server.port, server.path, server.replicas) == (8000, "/mcp", 1)
 
 
+SHARED = {"sessions": {"store": "redis", "redis": {"urlSecretRef": {"name": "r", "key": "u"}}}}
 INVALID: list[tuple[str, dict[str, Any], str]] = [
     (
         "both prompts",
@@ -63,6 +64,53 @@ INVALID: list[tuple[str, dict[str, Any], str]] = [
     ("a reserved annotation", {"pod": {"annotations": {"app.kubernetes.io/name": "x"}}}, "app.kubernetes.io/name"),
     ("a reserved variable", {"pod": {"env": [{"name": "ROPEWALK_PORT", "value": "1"}]}}, "ROPEWALK_PORT"),
     ("a variable twice", {"pod": {"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}}, "twice"),
+    ("no image of variables", {"pod": {"envFrom": [{"prefix": "A"}]}}, "exactly one of configMapRef and secretRef"),
+    (
+        "the node's files",
+        {"pod": {"volumes": [{"name": "a", "hostPath": {"path": "/"}}]}},
+        "the volume 'a' is hostPath",
+    ),
+    (
+        "the node's files beside a kind that is allowed",
+        {"pod": {"volumes": [{"name": "a", "emptyDir": {}, "hostPath": {"path": "/"}}]}},
+        "the volume 'a' is emptyDir and hostPath; use exactly one of configMap, csi, downwardAPI",
+    ),
+    ("a volume of Ropewalk's", {"pod": {"volumes": [{"name": "mcp-a", "emptyDir": {}}]}}, "volumes holds 'mcp-a'"),
+    (
+        "a mount over Ropewalk's",
+        {"pod": {"volumes": [{"name": "a", "emptyDir": {}}], "volumeMounts": [{"name": "a", "mountPath": "/tmp/"}]}},
+        "volumeMounts holds '/tmp/', where Ropewalk's own files are; use another path",
+    ),
+    (
+        "a mount of nothing",
+        {"pod": {"volumeMounts": [{"name": "a", "mountPath": "/a"}]}},
+        "volumeMounts names the volume 'a'; add it to volumes",
+    ),
+    (
+        "autoscaling of sessions that are not shared",
+        {"autoscaling": {}},
+        "autoscaling is set with sessions.store memory, which is one pod's own",
+    ),
+    (
+        "two masters of replicas",
+        {"autoscaling": {}, "replicas": 2, **SHARED},
+        "replicas is 2 beside autoscaling, which sets it; remove replicas",
+    ),
+    (
+        "autoscaling the wrong way round",
+        {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}, **SHARED},
+        "spec.autoscaling: minReplicas is 3 and maxReplicas 2; lower minReplicas, or raise maxReplicas",
+    ),
+    (
+        "autoscaling by nothing",
+        {"autoscaling": {}, "pod": {"resources": {"requests": {"cpu": 1}}}, **SHARED},
+        "pod.resources.requests lacks memory; add it",
+    ),
+    (
+        "rules without a policy",
+        {"networkPolicy": {"enabled": False, "extraEgress": [{}]}},
+        "extraEgress has no effect while enabled is false; remove it, or set enabled to true",
+    ),
 ]
 
 
@@ -85,12 +133,107 @@ def test_every_problem_is_named_at_once() -> None:
     assert "spec.concurrency" in str(error.value)
 
 
-def test_a_server_is_an_image_or_remote() -> None:
-    both = mcp_server(remote={"url": "https://a.example.com"})
-    both["spec"]["image"] = "x"
-    for body in (both, {**mcp_server(), "spec": {}}, mcp_server(remote={"url": "ftp://a"})):
-        with pytest.raises(api.InvalidSpec, match="spec"):
-            api.mcp_server(body)
+KEY = {"name": "keys", "key": "k"}
+CREDENTIALS = {"tokenURL": "https://login.example.com/t", "clientIDSecretRef": KEY, "clientSecretSecretRef": KEY}
+URL = "https://a.example.com/mcp"
+HEADERS = [{"name": "X-Key", "valueFrom": {"secretKeyRef": KEY}}]
+INVALID_SERVERS: list[tuple[str, dict[str, Any], str]] = [
+    ("nothing", {}, "set exactly one of image, stdio and remote"),
+    ("two things", {"image": "i", "remote": {"url": URL}}, "set exactly one of image, stdio and remote"),
+    ("three", {"image": "i", "stdio": {"image": "i", "command": ["c"]}, "remote": {"url": URL}}, "set exactly one"),
+    ("an address that is none", {"remote": {"url": "ftp://a"}}, "remote.url is 'ftp://a'; use http:// or https://"),
+    ("stdio of nothing", {"stdio": {}}, "spec.stdio: set exactly one of image and package"),
+    ("stdio without a program", {"stdio": {"image": "i"}}, "command is missing; with image it names the program"),
+    ("two packages", {"stdio": {"package": {"python": "a==1", "node": "a@1"}}}, "exactly one of python and node"),
+    ("a package of any version", {"stdio": {"package": {"node": "a@latest"}}}, "spec.stdio.package.node is 'a@latest'"),
+    ("an option for a package", {"stdio": {"package": {"python": "--pre==1"}}}, "package.python is '--pre==1'"),
+    ("arguments of no image", {"remote": {"url": URL}, "args": ["a"]}, "command and args go with image; use stdio."),
+    ("pods elsewhere", {"remote": {"url": URL}, "pod": {}, "autoscaling": {}}, "autoscaling and pod has no effect on"),
+    ("a password in the address", {"remote": {"url": "https://me:pw@a.example.com"}}, "names a user or a password"),
+    (
+        "a key in the address",
+        {"remote": {"url": f"{URL}?team=a&apiKey=pw"}},
+        "holds 'apiKey', which looks like a secret",
+    ),
+    (
+        "a header of HTTP",
+        {"remote": {"url": URL, "headers": [{**HEADERS[0], "name": "Host"}]}},
+        "the header Host is set by HTTP",
+    ),
+    (
+        "a header twice",
+        {"remote": {"url": URL, "headers": [*HEADERS, {**HEADERS[0], "name": "x-key"}]}},
+        "headers names x-key twice",
+    ),
+    (
+        "two authorizations",
+        {
+            "remote": {"url": URL, "headers": [{**HEADERS[0], "name": "authorization"}]},
+            "auth": {"bearerTokenSecretRef": KEY},
+        },
+        "remote.headers holds Authorization beside auth",
+    ),
+    ("certificates that are none", {"remote": {"url": URL, "caBundle": "pw"}}, "caBundle holds no certificates in PEM"),
+    (
+        "certificates that only look so",
+        {"remote": {"url": URL, "caBundle": "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"}},
+        "caBundle holds no certificates in PEM",
+    ),
+    (
+        "certificates without TLS",
+        {"remote": {"url": "http://a", "caBundle": "pw"}},
+        "caBundle has no effect on http://",
+    ),
+    ("no way in", {"image": "i", "auth": {}}, "exactly one of bearerTokenSecretRef and clientCredentials"),
+    (
+        "tokens in the open",
+        {"image": "i", "auth": {"clientCredentials": {**CREDENTIALS, "tokenURL": "https://a/t?client_secret=pw"}}},
+        "clientCredentials.tokenURL holds 'client_secret', which looks like a secret",
+    ),
+    (
+        "hosts of its own",
+        {"image": "i", "pod": {"env": [{"name": "ROPEWALK_MCP_ALLOWED_HOSTS", "value": "x"}]}},
+        "env holds ROPEWALK_MCP_ALLOWED_HOSTS; Ropewalk sets these itself, remove them",
+    ),
+    ("too many sessions", {"stdio": {"image": "i", "command": ["c"], "maxSessions": 1001}}, "maxSessions is 1001"),
+]
+
+
+@pytest.mark.parametrize("row", INVALID_SERVERS, ids=[row[0] for row in INVALID_SERVERS])
+def test_a_server_that_cannot_be_used_is_refused_without_a_word_of_what_is_secret(
+    row: tuple[str, dict[str, Any], str],
+) -> None:
+    _, spec, words = row
+    with pytest.raises(api.InvalidSpec) as error:
+        api.mcp_server(owner("MCPServer", "a", spec))
+    assert words in str(error.value)
+    assert str(error.value).startswith("spec")
+    assert "pw" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("allow", "others", "both"),
+    [
+        (None, None, None),
+        (("a", "b"), None, ("a", "b")),
+        (None, ("b",), ("b",)),
+        (("a", "b"), ("c", "b"), ("b",)),
+        (("a",), ("b",), ()),
+    ],
+)
+def test_of_two_filters_only_what_both_let_through_is_seen(
+    allow: tuple[str, ...] | None, others: tuple[str, ...] | None, both: tuple[str, ...] | None
+) -> None:
+    merged = api.ToolFilter(allow=allow, deny=("x", "y")).within(api.ToolFilter(allow=others, deny=("y", "z")))
+    assert merged.allow == both
+    assert merged.deny == ("x", "y", "z")
+
+
+def test_only_who_holds_its_secrets_can_ask_a_server_that_wants_them() -> None:
+    assert not api.mcp_server(mcp_server()).is_asked_with_secrets
+    assert not api.mcp_server(mcp_server(remote={"url": URL})).is_asked_with_secrets
+    assert api.mcp_server(mcp_server(remote={"url": URL, "headers": HEADERS})).is_asked_with_secrets
+    assert api.mcp_server(mcp_server(auth={"clientCredentials": CREDENTIALS})).is_asked_with_secrets
 
 
 def test_a_server_may_have_the_variables_that_the_operator_sets_for_agents() -> None:

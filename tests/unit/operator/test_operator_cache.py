@@ -164,3 +164,12 @@ def test_a_resource_version_that_is_no_number_counts_as_the_oldest(cache: Cache)
     body = agent()
     body["metadata"]["resourceVersion"] = "abc"
     assert cache.see("Agent", body) == {AGENT}
+
+
+def test_a_status_of_which_nothing_is_kept_concerns_nobody(cache: Cache) -> None:
+    autoscaler = {**child(1), "kind": "HorizontalPodAutoscaler", "status": {"currentReplicas": 1}}
+    assert cache.see("HorizontalPodAutoscaler", autoscaler) == {AGENT}
+    again = {**at(autoscaler, 2), "status": {"currentReplicas": 2}}
+    assert cache.see("HorizontalPodAutoscaler", again) == set()
+    assert cache.children[Key("HorizontalPodAutoscaler", "default", "calc-agent")].version == 2
+    assert cache.see("HorizontalPodAutoscaler", {**at(autoscaler, 3), "spec": {"maxReplicas": 1}}) == {AGENT}

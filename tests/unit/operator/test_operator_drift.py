@@ -54,3 +54,8 @@ def test_a_change_of_what_is_owned_is_drift(what: str, live: Any, desired: Any) 
 
 def test_what_is_no_quantity_compares_as_text() -> None:
     assert drift.quantity("plenty") == "plenty"
+
+
+def test_a_size_in_other_words_is_no_drift() -> None:
+    assert drift.contains({"emptyDir": {"sizeLimit": "1Gi"}}, {"emptyDir": {"sizeLimit": "1024Mi"}})
+    assert not drift.contains({"emptyDir": {"sizeLimit": "2Gi"}}, {"emptyDir": {"sizeLimit": "1Gi"}})

@@ -23,19 +23,20 @@ from ropewalk_operator.workqueue import WorkQueue
 
 
 def test_settings_come_from_the_environment_with_their_defaults() -> None:
-    loaded = settings.load(
-        {"ROPEWALK_AGENT_IMAGE": "a", "ROPEWALK_WATCH_NAMESPACES": "x, y", "POD_NAME": "p", "HOME": "/"}
-    )
+    images = {"ROPEWALK_AGENT_IMAGE": "a", "ROPEWALK_STDIO_IMAGE": "s"}
+    loaded = settings.load({**images, "ROPEWALK_WATCH_NAMESPACES": "x, y", "POD_NAME": "p", "HOME": "/"})
+    assert (loaded.agent_image, loaded.stdio_image) == ("a", "s")
     assert loaded.watch_namespaces == ("x", "y")
     assert loaded.identity == "p"
     assert (loaded.workers, loaded.resync_seconds, loaded.port) == (8, 600, 8080)
-    assert settings.load({"ROPEWALK_AGENT_IMAGE": "a", "ROPEWALK_WATCH_NAMESPACES": ""}).watch_namespaces == ()
+    assert settings.load({**images, "ROPEWALK_WATCH_NAMESPACES": ""}).watch_namespaces == ()
 
 
 def test_settings_that_cannot_be_used_name_every_variable() -> None:
     with pytest.raises(settings.InvalidSettings) as error:
         settings.load({"ROPEWALK_WORKERS": "many"})
     assert "ROPEWALK_AGENT_IMAGE is not set" in str(error.value)
+    assert "ROPEWALK_STDIO_IMAGE is not set" in str(error.value)
     assert "ROPEWALK_WORKERS is 'many'" in str(error.value)
 
 

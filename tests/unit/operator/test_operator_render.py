@@ -22,6 +22,7 @@ from ropewalk_operator.render.pod import config_hash
 
 GOLDEN = Path(__file__).parent / "golden"
 IMAGE = "ropewalk.dev/agent:0.1.0"
+STDIO_IMAGE = "ropewalk.dev/mcp-stdio:0.1.0"
 
 
 class Block(str):
@@ -52,7 +53,7 @@ def rendered(folder: Path) -> str:
     manifests: list[Manifest] = []
     for body in bodies:
         if body["kind"] == "MCPServer":
-            manifests += mcp_children(servers[body["metadata"]["name"]], pull_policy="IfNotPresent")
+            manifests += server_children(servers[body["metadata"]["name"]])
         elif body["kind"] == "Agent":
             parsed = api.agent(body)
             prompt = parsed.system_prompt
@@ -66,6 +67,10 @@ def rendered(folder: Path) -> str:
 
 def children(parsed: api.Agent, prompt: str = "Hi.", servers: dict[str, api.MCPServer] | None = None) -> list[Manifest]:
     return agent_children(parsed, system_prompt=prompt, servers=servers or {}, image=IMAGE, pull_policy="IfNotPresent")
+
+
+def server_children(parsed: api.MCPServer, *, sticky: bool = False) -> list[Manifest]:
+    return mcp_children(parsed, stdio_image=STDIO_IMAGE, pull_policy="IfNotPresent", sticky=sticky)
 
 
 @pytest.mark.parametrize("folder", sorted(GOLDEN.iterdir()), ids=lambda folder: folder.name)
@@ -92,7 +97,7 @@ def test_the_config_hash_changes_with_settings_and_template_and_not_with_scaling
 def test_every_child_carries_the_name_the_labels_and_the_controlling_owner() -> None:
     for owner, manifests in (
         (api.agent(agent()), children(api.agent(agent()))),
-        (api.mcp_server(mcp_server()), mcp_children(api.mcp_server(mcp_server()), pull_policy="Always")),
+        (api.mcp_server(mcp_server()), server_children(api.mcp_server(mcp_server()))),
     ):
         for manifest in manifests:
             assert manifest["metadata"]["name"] == names.child(owner)

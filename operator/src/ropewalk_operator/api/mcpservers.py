@@ -77,7 +77,7 @@ class Header(Value):
     @classmethod
     def _name_is_free(cls, name: str) -> str:
         if name.lower() in RESERVED_HEADERS:
-            raise ValueError(f"{name} is set by HTTP or MCP itself; remove it")
+            raise ValueError(f"the header {name} is set by HTTP or MCP itself; remove it")
         return name
 
 

@@ -1,4 +1,6 @@
-"""An Agent -> its children: ConfigMap, ServiceAccount, Service, NetworkPolicy, perhaps a claim, and the Deployment."""
+"""An Agent -> its children: ConfigMap, ServiceAccount, Service, NetworkPolicy, what scales it, perhaps a claim, and the
+Deployment.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from ropewalk_operator.manifest import Manifest
 from ropewalk_operator.render import pod
 from ropewalk_operator.render.claim import Claimed, claim
 from ropewalk_operator.render.config import agent_json
+from ropewalk_operator.render.mcp_secrets import secrets_of
 from ropewalk_operator.render.networkpolicy import agent_policy
+from ropewalk_operator.render.scaling import scaling
 
 DEFAULT_RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
 DRAIN_MARGIN_SECONDS = 5
@@ -38,11 +42,12 @@ def agent_children(
         config_map(agent, config),
         *([] if agent.pod.service_account_name else [pod.service_account(agent)]),
         pod.service(agent, names.AGENT_PORT),
-        agent_policy(agent, servers),
+        *([agent_policy(agent, servers)] if agent.network_policy.enabled else []),
+        *scaling(agent),
         *([claim(agent, claimed)] if is_file else []),
         pod.deployment(
             agent,
-            _pod_spec(agent, image, pull_policy),
+            _pod_spec(agent, servers, image, pull_policy),
             config,
             # The files have one writer.
             pod.OLD_FIRST if is_file else pod.ONE_BY_ONE,
@@ -60,7 +65,7 @@ def config_map(agent: Agent, config: str) -> Manifest:
     }
 
 
-def _pod_spec(agent: Agent, image: str, pull_policy: str) -> Manifest:
+def _pod_spec(agent: Agent, servers: Mapping[str, MCPServer], image: str, pull_policy: str) -> Manifest:
     volumes: list[Manifest] = [
         {
             "name": "config",
@@ -75,12 +80,22 @@ def _pod_spec(agent: Agent, image: str, pull_policy: str) -> Manifest:
         path = PurePosixPath(file)
         volumes.append({"name": name, "secret": {"secretName": secret.name, "items": [_item(secret.key, path.name)]}})
         mounts.append({"name": name, "mountPath": str(path.parent), "readOnly": True})
+    for ref in agent.mcp_servers:
+        if secrets := secrets_of(servers[ref.name]):
+            # A whole directory for each server: files that are mounted alone would never see a rotated Secret.
+            name = f"mcp-{ref.name}"
+            sources = [
+                {"secret": {"name": secret.name, "items": [_item(secret.key, PurePosixPath(file).name)]}}
+                for secret, file in secrets
+            ]
+            volumes.append({"name": name, "projected": {"sources": sources}})
+            mounts.append({"name": name, "mountPath": names.mcp_secrets_directory(ref.name), "readOnly": True})
     if agent.sessions.store == "file":
         volumes.append({"name": "sessions", "persistentVolumeClaim": {"claimName": names.child(agent)}})
         mounts.append({"name": "sessions", "mountPath": names.SESSIONS_DIRECTORY})
     container: Manifest = {
         "name": names.AGENT_CONTAINER,
-        "image": image,
+        "image": agent.pod.image or image,
         "imagePullPolicy": pull_policy,
         "ports": [{"name": names.PORT_NAME, "containerPort": names.AGENT_PORT, "protocol": "TCP"}],
         "env": _environment(agent),

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ropewalk_operator import names
-from ropewalk_operator.api import Agent, FallbackModel, MCPServer
+from ropewalk_operator.api import Agent, FallbackModel, MCPServer, ServerRef
+from ropewalk_operator.render import mcp_secrets
 
 FORMAT_VERSION = 1
 
@@ -30,17 +31,7 @@ def agent_config(agent: Agent, system_prompt: str, servers: Mapping[str, MCPServ
             _model(model, names.fallback_key_file(index)) for index, model in enumerate(agent.model.fallbacks)
         ],
         "mcpServers": [
-            {
-                "name": ref.name,
-                "url": names.mcp_url(servers[ref.name]),
-                "required": ref.required,
-                "prefix": ref.prefix,
-                "tools": {
-                    "allow": None if ref.tools.allow is None else list(ref.tools.allow),
-                    "deny": list(ref.tools.deny),
-                },
-            }
-            for ref in agent.mcp_servers
+            _mcp_server(ref, servers[ref.name]) for ref in agent.mcp_servers
         ],
         "localTools": list(agent.local_tools),
         "outputSchema": agent.output_schema,
@@ -61,6 +52,27 @@ def agent_config(agent: Agent, system_prompt: str, servers: Mapping[str, MCPServ
             "directory": names.SESSIONS_DIRECTORY,
             "redisURLFile": names.REDIS_URL_FILE if sessions.redis else None,
         },
+    }
+
+
+def _mcp_server(ref: ServerRef, server: MCPServer) -> dict[str, Any]:
+    # What the server's owner and the agent's let through is one filter to the agent.
+    tools = server.tools.within(ref.tools)
+    return {
+        "name": ref.name,
+        "url": names.mcp_url(server),
+        "required": ref.required,
+        "prefix": ref.prefix,
+        "tools": {"allow": None if tools.allow is None else list(tools.allow), "deny": list(tools.deny)},
+        "toolTimeoutSeconds": server.tool_timeout_seconds,
+        "retry": {
+            "maxAttempts": server.retry.max_attempts,
+            "initialDelayMilliseconds": server.retry.initial_delay_milliseconds,
+            "maxDelaySeconds": server.retry.max_delay_seconds,
+        },
+        "auth": mcp_secrets.auth(server),
+        "headers": mcp_secrets.headers(server),
+        "caBundle": server.remote.ca_bundle if server.remote else None,
     }
 
 

@@ -11,18 +11,47 @@ from ropewalk_operator.api import Agent, MCPServer
 from ropewalk_operator.manifest import Manifest
 from ropewalk_operator.render.pod import metadata
 
-DNS_PORT = 53
+DNS: Manifest = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
 HTTPS_PORT = 443
 REDIS_PORT = 6379
+WEB_PORTS = (80, HTTPS_PORT)
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+
+NOT_PUBLIC = {
+    "0.0.0.0/0": [
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # carrier-grade NAT, and some clouds' metadata
+        "127.0.0.0/8",  # loopback
+        "168.63.129.16/32",  # Azure's metadata for its machines, at a public address
+        "169.254.0.0/16",  # link-local, and most clouds' metadata
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments
+        "192.168.0.0/16",  # private
+        "198.18.0.0/15",  # benchmarks
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and broadcast
+    ],
+    "::/0": [
+        "::/127",  # unspecified and loopback
+        "::ffff:0:0/96",  # IPv4 in IPv6
+        "64:ff9b:1::/48",  # NAT64 into private networks
+        "2002::/16",  # 6to4, which has an IPv4 address inside
+        "fc00::/7",  # private, and some clouds' metadata
+        "fe80::/10",  # link-local
+        "ff00::/8",  # multicast
+    ],
+}
+"""What is no part of the public internet: the IANA registries of special-purpose addresses (RFC 6890)."""
 
 
 def agent_policy(agent: Agent, servers: Mapping[str, MCPServer]) -> Manifest:
-    """In: anyone of the cluster to the HTTP port. Out: DNS, the agent's MCP servers, its models and its Redis.
+    """In: anyone of the cluster to the HTTP port. Out: DNS, the agent's MCP servers and where it gets tokens for them,
+    its models, its Redis, and what the user adds.
 
     The address of the Redis is in a Secret, which the operator cannot read: so it is anyone at Redis' own port.
     """
-    egress: list[Manifest] = [{"ports": [_port(DNS_PORT, "UDP"), _port(DNS_PORT)]}]
+    egress = [DNS]
     for ref in agent.mcp_servers:
         server = servers[ref.name]
         if server.remote:
@@ -31,10 +60,13 @@ def agent_policy(agent: Agent, servers: Mapping[str, MCPServer]) -> Manifest:
             egress.append(
                 {"to": [{"podSelector": {"matchLabels": names.selector(server)}}], "ports": [_port(server.port)]}
             )
+        if server.auth and server.auth.client_credentials:
+            egress += _egress_to_url(server.auth.client_credentials.token_url)
     for model in (agent.model, *agent.model.fallbacks):
         egress += _egress_to_url(model.base_url) if model.base_url else [{"ports": [_port(HTTPS_PORT)]}]
     if agent.sessions.redis:
         egress.append({"ports": [_port(REDIS_PORT)]})
+    egress += _extra(agent)
     return _policy(
         agent,
         {
@@ -46,12 +78,44 @@ def agent_policy(agent: Agent, servers: Mapping[str, MCPServer]) -> Manifest:
 
 
 def mcp_policy(server: MCPServer) -> Manifest:
-    """In: the agents of the namespace, and the operator that asks for the tools. Out: anywhere."""
+    """In: the agents of the namespace, and the operator that asks for the tools. Out: DNS, the web on the public
+    internet, and what the user adds. Nothing inside the cluster, and no cloud's metadata.
+    """
     peers = [
         {"podSelector": {"matchLabels": {names.COMPONENT: names.COMPONENTS["Agent"]}}},
         {"namespaceSelector": {}, "podSelector": {"matchLabels": names.OPERATOR_LABELS}},
     ]
-    return _policy(server, {"ingress": [{"from": peers, "ports": [_port(server.port)]}], "policyTypes": ["Ingress"]})
+    web: Manifest = {
+        "to": [{"ipBlock": {"cidr": cidr, "except": left_out}} for cidr, left_out in NOT_PUBLIC.items()],
+        "ports": [_port(port) for port in WEB_PORTS],
+    }
+    return _policy(
+        server,
+        {
+            "ingress": [{"from": peers, "ports": [_port(server.port)]}],
+            "egress": [DNS, web, *_extra(server)],
+            "policyTypes": ["Ingress", "Egress"],
+        },
+    )
+
+
+def _extra(owner: names.Owner) -> list[Manifest]:
+    """The user's rules as the API server will give them back: without what is empty, with every default."""
+    rules: list[Manifest] = [_without_nothing(rule) for rule in owner.network_policy.extra_egress]
+    for rule in rules:
+        if "ports" in rule:
+            rule["ports"] = [{"protocol": "TCP", **port} for port in rule["ports"]]
+    return rules
+
+
+def _without_nothing(value: Any) -> Any:
+    """Without null, empty lists and empty matchLabels, which the API server leaves out; an empty selector stays."""
+    if isinstance(value, Mapping):
+        kept = {key: _without_nothing(inner) for key, inner in value.items()}
+        return {
+            key: inner for key, inner in kept.items() if inner not in (None, []) and (key, inner) != ("matchLabels", {})
+        }
+    return [_without_nothing(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _policy(owner: names.Owner, rules: dict[str, Any]) -> Manifest:

@@ -5,6 +5,8 @@ Never knows what runs inside the container.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ropewalk_operator import names
 from ropewalk_operator.api import API_VERSION
 from ropewalk_operator.manifest import Manifest, digest
@@ -47,14 +49,15 @@ def service_account(owner: names.Owner) -> Manifest:
     }
 
 
-def service(owner: names.Owner, port: int) -> Manifest:
-    """One port, the same inside and outside."""
+def service(owner: names.Owner, port: int, *, sticky: bool = False) -> Manifest:
+    """One port, the same inside and outside; `sticky` leads each client to the same pod every time."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": metadata(owner),
         "spec": {
             "type": "ClusterIP",
+            "sessionAffinity": "ClientIP" if sticky else "None",
             "selector": names.selector(owner),
             "ports": [{"name": names.PORT_NAME, "port": port, "targetPort": names.PORT_NAME, "protocol": "TCP"}],
         },
@@ -67,11 +70,14 @@ def pod_spec(
     *,
     token: bool,
     grace_seconds: int,
-    volumes: list[Manifest] | None = None,
+    volumes: Sequence[Manifest] = (),
+    first: Manifest | None = None,
 ) -> Manifest:
     """A pod that the restricted pod security standard takes: no root, no privileges, a read-only root and an empty
-    /tmp.
+    /tmp. What the user adds comes after what Ropewalk needs; `first` is a container that runs and ends before the
+    other.
     """
+    users = owner.pod
     spec: Manifest = {
         "serviceAccountName": names.service_account(owner),
         "automountServiceAccountToken": token,
@@ -84,26 +90,53 @@ def pod_spec(
             "fsGroup": USER_ID,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        **({"initContainers": [_confined(first)]} if first else {}),
         "containers": [
             {
-                **container,
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "capabilities": {"drop": ["ALL"]},
-                    "readOnlyRootFilesystem": True,
-                },
-                "terminationMessagePolicy": "FallbackToLogsOnError",
+                **_confined(container),
                 "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
-                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *container.get("volumeMounts", [])],  # noqa: S108
+                "volumeMounts": [
+                    {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+                    *container.get("volumeMounts", []),
+                    # The API server leaves false out, and would seem to have changed what was asked for.
+                    *({k: v for k, v in mount.items() if v is not False} for mount in users.volume_mounts),
+                ],
             }
         ],
-        "volumes": [{"name": "tmp", "emptyDir": {}}, *(volumes or [])],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes, *users.volumes],
     }
-    if owner.pod.node_selector:
-        spec["nodeSelector"] = owner.pod.node_selector
-    if owner.pod.image_pull_secrets:
-        spec["imagePullSecrets"] = [{"name": secret.name} for secret in owner.pod.image_pull_secrets]
-    return spec
+    if users.env_from:
+        sources = [source.model_dump(by_alias=True, exclude_none=True) for source in users.env_from]
+        spec["containers"][0]["envFrom"] = sources
+    return spec | _scheduling(owner)
+
+
+def _confined(container: Manifest) -> Manifest:
+    return {
+        **container,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _scheduling(owner: names.Owner) -> Manifest:
+    """Where the pods may run, and with what they are pulled; what the user left out is left out."""
+    users = owner.pod
+    # Without a selector Kubernetes would count no pods at all.
+    own = {"labelSelector": {"matchLabels": names.selector(owner)}}
+    chosen = {
+        "nodeSelector": users.node_selector,
+        "tolerations": list(users.tolerations),
+        "affinity": users.affinity,
+        "topologySpreadConstraints": [{**own, **constraint} for constraint in users.topology_spread_constraints],
+        "priorityClassName": users.priority_class_name,
+        "imagePullSecrets": [{"name": secret.name} for secret in users.image_pull_secrets],
+    }
+    return {field: value for field, value in chosen.items() if value}
 
 
 ONE_BY_ONE: Manifest = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
@@ -116,7 +149,7 @@ def deployment(owner: names.Owner, spec: Manifest, config: str = "", strategy: M
     """A Deployment that replaces its pods by the strategy.
 
     The template carries a hash of itself and of `config`, so that a change of either rolls the pods and a pod says
-    which template it came from.
+    which template it came from. Without replicas where an autoscaler sets them.
     """
     template: Manifest = {
         "metadata": {"labels": {**owner.pod.labels, **names.labels(owner)}, "annotations": dict(owner.pod.annotations)},
@@ -128,7 +161,7 @@ def deployment(owner: names.Owner, spec: Manifest, config: str = "", strategy: M
         "kind": "Deployment",
         "metadata": metadata(owner),
         "spec": {
-            "replicas": owner.wanted_replicas,
+            **({} if owner.is_autoscaled else {"replicas": owner.wanted_replicas}),
             "revisionHistoryLimit": REVISION_HISTORY,
             "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
             "strategy": strategy,
