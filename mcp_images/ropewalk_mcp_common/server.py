@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 from mcp.server.mcpserver import MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp_types import CallToolResult, TextContent
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import choose_encoder
@@ -34,7 +34,9 @@ class ToolServer(MCPServer[Any]):
     """MCPServer whose calls are measured and whose errors carry a code."""
 
     def __init__(self, name: str, instructions: str, registry: CollectorRegistry, lifespan: Any = None) -> None:
-        super().__init__(name, instructions=instructions, version="0.1.0", log_level="WARNING", lifespan=lifespan)
+        # The tools never change, and a client that listened for changes would hold up the end of every pod.
+        fixed: dict[str, Any] = {"version": "0.1.0", "log_level": "WARNING", "subscriptions": False}
+        super().__init__(name, instructions=instructions, lifespan=lifespan, **fixed)
         self._registry = registry
         self._calls = Counter("ropewalk_mcp_tool_calls", "Calls", ["tool", "outcome"], registry=registry)
         self._seconds = Histogram("ropewalk_mcp_tool_call_duration_seconds", "Time", ["tool"], registry=registry)
@@ -68,11 +70,12 @@ class ToolServer(MCPServer[Any]):
             return answer
         except ToolError as error:
             cause = error.__cause__ or error
-            refusal = invalid_input(cause) if isinstance(cause, ValidationError) else cause
-            if not isinstance(refusal, CodedError):
+            if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
+                cause = invalid_input(cause)
+            if not isinstance(cause, CodedError):
                 raise
-            outcome = refusal.code.lower()
-            raise refusal from error
+            outcome = cause.code.lower()
+            raise cause from error
         finally:
             seconds = time.perf_counter() - started
             self._calls.labels(tool, outcome).inc()
@@ -86,7 +89,7 @@ def result(text: str, structured: BaseModel) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content)
 
 
-def port_number(text: str) -> int:
+def _port(text: str) -> int:
     """Return the port that --port or ROPEWALK_PORT names."""
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"ROPEWALK_PORT is {text!r}; use 0 (any free port) to 65535")
@@ -96,8 +99,7 @@ def port_number(text: str) -> int:
 def arguments(description: str) -> argparse.ArgumentParser:
     """Return the parser of the options that all servers have; a server may add its own."""
     parser = argparse.ArgumentParser(description=f"{description} Speaks MCP over streamable HTTP at /mcp.")
-    default = os.environ.get("ROPEWALK_PORT", "8000")
-    parser.add_argument("--port", type=port_number, default=default, help="or ROPEWALK_PORT; default 8000")
+    parser.add_argument("--port", type=_port, default=os.environ.get("ROPEWALK_PORT", "8000"), help="or ROPEWALK_PORT")
     parser.add_argument("--stdio", action="store_true", help="speak MCP over stdin and stdout instead")
     return parser
 

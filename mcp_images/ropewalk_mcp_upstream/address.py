@@ -13,6 +13,8 @@ def base_url(text: str) -> str:
         is_one = False
     if not is_one or parts.query or parts.fragment or "@" in parts.netloc or not text.isprintable() or " " in text:
         # A text with an @ may hold a password.
-        shown = "not a base URL" if "@" in text else repr(text[:200])
-        raise argparse.ArgumentTypeError(f"is {shown}; use http:// or https://, a host, and a port and path if need be")
+        shown = "a URL with a name or a password" if "@" in text else repr(text[:200])
+        raise argparse.ArgumentTypeError(
+            f"{shown} is no base URL; use http:// or https://, a host, and a port and path if need be"
+        )
     return text.rstrip("/")

@@ -22,7 +22,6 @@ from ropewalk_mcp_upstream.rate import TokenBucket, TooSoon
 
 _MAX_REDIRECTS = 3
 _LONGEST_PAUSE_SECONDS = 3600.0
-_PAUSE_WITHOUT_ADVICE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class Limits:
     burst: int = 10
     # A request that would have to wait longer for its turn is refused with RATE_LIMITED.
     patience_seconds: float = 3.0
+    # How long nothing is asked after a 429 without Retry-After.
+    pause_seconds: float = 10.0
     cache_bytes: int = 8 * 2**20
 
 
@@ -190,7 +191,8 @@ class Upstream:
     def _judge(self, response: httpx2.Response) -> None:
         status = response.status_code
         if status == 429:
-            seconds = min(_seconds(response.headers.get("retry-after", "")), _LONGEST_PAUSE_SECONDS)
+            asked = _seconds(response.headers.get("retry-after", ""))
+            seconds = self._limits.pause_seconds if asked is None else min(asked, _LONGEST_PAUSE_SECONDS)
             self._bucket.pause(seconds)
             raise self._rate_limited("asks for fewer requests", seconds)
         if status >= 500:
@@ -210,11 +212,11 @@ class Upstream:
         return CodedError("RATE_LIMITED", f"{self.name} {why}; try again in {max(1, round(seconds))} s")
 
 
-def _seconds(retry_after: str) -> float:
+def _seconds(retry_after: str) -> float | None:
     """Return the seconds that a Retry-After header asks for, which gives them or a date (RFC 9110, section 10.2.3)."""
     if retry_after.isdecimal():
         return float(retry_after)
     try:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
     except ValueError:
-        return _PAUSE_WITHOUT_ADVICE_SECONDS
+        return None

@@ -1,0 +1,133 @@
+"""Open-Meteo's public API (open-meteo.com/en/docs): forecasts, history since 1940, and places by name."""
+
+import argparse
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+from urllib.parse import urlsplit
+
+from ropewalk_mcp_common.errors import CodedError
+from ropewalk_mcp_upstream.client import Limits, Upstream
+from ropewalk_mcp_weather import documents
+from ropewalk_mcp_weather.places import Candidate, Place, coordinates, meant, parts
+from ropewalk_mcp_weather.units import QUERY, Row, Units, Variable
+
+# The free API allows 600 calls a minute and 10,000 a day. A refusal names no time to wait, and most are for a minute.
+LIMITS = Limits(requests_per_second=2, burst=10, pause_seconds=60)
+# All that one tool call asks for together; an agent waits 30 seconds for it by default.
+CALL_SECONDS = 20.0
+_FORECAST_CACHE_SECONDS = 600.0
+_ARCHIVE_CACHE_SECONDS = 86_400.0
+_PLACES_CACHE_SECONDS = 604_800.0
+_FORECAST = ("https://api.open-meteo.com", "/v1/forecast")
+_ARCHIVE = ("https://archive-api.open-meteo.com", "/v1/archive")
+_PLACES = ("https://geocoding-api.open-meteo.com", "/v1/search")
+
+
+@dataclass(frozen=True)
+class Weather:
+    """An answer: the rows that were asked for, under Open-Meteo's names, with local times."""
+
+    timezone: str
+    current: Row = field(default_factory=dict)
+    hourly: list[Row] = field(default_factory=list)
+    daily: list[Row] = field(default_factory=list)
+
+
+def base_url(text: str) -> str:
+    """Return the base URL that --open-meteo-url names, without a slash at its end; empty for Open-Meteo itself."""
+    url = urlsplit(text)
+    if text and (url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment):
+        raise argparse.ArgumentTypeError(
+            f"ROPEWALK_OPEN_METEO_URL is {text[:100]!r}; use a base URL such as http://open-meteo.weather.svc:8080"
+        )
+    return text.rstrip("/")
+
+
+class OpenMeteo:
+    """The API: Open-Meteo's own, which is on several hosts, or all of it at one base URL."""
+
+    def __init__(self, upstream: Upstream, base_url: str = "") -> None:
+        self.lifespan = upstream.lifespan
+        self._upstream = upstream
+        self._base_url = base_url
+
+    @asynccontextmanager
+    async def one_call(self) -> AsyncIterator[None]:
+        """Bound all requests of one tool call together; raises UPSTREAM_TIMEOUT."""
+        async with self._upstream.deadline(CALL_SECONDS):
+            yield
+
+    async def located(self, text: str) -> Place:
+        """Return the place that a name or coordinates mean; raises NOT_FOUND, or INVALID_INPUT with the candidates."""
+        return coordinates(text) or meant(text, await self.candidates(text))
+
+    async def candidates(self, text: str) -> list[Candidate]:
+        """Return the places of this name, in Open-Meteo's order, at most 100."""
+        query = {"name": parts(text)[0], "count": "100", "language": "en", "format": "json"}
+        document = await self._asked(_PLACES, query, _PLACES_CACHE_SECONDS)
+        try:
+            return documents.candidates(document)
+        except ValueError:
+            raise self._upstream.invalid("no list of places") from None
+
+    async def forecast(
+        self,
+        place: Place,
+        units: Units,
+        *,
+        current: Sequence[Variable] = (),
+        hourly: Sequence[Variable] = (),
+        daily: Sequence[Variable] = (),
+        **span: str,
+    ) -> Weather:
+        """Return a forecast; span: forecast_days, forecast_hours, or start_date and end_date."""
+        query = _query(place, units, current=current, hourly=hourly, daily=daily) | span
+        document = await self._asked(_FORECAST, query, _FORECAST_CACHE_SECONDS)
+        return self._weather(document, current, hourly, daily)
+
+    async def archive(
+        self,
+        place: Place,
+        units: Units,
+        start: date,
+        end: date,
+        *,
+        hourly: Sequence[Variable] = (),
+        daily: Sequence[Variable] = (),
+    ) -> Weather:
+        """Return what was, from the first to the last day, both included."""
+        query = _query(place, units, hourly=hourly, daily=daily)
+        query |= {"start_date": start.isoformat(), "end_date": end.isoformat()}
+        return self._weather(await self._asked(_ARCHIVE, query, _ARCHIVE_CACHE_SECONDS), (), hourly, daily)
+
+    def _weather(
+        self, document: Any, current: Sequence[Variable], hourly: Sequence[Variable], daily: Sequence[Variable]
+    ) -> Weather:
+        try:
+            return Weather(
+                str(document["timezone"])[:100],
+                documents.row(document, "current", current) if current else {},
+                documents.rows(document, "hourly", hourly) if hourly else [],
+                documents.rows(document, "daily", daily) if daily else [],
+            )
+        except (ValueError, KeyError, TypeError):
+            raise self._upstream.invalid("no weather") from None
+
+    async def _asked(self, endpoint: tuple[str, str], query: dict[str, str], cache_seconds: float) -> Any:
+        host, path = endpoint
+        url = (self._base_url or host) + path
+        status, document = await self._upstream.get_json(url, query, cache_seconds=cache_seconds)
+        if status == 400 and isinstance(document, dict) and isinstance(document.get("reason"), str):
+            raise CodedError("INVALID_INPUT", f"Open-Meteo refuses this: {document['reason'][:300]}")
+        if status != 200:
+            raise self._upstream.invalid(f"status {status}")
+        return document
+
+
+def _query(place: Place, units: Units, **sections: Sequence[Variable]) -> dict[str, str]:
+    wanted = {section: ",".join(variable.api for variable in names) for section, names in sections.items() if names}
+    at = {"latitude": str(place.latitude), "longitude": str(place.longitude), "timezone": "auto"}
+    return at | wanted | QUERY[units]
