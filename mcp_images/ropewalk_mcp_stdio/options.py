@@ -1,11 +1,12 @@
 """The command line, read once and checked. Messages name the option, the value seen and what is allowed."""
 
 import argparse
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+from ropewalk_mcp_stdio.packages import name_of
 
 SHARED, PER_SESSION = "shared", "perSession"
 _EPILOG = """examples:
@@ -119,17 +120,8 @@ def read(arguments: Sequence[str]) -> ServeOptions | InstallOptions:
         parser.error("there is nothing to run; name the server's command behind --, or a package")
     if command and not command[0]:
         parser.error("the command behind -- is empty; name a program")
-    name = parsed.name or (_package_name(package) if package else PurePosixPath(command[0]).name)
+    name = parsed.name or (name_of(package) if package else PurePosixPath(command[0]).name)
     return ServeOptions(
         name, parsed.port, parsed.path, parsed.session_mode, parsed.max_sessions, parsed.idle_timeout_seconds,
         parsed.python_package, parsed.node_package, command,
     )  # fmt: skip
-
-
-def _package_name(spec: str) -> str:
-    return re.split(r"==|\[|(?<=.)@", spec)[0]
-
-
-def allowed_hosts() -> str | None:
-    """Return the names that clients may call this server by, as the operator gives them."""
-    return os.environ.get("ROPEWALK_MCP_ALLOWED_HOSTS")

@@ -16,9 +16,9 @@ from ropewalk_mcp_stdio.jsonrpc import Message, Refusal
 from ropewalk_mcp_stdio.link import Link
 from ropewalk_mcp_stdio.metrics import SESSIONS
 from ropewalk_mcp_stdio.process import StartError
+from ropewalk_mcp_stdio.program import Program
 from ropewalk_mcp_stdio.sessions import Session
 from ropewalk_mcp_stdio.shared import Shared
-from ropewalk_mcp_stdio.supervisor import Program
 from ropewalk_mcp_stdio.trial import Trial
 
 _log = logging.getLogger("ropewalk.mcp.stdio")
@@ -95,10 +95,12 @@ class PerSession:
     def session(self, name: str) -> Session:
         """Return the client's session; Refusal (404) where it has ended."""
         session = self._sessions.get(name)
-        if session is None:
-            problem = "the session has ended, was idle for too long, or is at another replica; initialize again"
-            raise Refusal(jsonrpc.INVALID_REQUEST, problem, 404)
-        return session
+        if session is not None and (session.link is None or session.link.gone is None):
+            return session
+        if session is not None:
+            self._later(self.end(session))
+        problem = "the session has ended, was idle for too long, or is at another replica; initialize again"
+        raise Refusal(jsonrpc.INVALID_REQUEST, problem, 404)
 
     async def initialize(self, message: Message) -> tuple[Session, Message]:
         """Start a child, and pass the client's initialize on to it."""
@@ -109,7 +111,7 @@ class PerSession:
         link = session.link = Link(self.program.name, session)
         answer: Message | None = None
         try:
-            await link.open(list(self.program.command), self.program.environment)
+            await link.open(*await self.program.command())
             call = Call(session, message, long=True)
             link.call(call)
             answer = await asyncio.wait_for(call.answer(), self.program.timing.start)
@@ -131,10 +133,7 @@ class PerSession:
     async def request(self, session: Session, message: Message) -> Call:
         """Start a call of a session."""
         call = Call(session, message)
-        link = self._link(session)
-        if link.gone is not None:
-            await self.end(session)
-        link.call(call)
+        self._link(session).call(call)
         return call
 
     def notify(self, session: Session, message: Message) -> None:
@@ -214,7 +213,7 @@ class PerSession:
             await asyncio.sleep(min(1.0, self._idle_timeout / 2))
             for session in list(self._sessions.values()):
                 link = session.link
-                gone = link is not None and link.gone is not None and session.idle
+                gone = link is not None and link.gone is not None
                 if gone or (session.idle and loop.time() - session.used >= self._idle_timeout):
                     self._later(self.end(session))
             for call, single in list(self._single.items()):

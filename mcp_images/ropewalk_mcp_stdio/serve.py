@@ -14,8 +14,8 @@ from ropewalk_mcp_stdio.http import Application, Mode
 from ropewalk_mcp_stdio.options import SHARED, ServeOptions
 from ropewalk_mcp_stdio.per_session import PerSession
 from ropewalk_mcp_stdio.process import adopt_orphans, end_orphans, reap_orphans
+from ropewalk_mcp_stdio.program import Program
 from ropewalk_mcp_stdio.shared import Shared
-from ropewalk_mcp_stdio.supervisor import Program
 
 _log = logging.getLogger("ropewalk.mcp.stdio")
 
@@ -88,6 +88,11 @@ async def serve(options: ServeOptions, program: Program, listener: socket.socket
 
 def run(options: ServeOptions) -> None:
     """Serve until the process is told to end."""
-    command = options.command
-    program = Program(options.name, command, dict(os.environ))
+    program = Program(
+        options.name,
+        options.command,
+        dict(os.environ),
+        python_package=options.python_package,
+        node_package=options.node_package,
+    )
     asyncio.run(serve(options, program, listening(options.port)))

@@ -19,6 +19,7 @@ from ropewalk_mcp_stdio.jsonrpc import Message, Refusal
 from ropewalk_mcp_stdio.link import Link
 from ropewalk_mcp_stdio.metrics import SESSIONS, UNROUTED
 from ropewalk_mcp_stdio.mirrored import Mirrored, check, mirrored
+from ropewalk_mcp_stdio.program import Program
 from ropewalk_mcp_stdio.protocol import (
     NEEDED_CAPABILITY,
     SUBSCRIPTION_KEY,
@@ -36,7 +37,7 @@ from ropewalk_mcp_stdio.routing import (
     wants_log,
 )
 from ropewalk_mcp_stdio.sessions import Session, named_session, new_name
-from ropewalk_mcp_stdio.supervisor import Program, Supervisor
+from ropewalk_mcp_stdio.supervisor import Supervisor
 from ropewalk_mcp_stdio.translation import NOT_STATELESS, Parking, make_stateless, without_envelope
 
 # A session costs some hundred bytes. The one idle for longest goes first, and comes back with its next request.

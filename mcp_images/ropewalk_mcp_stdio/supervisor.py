@@ -8,7 +8,6 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from ropewalk_mcp_stdio import jsonrpc
 from ropewalk_mcp_stdio.handshake import HandshakeError, greet
@@ -16,41 +15,10 @@ from ropewalk_mcp_stdio.jsonrpc import Refusal
 from ropewalk_mcp_stdio.link import Events, Link
 from ropewalk_mcp_stdio.metrics import RESTARTS
 from ropewalk_mcp_stdio.process import StartError
+from ropewalk_mcp_stdio.program import Program
 from ropewalk_mcp_stdio.protocol import Greeting, own_params
 
 _log = logging.getLogger("ropewalk.mcp.stdio")
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long the bridge waits for what, in seconds."""
-
-    start: float = 60.0
-    # Between two questions for the tools, and how long the answer may take before the server counts as not ready.
-    probe_interval: float = 10.0
-    probe: float = 10.0
-    # A child that has a question open and writes nothing at all for this long is taken for hung, and ended.
-    hung: float = 60.0
-    # What counts as having run well, and the first and the longest pause before a start.
-    steady: float = 5.0
-    first_pause: float = 0.5
-    longest_pause: float = 30.0
-    # How long a call waits for a child that is about to be back.
-    wait: float = 10.0
-    # How long the calls in flight have after SIGTERM.
-    drain: float = 10.0
-    # How long a call of a stateless client may wait for its client's answer.
-    parked: float = 300.0
-
-
-@dataclass(frozen=True)
-class Program:
-    """What to run."""
-
-    name: str
-    command: tuple[str, ...]
-    environment: dict[str, str] = field(repr=False)
-    timing: Timing = Timing()
 
 
 class Supervisor:
@@ -122,7 +90,7 @@ class Supervisor:
         link = self.link = Link(program.name, self._events)
         self._restarting = "start_failed"
         try:
-            await link.open(list(program.command), program.environment)
+            await link.open(*await program.command())
             greeting = await greet(link, self.stateless, program.timing.start)
             self.stateless = greeting.stateless
             self._greeted = link, greeting

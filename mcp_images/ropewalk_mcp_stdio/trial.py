@@ -7,8 +7,9 @@ from ropewalk_mcp_stdio.handshake import HandshakeError, greet
 from ropewalk_mcp_stdio.jsonrpc import Message, Refusal
 from ropewalk_mcp_stdio.link import Link
 from ropewalk_mcp_stdio.process import StartError
+from ropewalk_mcp_stdio.program import Program
 from ropewalk_mcp_stdio.protocol import Greeting
-from ropewalk_mcp_stdio.supervisor import Program, tools_problem
+from ropewalk_mcp_stdio.supervisor import tools_problem
 
 
 class Trial:
@@ -52,7 +53,7 @@ class Trial:
     async def _once(self) -> None:
         link = Link(self._program.name, self)
         try:
-            await link.open(list(self._program.command), self._program.environment)
+            await link.open(*await self._program.command())
             greeting = await greet(link, self._stateless, self._program.timing.start)
             self.problem = await tools_problem(link, greeting, self._program.timing.probe)
             self._greeting = greeting
