@@ -15,10 +15,10 @@ from ropewalk_agent import config
 from ropewalk_agent.tools import definitions as agents
 from ropewalk_operator import definitions as operators
 from ropewalk_operator.api import mcpservers
+from ropewalk_operator.discovery import AgentPod
 from ropewalk_operator.listing import list_tools
 from ropewalk_operator.observe import AgentClient
 from ropewalk_operator.reports import ask, report
-from ropewalk_operator.targets import AgentPod
 
 DEEP: dict[str, Any] = {"type": "object"}
 for _ in range(40):

@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 TIME_LIMIT_SECONDS = 5.0
 """Of a whole listing; agents give a connection as long."""
-QUEUE_SECONDS = 60.0
-"""More than so many servers that hang at once must not keep the others waiting for ever."""
+LAST_RESORT_SECONDS = 30.0
+"""Who asks keeps to the limit by himself; this is for the day on which he does not."""
 REPORTS_SECONDS = 60.0
 """Agents tell what they see of a server now and then: no watch brings it."""
 FIRST_RETRY_SECONDS = 0.5
@@ -128,16 +128,13 @@ class Discovery:
     async def _run(self, key: Key, record: _Record, target: Target) -> None:
         is_known = True
         try:
-            async with asyncio.timeout(QUEUE_SECONDS), self._gate:
+            async with self._gate, asyncio.timeout(LAST_RESORT_SECONDS):
                 record.discovered = await self._ask(target)
             record.error = None
             record.failures = 0
             record.due = self._clock() + (min(self._every, REPORTS_SECONDS) if target.agents else self._every)
         except NotYetKnown:
             is_known = False
-            self._put_off(record)
-        except TimeoutError:
-            record.error = f"nobody was asked within {QUEUE_SECONDS:g} s: too many servers answer slowly"
             self._put_off(record)
         except Exception as error:
             # Whatever a foreign server and its protocol can do wrong ends up in the condition's message.

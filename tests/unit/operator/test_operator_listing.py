@@ -128,16 +128,16 @@ async def test_five_hundred_tools_on_five_pages_are_listed_by_name() -> None:
 
 
 async def test_a_definition_that_cannot_be_used_is_named_and_spoils_no_other() -> None:
-    said = await found(
-        Rogue(
-            ADD,
-            {"name": "text", "inputSchema": {"type": "string"}},
-            {"name": "none"},
-            {"inputSchema": {"type": "object"}},
-            {"name": "odd", "inputSchema": {"type": "object"}, "annotations": "secret-looking"},
-            7,
-        )
-    )
+    rogue = Rogue()
+    rogue.tools = [
+        ADD,
+        {"name": "text", "inputSchema": {"type": "string"}},
+        {"name": "none"},
+        {"inputSchema": {"type": "object"}},
+        {"name": "odd", "inputSchema": {"type": "object"}, "annotations": "secret-looking"},
+        7,
+    ]
+    said = await found(rogue)
     assert [tool.name for tool in said.tools] == ["add"]
     assert [(each.name, each.reason) for each in said.left_out] == [
         ("text", "its inputSchema is not of type object"),
@@ -330,7 +330,7 @@ async def test_a_port_that_nobody_serves_and_a_name_that_nobody_has_are_told() -
 
 async def test_a_private_authority_is_trusted_by_its_bundle_and_else_the_way_out_is_told(tmp_path: Path) -> None:
     authority = PrivateCa()
-    options = authority.server(tmp_path)
+    options: dict[str, Any] = authority.server(tmp_path)
     assert [tool.name for tool in (await found(Rogue(), ca_bundle=authority.pem, **options)).tools] == ["add", "read"]
     said = await why_not(Rogue(), **options)
     assert said.startswith("its TLS certificate is not accepted: unable to get local issuer certificate")

@@ -180,9 +180,9 @@ def test_names_that_differ_in_a_dash_clash_and_a_prefix_settles_it() -> None:
     assert clashes((), {"a": ["x", "x"]}) == (), "a server's own doubles are not another's"
 
 
-def listing(count: int | None = None, **hashes: str) -> dict[str, Any]:
+def listing(*count: int, **hashes: str) -> dict[str, Any]:
     tools = [{"name": name, "hash": hashes[name]} for name in sorted(hashes)]
-    return {"tools": tools, "toolCount": len(tools) if count is None else count}
+    return {"tools": tools, "toolCount": count[0] if count else len(tools)}
 
 
 NEWS: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str] | None]] = [
