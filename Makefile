@@ -33,7 +33,7 @@ test-unit: .venv/.ready .venv-mcp/.ready tools ## unit and contract tests, in se
 	.venv-mcp/bin/pytest $(MCP_TESTS) $(PYTEST)
 
 .PHONY: test-integration
-test-integration: .venv/.ready tools ## the operator against a real API server
+test-integration: .venv/.ready .venv-mcp/.ready tools ## the operator against a real API server, MCP servers against real programs
 	.venv/bin/pytest tests/integration $(PYTEST)
 
 .PHONY: test-e2e

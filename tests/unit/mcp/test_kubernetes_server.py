@@ -11,6 +11,7 @@ import mcp
 import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
+from mcp_types import Tool
 from prometheus_client import CollectorRegistry
 
 import mcp_kube_api as kube
@@ -46,6 +47,11 @@ class Server:
         api = KubeApi(ApiClient(await configuration()), timeout_seconds)
         app = kubernetes_server(KubernetesTools(api, allow_delete, lambda: NOW, namespaces), CollectorRegistry()).app()
         self._url = await self._stack.enter_async_context(served(app))
+
+    async def tools(self) -> dict[str, Tool]:
+        """Return the tools by their names."""
+        async with mcp.Client(f"{self._url}/mcp") as client:
+            return {tool.name: tool for tool in (await client.list_tools()).tools}
 
     async def call(self, tool: str, **arguments: object) -> tuple[str, kube.Json]:
         """Return text and data of a call that must succeed."""
@@ -238,6 +244,18 @@ async def test_a_server_for_some_namespaces_refuses_the_others_by_itself(
         "FORBIDDEN: namespace is 'kube-system', which this server does not look at; use one of shop, blog"
     )
     assert server.api.requests == []
+
+
+@pytest.mark.parametrize("allow_delete", [False, True])
+async def test_the_tools_only_read_unless_deletion_is_allowed(server: Server, allow_delete: bool) -> None:
+    await server.start(allow_delete=allow_delete)
+    tools = await server.tools()
+    assert list(tools) == ["cluster_info", "pod_management", "logs_retrieval"]
+    only_reads = {
+        name: tool.annotations is not None and tool.annotations.read_only_hint for name, tool in tools.items()
+    }
+    assert only_reads == {"cluster_info": True, "pod_management": not allow_delete, "logs_retrieval": True}
+    assert all("\n  " not in (tool.description or "") for tool in tools.values())
 
 
 async def test_get_shows_containers_and_no_events(server: Server) -> None:
