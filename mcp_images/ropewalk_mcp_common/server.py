@@ -31,10 +31,9 @@ _log = logging.getLogger("ropewalk.mcp")
 
 
 class ToolServer(MCPServer[Any]):
-    """MCPServer whose calls are measured and whose errors carry a code."""
+    """MCPServer whose calls are measured, whose errors carry a code, and that no client holds up by a subscription."""
 
     def __init__(self, name: str, instructions: str, registry: CollectorRegistry, lifespan: Any = None) -> None:
-        # The tools never change, and a client that listened for changes would hold up the end of every pod.
         fixed: dict[str, Any] = {"version": "0.1.0", "log_level": "WARNING", "subscriptions": False}
         super().__init__(name, instructions=instructions, lifespan=lifespan, **fixed)
         self._registry = registry
@@ -90,7 +89,6 @@ def result(text: str, structured: BaseModel) -> CallToolResult:
 
 
 def _port(text: str) -> int:
-    """Return the port that --port or ROPEWALK_PORT names."""
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"ROPEWALK_PORT is {text!r}; use 0 (any free port) to 65535")
     return int(text)

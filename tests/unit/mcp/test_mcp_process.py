@@ -61,6 +61,20 @@ def test_sigterm_ends_the_server_with_exit_code_0_and_json_lines_only() -> None:
             assert {"time", "level", "logger", "message"} <= set(json.loads(line))
 
 
+def test_a_client_that_listens_for_changed_tools_does_not_hold_up_the_end() -> None:
+    meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
+    meta["io.modelcontextprotocol/clientInfo"] = {"name": "listener", "version": "1"}
+    params = {"_meta": meta, "notifications": {"toolsListChanged": True}}
+    listen = {"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": params}
+    headers = {"accept": "application/json, text/event-stream", "mcp-method": "subscriptions/listen"}
+    headers["mcp-protocol-version"] = "2026-07-28"
+    with started("ropewalk_mcp_math", "--port", "0") as (process, port), httpx.Client() as http:
+        with http.stream("POST", f"http://127.0.0.1:{port}/mcp", json=listen, headers=headers) as answer:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=10) == 0
+        assert answer.status_code == 404
+
+
 def test_the_port_is_taken_from_the_environment() -> None:
     with started("ropewalk_mcp_math", ROPEWALK_PORT="0") as (_, port):
         assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
