@@ -6,10 +6,8 @@ import json
 from typing import Any
 
 import pytest
-import yaml
 
 from apiserver import ApiServer
-from cluster.layout import REPOSITORY
 from crd_bodies import AGENT, KEY, MCPSERVER, REDIS, Object, assert_taken, changed, create, refusal
 
 # An Agent's pods may be many only where they share their sessions.
@@ -223,24 +221,3 @@ def test_autoscaling_and_network_rules_get_their_defaults(server: ApiServer, bas
         "minReplicas": 2, "maxReplicas": 10, "targetCPUPercent": 70, "targetMemoryPercent": 80,
     }  # fmt: skip
     assert spec["networkPolicy"] == {"enabled": True}
-
-
-def without_words(schema: Any) -> Any:
-    """A schema as the API server judges by it, without what people read and what differs on purpose."""
-    if isinstance(schema, dict):
-        return {key: without_words(value) for key, value in schema.items() if key != "description"}
-    return schema
-
-
-def test_both_kinds_have_the_same_fields_for_what_they_have_in_common() -> None:
-    found: list[Any] = []
-    for crd in ("agent", "mcpserver"):
-        document = yaml.safe_load((REPOSITORY / "crds" / f"{crd}.yaml").read_text())
-        schema = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-        spec = schema["properties"]["spec"]["properties"]
-        fields = spec["pod"]["properties"]
-        fields.pop("image", None)
-        # The names of the variables that Ropewalk sets itself.
-        del fields["env"]["x-kubernetes-validations"]
-        found.append(without_words({name: spec[name] for name in ("autoscaling", "networkPolicy", "pod", "replicas")}))
-    assert found[0] == found[1]

@@ -20,6 +20,8 @@ OPERATOR_RULES = {
     ("", "persistentvolumeclaims"): ["get", "list", "watch", "create", "patch"],
     ("apps", "deployments"): WRITE,
     ("networking.k8s.io", "networkpolicies"): WRITE,
+    ("autoscaling", "horizontalpodautoscalers"): WRITE,
+    ("policy", "poddisruptionbudgets"): WRITE,
     ("", "pods"): ["get", "list", "watch"],
     ("", "events"): ["create", "list"],
 }

@@ -150,11 +150,12 @@ def test_registry_and_tag_can_be_changed_for_all_images_at_once() -> None:
 def test_each_image_can_be_replaced_as_a_whole() -> None:
     arguments = (
         "--set",
-        "operator.image=a/operator@sha256:0,agent.image=b/agent:1,test.demoModelImage=c/model:2,test.mathImage=d/math:3",
+        "operator.image=a/operator@sha256:0,agent.image=b/agent:1,stdio.image=e/stdio:1,test.demoModelImage=c/model:2,test.mathImage=d/math:3",
     )
     objects = render(*arguments)
     assert operator_pod(*arguments)["spec"]["containers"][0]["image"] == "a/operator@sha256:0"
     assert operator_environment(*arguments)["ROPEWALK_AGENT_IMAGE"] == "b/agent:1"
+    assert operator_environment(*arguments)["ROPEWALK_STDIO_IMAGE"] == "e/stdio:1"
     assert only(objects, "Pod", "ropewalk-test-ask")["spec"]["containers"][0]["image"] == "b/agent:1"
     model = only(objects, "Deployment", "ropewalk-test-demo-model")
     assert model["spec"]["template"]["spec"]["containers"][0]["image"] == "c/model:2"
@@ -164,6 +165,7 @@ def test_each_image_can_be_replaced_as_a_whole() -> None:
 def test_the_operator_reads_its_settings_from_the_environment() -> None:
     assert operator_environment() == {
         "ROPEWALK_AGENT_IMAGE": "ropewalk.dev/agent:0.1.0",
+        "ROPEWALK_STDIO_IMAGE": "ropewalk.dev/mcp-stdio:0.1.0",
         "ROPEWALK_IMAGE_PULL_POLICY": "IfNotPresent",
         "ROPEWALK_WATCH_NAMESPACES": "",
         "ROPEWALK_WORKERS": "8",
