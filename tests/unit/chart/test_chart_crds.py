@@ -116,7 +116,8 @@ def test_unknown_fields_are_taken_only_where_a_model_or_kubernetes_itself_judges
         *(
             f"pod.volumes[].{kind}"
             for kind in (
-                "configMap", "secret", "projected", "downwardAPI", "emptyDir", "persistentVolumeClaim", "ephemeral", "csi"
+                "configMap", "secret", "projected", "downwardAPI", "emptyDir", "persistentVolumeClaim", "ephemeral",
+                "csi",
             )
         ),
     }  # fmt: skip
