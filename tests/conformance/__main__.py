@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
-from tests.conformance import targets
+from tests.conformance import deployed, targets
 from tests.conformance.suite import Suite, install
 
 from cluster.console import Failure, fail, say, step
@@ -27,6 +27,8 @@ _SERVERS: dict[str, Callable[[], AbstractContextManager[targets.Target]]] = {
     "native": targets.native,
     "shared": partial(targets.bridged, "shared"),
     "perSession": partial(targets.bridged, "perSession"),
+    "shared-pod": partial(deployed.bridged, "shared"),
+    "perSession-pod": partial(deployed.bridged, "perSession"),
 }
 _WITHOUT_CLUSTER = ("native", "shared", "perSession", "client")
 _CLIENT = (

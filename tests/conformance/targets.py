@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cluster.console import Failure
 from cluster.layout import REPOSITORY
@@ -35,7 +35,7 @@ class Target:
     """A server that answers."""
 
     port: int
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[Any]
 
     @property
     def url(self) -> str:
@@ -88,7 +88,7 @@ def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
                 process.wait()
 
 
-def until_answers(url: str, process: subprocess.Popen[bytes], *, anything: bool = False) -> None:
+def until_answers(url: str, process: subprocess.Popen[Any], *, anything: bool = False) -> None:
     """Return when `url` answers 200, or with `anything` whatever it answers; raises Failure where it does not."""
     until = time.monotonic() + _READY_SECONDS
     while True:
