@@ -13,6 +13,7 @@ from e2e_examples import apply_examples, delete_cluster_wide, stand_in
 
 _DEVOPS = ("devops-assistant", "prometheus/prometheus.yaml", "prometheus/rbac.yaml", "prometheus/mcpserver.yaml",
            "cluster-helper/mcpserver.yaml", "cluster-helper/rbac.yaml", "websearch/mcpserver.yaml")  # fmt: skip
+_WEATHER = ("weather-forecast", "weather-historical", "weather-agricultural")
 _MEMORY = 'process_resident_memory_bytes{job="apiserver"}'
 
 
@@ -24,6 +25,15 @@ def devops(space: Workspace) -> Iterator[Workspace]:
     eventually(lambda: samples(space, _MEMORY), "Prometheus has asked the API server")
     yield space
     delete_cluster_wide(space, *_DEVOPS)
+
+
+@pytest.fixture(scope="module")
+def weather(space: Workspace) -> Workspace:
+    space.apply(*stand_in("open-meteo-stand-in"))
+    env = {name: {"ROPEWALK_OPEN_METEO_URL": "http://open-meteo-stand-in:8080"} for name in _WEATHER}
+    apply_examples(space, "weather-assistant", *[f"{name}/mcpserver.yaml" for name in _WEATHER], env=env)
+    space.wait("agent/weather-assistant")
+    return space
 
 
 def samples(space: Workspace, expression: str) -> list[Json]:
@@ -70,3 +80,24 @@ def test_prometheus_may_read_metrics_and_nothing_else(devops: Workspace) -> None
     for refused in (("list", "pods"), ("get", "secrets"), ("get", "/logs")):
         with pytest.raises(AssertionError):
             kubectl("auth", "can-i", *refused, account)
+
+
+def test_one_question_about_the_weather_is_answered_by_three_servers(weather: Workspace) -> None:
+    answer = weather.ask(
+        "weather-assistant",
+        "What is the weather forecast for Berlin for the next 3 days, how was the weather in Berlin in May 2024, "
+        "and is there a frost risk in Berlin?",
+    )
+    assert set(answer["tools_used"]) == {"daily_forecast", "daily_history", "frost_risk"}
+    asked = {"latitude": 52.52437, "longitude": 13.41053, "daily": "temperature_2m_max", "timezone": "Europe/Berlin"}
+    days = {"start_date": "2024-05-01", "end_date": "2024-05-31"}
+    url = f"{weather.url('open-meteo-stand-in')}/v1/archive"
+    daily = httpx.get(url, params={**asked, **days}).json()["daily"]
+    lines = answer["response"].splitlines()
+    for day, highest in zip(daily["time"], daily["temperature_2m_max"], strict=True):
+        assert any(day in line and str(highest) in line for line in lines), f"{highest} °C on {day}"
+
+
+def test_the_weather_of_three_servers_is_one_list_of_tools(weather: Workspace) -> None:
+    servers = httpx.get(f"{weather.url('weather-assistant-agent')}/tools").json()["servers"]
+    assert {server["name"]: server["state"] for server in servers} == dict.fromkeys(_WEATHER, "connected")

@@ -32,7 +32,7 @@ Without a cluster (helm template) they are always there: only a cluster knows a 
 
 {{/*
 An MCPServer: (dict "root" $ "server" values "image" name "env" list "egress" list "serviceAccount" name "stdio" bool).
-Its pods are let out to what `egress` names and nowhere else, but to DNS.
+Ropewalk lets its pods out to DNS and to the public internet's ports 80 and 443, and to what `egress` names.
 */}}
 {{- define "ropewalk.mcpServer" -}}
 {{- $root := .root -}}
@@ -77,12 +77,22 @@ spec:
   {{- end }}
 {{- end -}}
 
+{{/* An MCPServer that asks the web, or a mirror: (dict "root" $ "server" values "image" name "variable" name of the mirror's). */}}
+{{- define "ropewalk.mcpServerOfTheWeb" -}}
+{{- $mirror := dict -}}
+{{- with .server.baseURL -}}
+{{- $env := list (dict "name" $.variable "value" .) -}}
+{{- $mirror = dict "env" $env "egress" (include "ropewalk.egressTo" . | fromJsonArray) -}}
+{{- end -}}
+{{- include "ropewalk.mcpServer" (merge $mirror .) -}}
+{{- end -}}
+
 {{/*
-Rules that let a pod out to the host of a URL, as a JSON list: (list url). Policies know no names. So a Service is its
+Rules that let a pod out to the host of a URL, as a JSON list. Policies know no names. So a Service is its
 namespace, on any port, as its pods may listen on another one than it does; any other host is everyone, on the URL's port.
 */}}
 {{- define "ropewalk.egressTo" -}}
-{{- $url := urlParse (index . 0) -}}
+{{- $url := urlParse . -}}
 {{- $host := $url.hostname -}}
 {{- $labels := splitList "." $host -}}
 {{- $port := last (splitList ":" $url.host) -}}
