@@ -34,7 +34,6 @@ NOT_PUBLIC = {
     ],
     "::/0": [
         "::/127",  # unspecified and loopback
-        "::ffff:0:0/96",  # IPv4 in IPv6
         "64:ff9b:1::/48",  # NAT64 into private networks
         "2002::/16",  # 6to4, which has an IPv4 address inside
         "fc00::/7",  # private, and some clouds' metadata
