@@ -1,12 +1,10 @@
 """Open-Meteo's public API (open-meteo.com/en/docs): forecasts, history since 1940, and places by name."""
 
-import argparse
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
-from urllib.parse import urlsplit
 
 from ropewalk_mcp_common.errors import CodedError
 from ropewalk_mcp_upstream.client import Limits, Upstream
@@ -34,16 +32,6 @@ class Weather:
     current: Row = field(default_factory=dict)
     hourly: list[Row] = field(default_factory=list)
     daily: list[Row] = field(default_factory=list)
-
-
-def base_url(text: str) -> str:
-    """Return the base URL that --open-meteo-url names, without a slash at its end; empty for Open-Meteo itself."""
-    url = urlsplit(text)
-    if text and (url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment):
-        raise argparse.ArgumentTypeError(
-            f"ROPEWALK_OPEN_METEO_URL is {text[:100]!r}; use a base URL such as http://open-meteo.weather.svc:8080"
-        )
-    return text.rstrip("/")
 
 
 class OpenMeteo:
