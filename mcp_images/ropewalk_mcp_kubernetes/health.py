@@ -1,6 +1,6 @@
 """Judges pods: which of them need attention and why, which warnings are recent, and all of it in one line. Pure."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -13,6 +13,8 @@ Json = dict[str, Any]
 RECENT_SECONDS = 3_600
 # A pod that is deleted has its grace period, then a little time to vanish.
 _ENDING_SECONDS = 60
+# A pod that takes longer than this to be ready has warnings that are worth reading.
+_STARTING_SECONDS = 300
 _MAX_WARNINGS = 15
 _MAX_NAMED = 5
 _MAX_MESSAGE = 300
@@ -53,7 +55,8 @@ def health(items: list[Json], events: list[Json] | None, where: str, now: dateti
     """Judge the pods of a list (`where` names it) and the Warning events around them; None: they may not be read."""
     attention = [found for found in (_attention(item, now) for item in items) if found]
     attention.sort(key=lambda found: found.ready)
-    warnings = None if events is None else _warnings(events, now)
+    by_uid = {item["metadata"].get("uid"): item for item in items}
+    warnings = None if events is None else _warnings(events, by_uid, now)
     verdict = _verdict(items, attention, warnings, where)
     return Health(verdict=verdict, attention=attention, warnings=warnings and warnings[:_MAX_WARNINGS])
 
@@ -68,8 +71,9 @@ def text(found: Health, now: datetime) -> str:
     return "\n".join(lines)
 
 
-def _seconds_since(moment: str, now: datetime) -> float:
-    return (now - datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone(UTC)).total_seconds()
+def _seconds(moment: str) -> float:
+    """Return a moment that Kubernetes writes as seconds since 1970."""
+    return datetime.fromisoformat(moment).timestamp()
 
 
 def _is_ending(pod: Json) -> bool:
@@ -87,23 +91,24 @@ def _attention(pod: Json, now: datetime) -> Attention | None:
     if pod.get("status", {}).get("phase") == "Succeeded":
         return None
     if _is_ending(pod):
-        late = _seconds_since(pod["metadata"]["deletionTimestamp"], now)
+        late = now.timestamp() - _seconds(pod["metadata"]["deletionTimestamp"])
         if late < _ENDING_SECONDS:
             return None
         ready, reason = False, f"deleted, but still there {pods.age(pod['metadata']['deletionTimestamp'], now)} later"
     elif ready:
-        if not (ended := _last_end(pod)) or _seconds_since(ended["finishedAt"], now) > RECENT_SECONDS:
+        if not (ended := _last_end(pod)) or now.timestamp() - _seconds(ended["finishedAt"]) > RECENT_SECONDS:
             return None
         reason = (
             f"ready, but restarted {pods.age(ended['finishedAt'], now)} ago ({shown.restarts} restarts in all); "
             f"its last run: {pods.state_words({'terminated': ended})}"
         )
     else:
-        reason = f"not ready for {pods.age(_not_ready_since(pod), now)}: {_why(pod) or shown.status}"
+        reason = f"not ready for {pods.age(_since(pod), now)}: {_why(pod) or shown.status}"
     return Attention(namespace=shown.namespace, name=shown.name, ready=ready, status=shown.status, reason=reason)
 
 
-def _not_ready_since(pod: Json) -> str:
+def _since(pod: Json) -> str:
+    """Return since when a pod has been ready, or not."""
     for condition in pod.get("status", {}).get("conditions", []):
         if condition["type"] == "Ready" and condition.get("lastTransitionTime"):
             return str(condition["lastTransitionTime"])
@@ -142,13 +147,24 @@ def _cut(message: str) -> str:
     return message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…"
 
 
-def _warnings(events: list[Json], now: datetime) -> list[ObjectWarning]:
+def _is_of_its_start(pod: Json, moment: str) -> bool:
+    """Tell whether a warning belongs to the start of a pod that has gone well: probes fail until a program serves."""
+    containers = pod.get("status", {}).get("containerStatuses", [])
+    starts = [item.get("state", {}).get("running", {}).get("startedAt") for item in containers]
+    if not _is_ready(pod) or not starts or not all(starts):
+        return False
+    ready, started = _seconds(_since(pod)), max(_seconds(start) for start in starts)
+    return _seconds(moment) <= ready <= started + _STARTING_SECONDS
+
+
+def _warnings(events: list[Json], by_uid: dict[Any, Json], now: datetime) -> list[ObjectWarning]:
     latest: dict[tuple[str, str, str], ObjectWarning] = {}
     for item in sorted(events, key=pods.event_time):
-        moment = pods.event_time(item)
-        if item.get("type") != "Warning" or not moment or _seconds_since(moment, now) > RECENT_SECONDS:
+        moment, about = pods.event_time(item), item.get("involvedObject", {})
+        if item.get("type") != "Warning" or not moment or now.timestamp() - _seconds(moment) > RECENT_SECONDS:
             continue
-        about = item.get("involvedObject", {})
+        if (pod := by_uid.get(about.get("uid"))) and _is_of_its_start(pod, moment):
+            continue
         warning = ObjectWarning(
             namespace=item["metadata"].get("namespace", ""),
             about=f"{about.get('kind', 'Object')}/{about.get('name', '?')}",

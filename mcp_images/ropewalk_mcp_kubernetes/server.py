@@ -182,9 +182,9 @@ class KubernetesTools:
         events, refused = await self._warning_events(scopes)
         items = [item for listed in lists if listed for item in listed["items"]]
         total: int | None = sum(cluster.total(listed) for listed in lists if listed)
-        where = f"in namespace {namespace}" if namespace else "in all namespaces"
-        if self._namespaces and not namespace:
-            where = f"in the namespaces {', '.join(self._namespaces)}"
+        where = (
+            f"in namespace{'' if len(scopes) == 1 else 's'} {', '.join(scopes)}" if scopes[0] else "in all namespaces"
+        )
         if any(listed and listed.get("metadata", {}).get("continue") for listed in lists):
             # The API server does not count what is left where a selector narrows the list.
             total = None if label_selector else total
@@ -300,7 +300,7 @@ class KubernetesTools:
             log=log,
             truncated=cut or not complete,
         )
-        head = f"{answer.lines} lines of pod {pod} in namespace {namespace}"
+        head = f"{answer.lines} line{'' if answer.lines == 1 else 's'} of pod {pod} in namespace {namespace}"
         if not answer.lines:
             return result(f"Pod {pod} in namespace {namespace} has written no such lines.", answer)
         if cut:

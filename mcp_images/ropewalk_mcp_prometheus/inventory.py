@@ -67,7 +67,7 @@ def metrics_text(told: MetricList) -> str:
     if not told.total:
         lines = ["No metric matches. Use another word, or none for all names."]
     else:
-        lines = [f"{told.total} metrics:"]
+        lines = [f"{told.total} metric{'' if told.total == 1 else 's'}:"]
     for metric in told.metrics:
         kind = f" ({metric.type})" if metric.type else ""
         lines.append(f"{metric.name}{kind}{': ' + metric.help if metric.help else ''}")

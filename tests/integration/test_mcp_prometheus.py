@@ -161,7 +161,7 @@ async def test_what_matches_too_much_is_bounded_and_counted(prometheus: str, url
 
 async def test_metrics_are_listed_with_type_and_meaning(url: str) -> None:
     text, data = await _called(url, "list_metrics", contains="resident_memory", job="itself")
-    assert text.splitlines() == ["1 metrics:", "process_resident_memory_bytes (gauge): Resident memory size in bytes."]
+    assert text.splitlines() == ["1 metric:", "process_resident_memory_bytes (gauge): Resident memory size in bytes."]
     _, data = await _called(url, "list_metrics", contains="http_request_duration_seconds_bucket")
     assert data["metrics"][0]["type"] == "histogram"
 

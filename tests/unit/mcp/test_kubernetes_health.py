@@ -124,6 +124,24 @@ def test_warnings_of_one_reason_about_one_thing_are_one_line_latest_first() -> N
     assert found.verdict == "The only pod in namespace web is ready; 2 warnings in the last hour."
 
 
+@pytest.mark.parametrize(
+    ("ready_since", "seen", "shown"),
+    [
+        ("2026-01-02T23:50:20Z", "2026-01-02T23:50:10Z", False),
+        ("2026-01-02T23:50:20Z", "2026-01-02T23:55:00Z", True),
+        ("2026-01-02T23:56:00Z", "2026-01-02T23:50:10Z", True),
+    ],
+    ids=["before the pod was ready", "since then", "of a pod that took long, or was not ready for a while"],
+)
+def test_warnings_of_a_start_that_has_gone_well_are_left_out(ready_since: str, seen: str, shown: bool) -> None:
+    running = {"name": "main", "ready": True, "state": {"running": {"startedAt": "2026-01-02T23:50:00Z"}}}
+    ready = [{"type": "Ready", "status": "True", "lastTransitionTime": ready_since}]
+    pod = kube.pod("a", "web", status={"conditions": ready, "containerStatuses": [running]})
+    found = judged(pod, events=[kube.event("a", seen, "Readiness probe failed", namespace="web")])
+    assert bool(found.warnings) == shown
+    assert found.verdict.startswith("Nothing is wrong") != shown
+
+
 def test_a_namespace_whose_pods_cannot_be_made_shows_the_warning() -> None:
     refused = kube.event("web-5d4", "2026-01-02T23:59:00Z", "exceeded quota", namespace="web")
     refused["involvedObject"]["kind"], refused["reason"] = "ReplicaSet", "FailedCreate"

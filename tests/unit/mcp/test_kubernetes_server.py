@@ -211,7 +211,7 @@ async def test_a_server_for_some_namespaces_lists_and_counts_those(server: Serve
     await server.start(namespaces=("shop", "blog"))
     text, data = await server.call("pod_management", action="list")
     assert {pod["name"] for pod in data["pods"]} == {"web-1", "web-2"}
-    assert text.startswith("Nothing is wrong: all 2 pods in the namespaces shop, blog are ready")
+    assert text.startswith("Nothing is wrong: all 2 pods in namespaces shop, blog are ready")
     text, data = await server.call("cluster_info")
     assert (data["namespaces"], data["pod_count"]) == (["shop", "blog"], 2)
     assert "verb 'list' on 'nodes' by a ClusterRole" in text

@@ -213,7 +213,7 @@ async def test_metrics_of_a_job_are_asked_for_by_its_name(fake: Fake, url: str) 
 async def test_metrics_are_listed_without_their_meaning_where_that_is_not_kept(fake: Fake, url: str) -> None:
     fake.answers["label/__name__/values"] = success(["up"])
     text, data = await told(url, "list_metrics")
-    assert text.splitlines()[:2] == ["1 metrics:", "up"]
+    assert text.splitlines()[:2] == ["1 metric:", "up"]
     assert "types and meanings are missing" in data["notes"][0]
 
 
