@@ -1,11 +1,40 @@
-"""What has changed among the tools of an MCPServer, for an Event. Pure."""
+"""What has changed between two statuses that is worth a Kubernetes Event. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 NAMED = 20
+AS_ASKED = frozenset({"Progressing", "ScaledToZero", "Suspended"})
+"""Reasons of what a user has asked for, or that takes its time: no warnings."""
+
+
+def news(previous: Mapping[str, Any], new: Mapping[str, Any], corrected: Collection[str]) -> list[tuple[str, str, str]]:
+    """What is worth a Kubernetes Event, as (type, reason, message): transitions only.
+
+    `corrected`: what was put back as the spec wants it.
+    """
+    told: list[tuple[str, str, str]] = []
+    old = {c["type"]: c for c in previous.get("conditions") or ()}
+    for condition in new["conditions"]:
+        former = old.get(condition["type"], {})
+        is_false = condition["status"] == "False"
+        moved = former.get("status") != condition["status"] or (
+            is_false and former.get("reason") != condition["reason"]
+        )
+        if not moved or condition["type"] not in ("Accepted", "Ready"):
+            continue
+        if is_false and (condition["type"] == "Accepted" or former.get("status") == "True"):
+            type_ = "Normal" if condition["reason"] in AS_ASKED else "Warning"
+            told.append((type_, condition["reason"], condition["message"]))
+        elif condition["type"] == "Ready" and condition["status"] == "True":
+            told.append(("Normal", "Ready", condition["message"]))
+    if (tools := tool_news(previous, new)) is not None:
+        told.append(("Normal", *tools))
+    if corrected:
+        told.append(("Normal", "DriftCorrected", f"put back as the spec wants it: {', '.join(sorted(corrected))}"))
+    return told
 
 
 def tool_news(previous: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -23,6 +23,7 @@ class Verdict:
 
 
 NEEDS_AN_AGENT = "NeedsAnAgent"
+DISCOVERY_FAILED = "DiscoveryFailed"
 CLASHES_NAMED = 10
 
 Check = Callable[[Facts], Verdict | None]
@@ -202,7 +203,7 @@ def nobody_can_list_the_tools_yet(facts: Facts) -> Verdict | None:
 
 def discovery_failed(facts: Facts) -> Verdict | None:
     """The server answered tools/list with an error, or did not answer."""
-    return Verdict("DiscoveryFailed", facts.discovery_error) if facts.discovery_error else None
+    return Verdict(DISCOVERY_FAILED, facts.discovery_error) if facts.discovery_error else None
 
 
 def discovery_is_pending(facts: Facts) -> Verdict | None:

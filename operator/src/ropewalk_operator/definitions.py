@@ -11,6 +11,8 @@ from ropewalk_operator.facts import LeftOut, Tool
 
 DESCRIPTION_CHARACTERS = 1024
 NAME_CHARACTERS = 256
+VERSION_CHARACTERS = 64
+HASH_CHARACTERS = 128
 
 
 def tool(name: str, description: str, input_schema: dict[str, Any]) -> Tool:

@@ -21,7 +21,7 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types import PaginatedRequestParams, RequestId
 from pydantic import ValidationError
 
-from ropewalk_operator.definitions import NAME_CHARACTERS, listed, sifted, tool
+from ropewalk_operator.definitions import NAME_CHARACTERS, VERSION_CHARACTERS, listed, sifted, tool
 from ropewalk_operator.discovery import ListingError
 from ropewalk_operator.facts import Discovered, LeftOut, Tool
 from ropewalk_operator.wire import Guard, causes, one_line, verification
@@ -70,19 +70,20 @@ async def list_tools(
     doing = ["connecting"]
     try:
         async with asyncio.timeout(time_limit_seconds):
-            return await _listed(url, guard, time_limit_seconds, doing)
+            return await _listed(url, guard, doing)
     except TimeoutError:
         raise ListingError(f"no answer within {time_limit_seconds:g} s ({doing[-1]}); agents wait no longer") from None
     except Exception as error:
         raise ListingError(_why(error, guard)) from None
 
 
-async def _listed(url: str, guard: Guard, seconds: float, doing: list[str]) -> Discovered:
+async def _listed(url: str, guard: Guard, doing: list[str]) -> Discovered:
     async with AsyncExitStack() as stack:
         # The address is a pod's own or the user's: a proxy of the environment must not stand in between.
         http = httpx2.AsyncClient(
             transport=guard,
-            timeout=seconds,
+            # The listing as a whole has a limit, and who sets two gets the words of the wrong one.
+            timeout=None,
             trust_env=False,
             follow_redirects=False,
             # A bound on what is read says nothing about what it unpacks to.
@@ -98,7 +99,7 @@ async def _listed(url: str, guard: Guard, seconds: float, doing: list[str]) -> D
         info = session.server_info
         return Discovered(
             tools=listed(tools),
-            protocol_version=str(session.protocol_version),
+            protocol_version=str(session.protocol_version)[:VERSION_CHARACTERS],
             server_name=(info.name if info else "")[:NAME_CHARACTERS],
             server_version=(info.version if info else "")[:NAME_CHARACTERS],
             has_session=guard.has_session,

@@ -7,32 +7,31 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ropewalk_operator import api, names, observe, status
 from ropewalk_operator.apply import Applier, Outcome, Writer, may_take
 from ropewalk_operator.cache import Cache, Child, version_of
-from ropewalk_operator.changes import tool_news
+from ropewalk_operator.changes import news
+from ropewalk_operator.checks import DISCOVERY_FAILED
 from ropewalk_operator.clashes import Clash, clashes
 from ropewalk_operator.discovery import Discovery, View
 from ropewalk_operator.facts import Facts, ServerView, Workload, workload
 from ropewalk_operator.kinds import CLAIM, CONFIG_MAP, MCP_SERVER, SERVICE, Key
-from ropewalk_operator.pods import Pod
 from ropewalk_operator.render.agent import agent_children
 from ropewalk_operator.render.claim import Claimed, claimed_of, why_kept
 from ropewalk_operator.render.mcpserver import mcp_children
 from ropewalk_operator.render.pod import config_hash
 from ropewalk_operator.targets import admitted, agents_target, server_target
+from ropewalk_operator.users import Users
 
 logger = logging.getLogger(__name__)
 
 LOOK_AGAIN_SECONDS = 1.0
 LOOK_AGAIN_AT_MOST_SECONDS = 30.0
 BLOCKED_SECONDS = 10.0
-AS_ASKED = frozenset({"Progressing", "ScaledToZero", "Suspended"})
-"""Reasons of what a user has asked for, or that takes its time: no warnings."""
 
 
 class Connection(Writer, observe.Reader, Protocol):
@@ -46,15 +45,6 @@ class Options:
     agent_image: str
     stdio_image: str
     pull_policy: str
-
-
-@dataclass(frozen=True)
-class _User:
-    """Of an Agent, the servers that only agents can ask, and what was last seen of its pods, which can ask them."""
-
-    servers: frozenset[Key] = frozenset()
-    config_hash: str | None = None
-    pods: frozenset[tuple[str, bool, bool, int]] = frozenset()
 
 
 class Reconciler:
@@ -85,7 +75,7 @@ class Reconciler:
         self._enqueue = enqueue
         self._is_pressed = is_pressed
         self._clock = clock
-        self._users: dict[Key, _User] = {}
+        self._users = Users(cache)
         self._prompts: dict[Key, tuple[api.KeyRef, tuple[str, int], str]] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -146,7 +136,8 @@ class Reconciler:
             claimed=_claimed(claim) if claim else None,
         )
         facts, outcome, again = await self._apply_and_observe(key, agent, facts, manifests)
-        self._wake_servers(key, servers, facts)
+        for server in self._users.see(key, servers, facts):
+            self._enqueue(server)
         return facts, outcome, again
 
     async def _mcp_server(self, key: Key, body: Mapping[str, Any]) -> tuple[Facts, Outcome, float | None]:
@@ -172,20 +163,21 @@ class Reconciler:
         )
         facts, outcome, again = await self._apply_and_observe(key, server, facts, manifests)
         if server.is_asked_with_secrets:
-            target = agents_target(server, self._pods_of_users(key))
+            target = agents_target(server, self._users.pods(key))
         else:
             target = server_target(server, facts)
         view = self._discovery.look(key, target)
         if server.is_asked_with_secrets and target is None and view.error is not None:
             # Whoever failed to reach it is gone, and says nothing any more.
             view = View(view.discovered, pending=view.discovered is None)
-        # After a restart nothing has been asked yet; what the status says of this generation still holds.
-        is_known = view.pending and _was_discovered(body, facts.url)
+        # After a restart nobody has answered yet; what the status says of this generation still holds.
+        said = _said_before(body, facts.url) if view.pending else {}
+        failed = said.get("reason") == DISCOVERY_FAILED and target is not None
         facts = replace(
             facts,
             discovered=admitted(view.discovered, server.tools) if view.discovered else None,
-            discovery_error=view.error,
-            discovery_pending=view.pending and not is_known,
+            discovery_error=said["message"] if failed else view.error,
+            discovery_pending=view.pending and said.get("status") != "True",
         )
         return facts, outcome, _earliest(again, view.next_in_seconds)
 
@@ -200,30 +192,6 @@ class Reconciler:
         if service is None or service.owner != key or service.content is None:
             return False
         return bool(json.loads(service.content)["spec"].get("sessionAffinity") == "ClientIP")
-
-    def _pods_of_users(self, server: Key) -> list[list[Pod]]:
-        """By Agent that names the server, the pods of its current spec; all of them where that is not known yet."""
-        found: list[list[Pod]] = []
-        for user in sorted(self._cache.agents_of_server(server.namespace, server.name)):
-            known = self._users.get(user)
-            pods = self._cache.pods_of(user)
-            found.append([pod for pod in pods if known is None or pod.config_hash == known.config_hash])
-        return found
-
-    def _wake_servers(self, key: Key, servers: Mapping[str, api.MCPServer], facts: Facts) -> None:
-        """Have servers that only agents can ask looked at when the pods of an Agent that can ask them change."""
-        asked = frozenset(
-            Key(MCP_SERVER.name, key.namespace, name)
-            for name, server in servers.items()
-            if server.is_asked_with_secrets
-        )
-        pods = frozenset((pod.uid, pod.running, pod.ready, pod.restarts) for pod in facts.fresh_pods)
-        before, now = self._users.get(key, _User()), _User(asked, facts.config_hash, pods)
-        if now == before or not (asked or before.servers):
-            return
-        self._users[key] = now
-        for server in asked | before.servers:
-            self._enqueue(server)
 
     async def _apply_and_observe(
         self, key: Key, owner: names.Owner, facts: Facts, manifests: list[dict[str, Any]]
@@ -356,7 +324,7 @@ class Reconciler:
             for other in await self._applier.patch_status(body, patch):
                 self._enqueue(other)
             self._log(key, previous, new)
-        for type_, reason, message in news(previous, new, outcome):
+        for type_, reason, message in news(previous, new, outcome.corrected):
             await self._applier.tell(body, type_, reason, message, now)
 
     def _is_outdated(self, key: Key, body: Mapping[str, Any]) -> bool:
@@ -372,38 +340,12 @@ class Reconciler:
                 logger.info("condition changed", extra={"fields": {"object": str(key), "condition": said}})
 
     def _forget(self, key: Key) -> None:
-        for server in self._users.pop(key, _User()).servers:
+        for server in self._users.forget(key):
             self._enqueue(server)
         self._applier.forget(names.child_of(key.kind, key.name), key.namespace)
         self._prompts.pop(key, None)
         if key.kind == MCP_SERVER.name:
             self._discovery.forget(key)
-
-
-def news(previous: Mapping[str, Any], new: Mapping[str, Any], outcome: Outcome) -> list[tuple[str, str, str]]:
-    """What is worth a Kubernetes Event, as (type, reason, message): transitions only."""
-    told: list[tuple[str, str, str]] = []
-    old = {c["type"]: c for c in previous.get("conditions") or ()}
-    for condition in new["conditions"]:
-        former = old.get(condition["type"], {})
-        is_false = condition["status"] == "False"
-        moved = former.get("status") != condition["status"] or (
-            is_false and former.get("reason") != condition["reason"]
-        )
-        if not moved or condition["type"] not in ("Accepted", "Ready"):
-            continue
-        if is_false and (condition["type"] == "Accepted" or former.get("status") == "True"):
-            type_ = "Normal" if condition["reason"] in AS_ASKED else "Warning"
-            told.append((type_, condition["reason"], condition["message"]))
-        elif condition["type"] == "Ready" and condition["status"] == "True":
-            told.append(("Normal", "Ready", condition["message"]))
-    if (tools := tool_news(previous, new)) is not None:
-        told.append(("Normal", *tools))
-    if outcome.corrected:
-        told.append(
-            ("Normal", "DriftCorrected", f"put back as the spec wants it: {', '.join(sorted(outcome.corrected))}")
-        )
-    return told
 
 
 def _said_of(claim: Child | None, agent: api.Agent) -> str:
@@ -435,13 +377,13 @@ def _server_view(ref: api.ServerRef, server: api.MCPServer, body: Mapping[str, A
     return ServerView(ref.name, ref.required, bad is None, message, server.is_asked_with_secrets)
 
 
-def _was_discovered(body: Mapping[str, Any], url: str) -> bool:
-    generation = body["metadata"]["generation"]
-    is_same_address = (body.get("status") or {}).get("url") == url
-    return is_same_address and any(
-        c["type"] == "ToolsDiscovered" and c["status"] == "True" and c.get("observedGeneration") == generation
-        for c in (body.get("status") or {}).get("conditions") or ()
-    )
+def _said_before(body: Mapping[str, Any], url: str) -> Mapping[str, Any]:
+    """What the status says of the tools of this generation at this address; empty where it says nothing."""
+    previous = body.get("status") or {}
+    if previous.get("url") != url:
+        return {}
+    said: Iterator[Mapping[str, Any]] = (c for c in previous.get("conditions") or () if c["type"] == "ToolsDiscovered")
+    return next((c for c in said if c.get("observedGeneration") == body["metadata"]["generation"]), {})
 
 
 def _earliest(*delays: float | None) -> float | None:

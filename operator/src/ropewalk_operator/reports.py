@@ -10,7 +10,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ropewalk_operator.definitions import DESCRIPTION_CHARACTERS, NAME_CHARACTERS, listed
+from ropewalk_operator.definitions import (
+    DESCRIPTION_CHARACTERS,
+    HASH_CHARACTERS,
+    NAME_CHARACTERS,
+    VERSION_CHARACTERS,
+    listed,
+)
 from ropewalk_operator.discovery import AgentPod, ListingError, NotYetKnown
 from ropewalk_operator.facts import Discovered, LeftOut, Tool
 
@@ -71,16 +77,17 @@ def report(agent: str, server: str, body: Any) -> Report:
         Tool(
             str(each.get("name"))[:NAME_CHARACTERS],
             str(each.get("description") or "")[:DESCRIPTION_CHARACTERS],
-            str(each.get("hash")),
+            str(each.get("hash"))[:HASH_CHARACTERS],
         )
         for each in _dicts(mine["definitions"])
+        if each.get("name")
     )
     left_out = (LeftOut(str(each.get("tool")), str(each.get("reason"))) for each in _dicts(mine.get("left_out")))
     return Report(
         agent,
         Discovered(
             tools=listed(tools),
-            protocol_version=str(mine.get("protocol_version") or ""),
+            protocol_version=str(mine.get("protocol_version") or "")[:VERSION_CHARACTERS],
             server_name=str(info.get("name") or "")[:NAME_CHARACTERS],
             server_version=str(info.get("version") or "")[:NAME_CHARACTERS],
             has_session=mine.get("has_session") is True,

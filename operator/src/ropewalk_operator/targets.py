@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ropewalk_operator import api
+from ropewalk_operator import api, names
 from ropewalk_operator.discovery import AgentPod, Target
 from ropewalk_operator.facts import Discovered, Facts
 from ropewalk_operator.pods import Pod
@@ -41,10 +41,13 @@ def agents_target(server: api.MCPServer, pods_of_agents: Iterable[Sequence[Pod]]
     )
     if not chosen:
         return None
+    # Of how the server runs an agent sees nothing.
+    reached = f"{names.mcp_url(server)} {server.remote!r} {server.auth!r}"
+    pods = ",".join(f"{pod.uid}/{pod.restarts}/{pod.ready}" for pod in chosen)
     return Target(
         server.name,
-        ",".join(f"{pod.uid}/{pod.restarts}/{pod.ready}" for pod in chosen) + f" {server.generation}",
-        f"{server.generation}",
+        f"{pods} {reached}",
+        reached,
         agents=tuple(AgentPod(pod.owner_name, str(pod.ip)) for pod in chosen),
     )
 

@@ -116,8 +116,6 @@ class Guard(httpx2.AsyncBaseTransport):
         return f"it redirects to {where} by HTTP {response.status_code}, which is not followed; {advice}"
 
     def _unreached(self, error: httpx2.TransportError) -> str:
-        if isinstance(error, httpx2.TimeoutException):
-            return "it cannot be reached: no answer in time"
         if (words := tls_words(error, has_bundle=self._has_bundle)) is not None:
             return words
         refused = next((said for each in causes(error) if (said := _told_by_the_system(each))), None)

@@ -294,7 +294,7 @@ async def test_of_a_listing_that_takes_too_long_the_page_is_known() -> None:
     doing = ["connecting"]
     async with served(at_listing(hang)) as base:
         guard = wire.Guard(httpx2.AsyncHTTPTransport(), has_bundle=False, final_address="")
-        asking = asyncio.create_task(listing._listed(f"{base}/mcp", guard, 30, doing))
+        asking = asyncio.create_task(listing._listed(f"{base}/mcp", guard, doing))
         await begun.wait()
         asking.cancel()
         await asyncio.wait([asking])

@@ -201,6 +201,34 @@ async def test_an_agent_that_reaches_the_server_is_ready_although_another_does_n
     assert world.condition("ToolsReady")["status"] == "True"
 
 
+async def test_a_restart_keeps_what_was_wrong_until_somebody_has_answered(world: World) -> None:
+    world.answer = ListingError('agent "calc": it answered HTTP 401 Unauthorized')
+    await with_agent(world, ready=False)
+    await discovered(world)
+    world.api.writes.clear()
+    world.discovery._records.clear()
+    world.restart()
+    await discovered(world)
+    assert world.asked == ["calc", "calc"]
+    assert world.api.writes == []
+
+
+async def test_scaling_the_server_asks_no_agent_again(world: World) -> None:
+    world.put(mcp_server(auth=AUTH))
+    world.put(agent(mcpServers=[{"name": "math"}]))
+    await world.settle(SERVER)
+    world.rolled_out(SERVER)
+    await world.settle()
+    world.rolled_out()
+    await world.reconciler.reconcile(AGENT)
+    await discovered(world)
+    assert world.condition("ToolsDiscovered", SERVER)["status"] == "True"
+    edit(world, replicas=2)
+    await discovered(world)
+    assert world.condition("ToolsDiscovered", SERVER)["status"] == "True"
+    assert world.asked == ["calc"]
+
+
 async def test_when_the_last_agent_is_gone_its_failure_goes_with_it(world: World) -> None:
     world.answer = ListingError('agent "calc": it answered HTTP 401 Unauthorized')
     await with_agent(world, ready=False)

@@ -56,8 +56,20 @@ def test_an_answer_that_says_nothing_of_the_server_is_none(said: Any) -> None:
 
 
 def test_an_answer_with_odd_parts_is_taken_as_far_as_it_goes() -> None:
-    said = report("calc", "math", body(definitions=[1, {"name": 7}], server_info="x", left_out=None, has_session=1))
+    odd: list[Any] = [1, {"name": 7}, {"name": ""}, {}]
+    said = report("calc", "math", body(definitions=odd, server_info="x", left_out=None, has_session=1))
     assert said.discovered == Discovered((Tool("7", "", "None"),), "2026-07-28", "", "")
+
+
+def test_what_is_longer_than_the_status_takes_is_cut() -> None:
+    long = "x" * 5000
+    definition = {"name": long, "description": long, "hash": long}
+    info = {"name": long, "version": long}
+    said = report("calc", "math", body(definitions=[definition], protocol_version=long, server_info=info)).discovered
+    assert said is not None
+    (tool,) = said.tools
+    assert [len(each) for each in (tool.name, tool.description, tool.hash)] == [256, 1024, 128]
+    assert [len(each) for each in (said.protocol_version, said.server_name, said.server_version)] == [64, 256, 256]
 
 
 def test_an_agent_of_an_old_image_is_told_so() -> None:
