@@ -61,6 +61,17 @@ def health(items: list[Json], events: list[Json] | None, where: str, now: dateti
     return Health(verdict=verdict, attention=attention, warnings=warnings and warnings[:_MAX_WARNINGS])
 
 
+def about_these(items: list[Json], events: list[Json], *, these_only: bool) -> list[Json]:
+    """Return the events without those about pods that are gone; `these_only`: without those about anything else too."""
+    known = {item["metadata"].get("uid") for item in items}
+    return [
+        event
+        for event in events
+        if (about := event.get("involvedObject", {})).get("uid") in known
+        or (about.get("kind") != "Pod" and not these_only)
+    ]
+
+
 def text(found: Health, now: datetime) -> str:
     """Return the verdict, then a line for each pod and warning behind it."""
     lines = [found.verdict]

@@ -70,11 +70,6 @@ def _path(namespace: str) -> str:
     return f"/api/v1/namespaces/{namespace}" if namespace else "/api/v1"
 
 
-def _subject(event: dict[str, Any]) -> tuple[Any, Any]:
-    about = event.get("involvedObject", {})
-    return (about.get("namespace") or event["metadata"].get("namespace"), about.get("name"))
-
-
 def _allowed(answers: list[dict[str, Any] | BaseException]) -> tuple[list[dict[str, Any] | None], list[str]]:
     """Return the answers with None for what may not be read, and why not; any other failure is raised."""
     notes = []
@@ -185,13 +180,13 @@ class KubernetesTools:
         where = (
             f"in namespace{'' if len(scopes) == 1 else 's'} {', '.join(scopes)}" if scopes[0] else "in all namespaces"
         )
-        if any(listed and listed.get("metadata", {}).get("continue") for listed in lists):
+        is_cut = any(listed and listed.get("metadata", {}).get("continue") for listed in lists)
+        if is_cut:
             # The API server does not count what is left where a selector narrows the list.
             total = None if label_selector else total
             notes.append(f"only the first {len(items)} pods were looked at; name a namespace, or narrow label_selector")
-        if label_selector and events is not None:
-            names = {(item["metadata"].get("namespace"), item["metadata"]["name"]) for item in items}
-            events = [each for each in events if _subject(each) in names]
+        if events is not None and (label_selector or not is_cut):
+            events = health.about_these(items, events, these_only=bool(label_selector))
         found = health.health(items, events, where, self._now())
         worst = {(each.namespace, each.name) for each in found.attention}
         items.sort(key=lambda item: (item["metadata"].get("namespace"), item["metadata"]["name"]) not in worst)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 import mcp_kube_api as kube
-from ropewalk_mcp_kubernetes.health import Health, health
+from ropewalk_mcp_kubernetes.health import Health, about_these, health
 
 NOW = datetime(2026, 1, 3, tzinfo=UTC)
 HERE = "in namespace web"
@@ -159,3 +159,16 @@ def test_warnings_are_bounded_and_counted_before() -> None:
 def test_warnings_that_may_not_be_read_are_not_taken_for_none() -> None:
     found = health([kube.pod("a", "web")], None, HERE, NOW)
     assert found.verdict == "The only pod in namespace web is ready; warnings may not be read."
+
+
+def test_warnings_about_pods_that_are_gone_are_left_out_but_not_those_about_their_makers() -> None:
+    refused = kube.event("web-5d4", "2026-01-02T23:59:00Z", "exceeded quota", namespace="web")
+    refused["involvedObject"]["kind"] = "ReplicaSet"
+    events = [refused, *(kube.event(name, "2026-01-02T23:59:00Z", "m", namespace="web") for name in ("here", "gone"))]
+    pods = [kube.pod("here", "web")]
+
+    def names(*, these_only: bool) -> list[str]:
+        return [event["involvedObject"]["name"] for event in about_these(pods, events, these_only=these_only)]
+
+    assert names(these_only=False) == ["web-5d4", "here"]
+    assert names(these_only=True) == ["here"]
