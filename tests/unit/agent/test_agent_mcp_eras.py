@@ -12,7 +12,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from agent_mcp import connected_to, named
 from agent_models import until
 from mcp_wire import served
-from ropewalk_agent.tools import mcp
+from ropewalk_agent.tools import ToolResult, mcp
 from ropewalk_agent.tools.mcp import Connection
 
 ERAS = {"older": "2025-11-25", "newer": "2026-07-28"}
@@ -98,6 +98,20 @@ async def test_a_call_in_a_session_that_the_server_forgot_is_made_again_in_a_new
         assert (await named(connection, "grow").call({})).outcome == "ok"
         assert connection.session is not session
         assert connection.status.breaker == "closed"
+
+
+async def test_calls_wait_while_a_forgotten_session_is_replaced() -> None:
+    async with connected_in("older") as (connection, older):
+        session = connection.session
+        older.forget = older.session
+        calls: list[asyncio.Task[ToolResult]] = []
+
+        def is_replaced_while_all_call() -> bool:
+            calls.append(asyncio.create_task(named(connection, "grow").call({})))
+            return connection.session not in (session, None)
+
+        await until(is_replaced_while_all_call)
+        assert {(await call).outcome for call in calls} == {"ok"}
 
 
 async def test_a_server_of_the_older_era_with_json_answers_and_no_stream_works() -> None:

@@ -99,6 +99,9 @@ class Connection:
         self._sieve = Sieve(config.prefix)
         self._last_answer_at = clock()
         self.session: ClientSession | None = None
+        self._replaced = asyncio.Event()
+        """Not set while a session that ended is being replaced."""
+        self._replaced.set()
         self._check_now = asyncio.Event()
         self._page_left_out: list[LeftOut] = []
         self._info: ServerInfo | None = None
@@ -125,6 +128,15 @@ class Connection:
             await asyncio.wait((self._task,), timeout=0.1)
 
     # What its calls need of it (mcp_calls.Link)
+
+    async def current_session(self) -> ClientSession | None:
+        """See Link."""
+        await self._replaced.wait()
+        return self.session
+
+    def forgotten(self) -> None:
+        """See Link."""
+        self._replaced.clear()
 
     def heard(self) -> None:
         """See Link."""
@@ -164,13 +176,16 @@ class Connection:
             fields = _fields(server=self._config.name, fault=kind)
             if self.session is not None:
                 self.session = None
+                self._replaced.clear()
                 losses += 1
                 delay, began = _FIRST_RETRY_SECONDS, self._clock()
                 _log.warning("mcp server lost", extra=fields)
                 self._note("disconnected", reason)
-            elif reason != self.status.last_error:
-                _log.warning("mcp server not reached", extra=fields)
-                self._note("disconnected" if losses else "connecting", reason)
+            else:
+                if reason != self.status.last_error:
+                    _log.warning("mcp server not reached", extra=fields)
+                    self._note("disconnected" if losses else "connecting", reason)
+                self._replaced.set()
             # Counted from the beginning of the attempt: where packets are dropped, that took its time already.
             await _pause(max(0.0, began + delay * random.uniform(0.8, 1.0) - self._clock()))
             delay = min(2 * delay, _LONGEST_RETRY_SECONDS)
@@ -182,6 +197,7 @@ class Connection:
                 session = await self._open(stack)
                 listing = await self._list(session)
             self.session = session
+            self._replaced.set()
             if reconnected:
                 self._metrics.mcp_reconnects.labels(server=self._config.name).inc()
             self.calls.reconnected()
@@ -252,6 +268,7 @@ class Connection:
                     raise
             else:
                 failed, pause = 0, CHECK_SECONDS
+                self._replaced.set()
                 self._adopt(*listing)
 
     async def _list(self, session: ClientSession) -> tuple[tuple[mcp_types.Tool, ...], tuple[LeftOut, ...]]:

@@ -5,6 +5,7 @@ The server's connection is somebody else's (`Link`); a call takes the session th
 
 import asyncio
 import base64
+import contextlib
 import logging
 import random
 import time
@@ -35,9 +36,14 @@ _pause = asyncio.sleep
 class Link(Protocol):
     """What a call needs of the connection."""
 
-    @property
-    def session(self) -> ClientSession | None:
-        """The session, while connected."""
+    async def current_session(self) -> ClientSession | None:
+        """Return the session, or None while the server is away.
+
+        Waits while a session that ended is replaced: until there is another, or the first attempt has failed.
+        """
+
+    def forgotten(self) -> None:
+        """Take note that the server does not know the session any more."""
 
     def heard(self) -> None:
         """Take note that the server answered something."""
@@ -115,12 +121,13 @@ class Calls:
         # The second hold of the filter, for a name that reached us in spite of the first.
         if not self._config.tools.admits(spec.name):
             return failure("error", f"tool {spec.name} of {self._server} is not allowed for this agent")
-        if self._link.session is None:
+        deadline = self._clock() + self.timeout_seconds
+        if await self._session(deadline) is None:
             return self._unavailable(self._link.why_not())
         started = time.monotonic()
         self.in_flight += 1
         try:
-            return await self._attempts(spec, arguments, self._clock() + self.timeout_seconds)
+            return await self._attempts(spec, arguments, deadline)
         finally:
             self.in_flight -= 1
             labels = {"mcp_method_name": "tools/call", "server": self._config.name}
@@ -167,7 +174,7 @@ class Calls:
         return outcome
 
     async def _attempt(self, spec: mcp_types.Tool, arguments: dict[str, Any], deadline: float) -> ToolResult | _Failed:
-        session, safe = self._link.session, is_safe_to_repeat(spec)
+        session, safe = await self._session(deadline), is_safe_to_repeat(spec)
         if session is None:
             return _Failed(self._unavailable(self._link.why_not()), repeatable=True, counts=True)
         headers = self._outgoing_context()
@@ -194,6 +201,12 @@ class Calls:
             return failure("error", f"tool {spec.name} of {self._server} asks for input, which an agent cannot give")
         return ToolResult("error" if result.is_error else "ok", bounded(_blocks(result)))
 
+    async def _session(self, deadline: float) -> ClientSession | None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline - self._clock()):
+                return await self._link.current_session()
+        return None
+
     def _faulty(self, spec: mcp_types.Tool, fault: Fault, *, safe: bool) -> _Failed:
         reason = self._link.redacted(fault.text)
         if fault.kind in ("undelivered", "session_gone", "unauthorized"):
@@ -202,6 +215,8 @@ class Calls:
             result = self._unavailable("the connection was lost during the call")
         else:
             result = failure("error", f"tool {spec.name} of {self._server} failed: {reason}")
+        if fault.kind == "session_gone":
+            self._link.forgotten()
         untouched = fault.kind in ("undelivered", "session_gone")
         return _Failed(
             result,
