@@ -20,7 +20,7 @@ from tests.conformance.suite import Suite, install
 
 from cluster.console import Failure, fail, say, step
 from cluster.layout import REPOSITORY, Layout
-from conformance_verdict import Check, Expected, Requirements, cell, regressions
+from conformance_verdict import Check, Expected, Requirements, bad, cell, regressions
 
 REVISIONS = ("2025-11-25", "2026-07-28")
 _SERVERS: dict[str, Callable[[], AbstractContextManager[targets.Target]]] = {
@@ -113,6 +113,14 @@ def _table(requirements: Requirements, leg: str, results: dict[str, Results], ex
         if expected.names(scenario):
             cells = [f"{text}, as listed" for text in cells]
         say(f"| {name} | {' | '.join(cells)} |")
+    say("")
+    for column, checked in results.items():
+        required = [not bad(checks) for name, checks in checked.items() if (leg, name) not in requirements.not_scored]
+        others = [not bad(checks) for name, checks in checked.items() if (leg, name) in requirements.not_scored]
+        say(
+            f"{column}: no failing check in {sum(required)} of {len(required)} required scenarios, "
+            f"{sum(others)} of {len(others)} others"
+        )
     say("")
 
 
