@@ -4,8 +4,9 @@ import asyncio
 
 from ropewalk_mcp_stdio import jsonrpc
 from ropewalk_mcp_stdio.calls import Call
-from ropewalk_mcp_stdio.jsonrpc import Message
+from ropewalk_mcp_stdio.jsonrpc import Message, Refusal
 from ropewalk_mcp_stdio.link import Link
+from ropewalk_mcp_stdio.program import Timing
 from ropewalk_mcp_stdio.protocol import (
     CAPABILITIES,
     CLIENT_INFO,
@@ -15,31 +16,29 @@ from ropewalk_mcp_stdio.protocol import (
     initialize_params,
 )
 
-# How long a child may stay silent on server/discover before initialize follows: some old servers ignore what they
-# do not know. A stateless server that is slow to start answers the first, and refuses the second.
-_PATIENCE_SECONDS = 3.0
-
 
 class HandshakeError(Exception):
     """The child did not greet; the message says what it did instead."""
 
 
-async def greet(link: Link, stateless: bool | None, timeout_seconds: float) -> Greeting:
+async def greet(link: Link, stateless: bool | None, timing: Timing) -> Greeting:
     """Greet the child: in the stateless era (True), with initialize (False), or in what it speaks (None)."""
     discover = None
     try:
-        async with asyncio.timeout(timeout_seconds):
+        async with asyncio.timeout(timing.start):
             if stateless is not False:
                 params = {"_meta": envelope(CAPABILITIES, CLIENT_INFO)}
                 discover = _asked(link, "server/discover", params)
-                greeting = await _discovered(discover, None if stateless else _PATIENCE_SECONDS)
+                greeting = await _discovered(discover, None if stateless else timing.patience)
                 if greeting is not None:
                     return greeting
                 if stateless:
                     raise HandshakeError(f"does not speak MCP {STATELESS_VERSION}")
             return await _initialized(link, discover)
+    except Refusal:
+        raise HandshakeError(f"{link.gone} during the MCP handshake") from None
     except TimeoutError:
-        raise HandshakeError(f"has not answered the MCP handshake in {timeout_seconds:.0f} seconds") from None
+        raise HandshakeError(f"has not answered the MCP handshake in {timing.start:.0f} seconds") from None
 
 
 def _asked(link: Link, method: str, params: Message) -> Call:

@@ -71,11 +71,11 @@ class Link:
         _log.info("started", extra={"server": self.name, "pid": self.process.pid})
         self._watch = asyncio.create_task(self._watch_exit(self.process))
 
-    async def close(self, why: str) -> None:
-        """End the child; calls that it has not answered are refused."""
+    async def close(self, why: str, *, polite: bool = True) -> None:
+        """End the child; calls that it has not answered are refused. One that hangs need not be asked politely."""
         self._end(why)
         if self.process is not None:
-            await self.process.stop()
+            await self.process.stop(polite=polite)
         if self._watch is not None:
             self._watch.cancel()
 

@@ -153,15 +153,16 @@ class Process(asyncio.SubprocessProtocol):
             return f"was ended by signal {-code}"
         return f"exited with code {code}"
 
-    async def stop(self) -> None:
-        """End the process and its group: stdin closed and SIGTERM, then SIGKILL after 5 seconds."""
+    async def stop(self, *, polite: bool = True) -> None:
+        """End the process and its group: stdin closed and SIGTERM, then SIGKILL after 5 seconds, or at once."""
         if self._transport is None:
             return
         if self._stdin is not None:
             self._stdin.abort() if self.clogged else self._stdin.close()
-        self._signal_group(signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._gone(), _TERMINATION_SECONDS)
+        if polite:
+            self._signal_group(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gone(), _TERMINATION_SECONDS)
         self._signal_group(signal.SIGKILL)
         await self._exited.wait()
         self._transport.close()

@@ -12,6 +12,9 @@ class Timing:
     """How long the bridge waits for what, in seconds."""
 
     start: float = 60.0
+    # How long a child may stay silent on server/discover before initialize follows: some old servers ignore what they
+    # do not know. A stateless server that is slow to start answers the first, and refuses the second.
+    patience: float = 3.0
     # Between two questions for the tools, and how long the answer may take before the server counts as not ready.
     probe_interval: float = 10.0
     probe: float = 10.0

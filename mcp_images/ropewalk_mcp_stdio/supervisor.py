@@ -47,13 +47,13 @@ class Supervisor:
         while True:
             started = self._loop.time()
             well = await self._one_life()
+            self._settled.set()
             failures = 0 if well and self._loop.time() - started >= self.program.timing.steady else failures + 1
             if self.refused_era:
                 return
             timing = self.program.timing
             pause = min(timing.longest_pause, timing.first_pause * 2 ** (failures - 1)) if failures else 0.0
             self._next_start = self._loop.time() + pause
-            self._settled.set()
             RESTARTS.labels(self._restarting).inc()
             _log.warning(
                 "starting again",
@@ -63,17 +63,21 @@ class Supervisor:
 
     async def ready(self) -> tuple[Link, Greeting]:
         """Return the connection to a child and its greeting; Refusal where there is none and none is about to be."""
-        if self._greeted is not None:
-            return self._greeted
+        if (greeted := self._alive()) is not None:
+            return greeted
         wait = self.program.timing.wait
         pause = self._next_start - self._loop.time()
         if pause <= wait:
+            self._up.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._up.wait(), wait)
-            if self._greeted is not None:
-                return self._greeted
+            if (greeted := self._alive()) is not None:
+                return greeted
         problem = f"the process of server {self.program.name!r} is not running: {self.problem}; try again later"
         raise Refusal(jsonrpc.UNAVAILABLE, problem, 503, max(1, math.ceil(pause)))
+
+    def _alive(self) -> tuple[Link, Greeting] | None:
+        return self._greeted if self._greeted is not None and self._greeted[0].gone is None else None
 
     async def settled(self) -> bool:
         """Wait until the child has greeted, or failed to for the first time; True where it speaks this era."""
@@ -91,7 +95,7 @@ class Supervisor:
         self._restarting = "start_failed"
         try:
             await link.open(*await program.command())
-            greeting = await greet(link, self.stateless, program.timing.start)
+            greeting = await greet(link, self.stateless, program.timing)
             self.stateless = greeting.stateless
             self._greeted = link, greeting
             self._up.set()
@@ -132,7 +136,9 @@ class Supervisor:
                     self.problem = problem
                     if self._loop.time() - link.heard >= timing.hung:
                         self._restarting = "hung"
-                        await link.close(f"has written nothing for {timing.hung:.0f} seconds and was ended")
+                        await link.close(
+                            f"has written nothing for {timing.hung:.0f} seconds and was ended", polite=False
+                        )
                         return well
             await self._pause(link, 1.0 if self.problem else timing.probe_interval)
         return well

@@ -54,7 +54,7 @@ class Trial:
         link = Link(self._program.name, self)
         try:
             await link.open(*await self._program.command())
-            greeting = await greet(link, self._stateless, self._program.timing.start)
+            greeting = await greet(link, self._stateless, self._program.timing)
             self.problem = await tools_problem(link, greeting, self._program.timing.probe)
             self._greeting = greeting
         except StartError as problem:

@@ -1,0 +1,153 @@
+"""perSession mode: a child for each session, and everything between the two passes untouched."""
+
+import asyncio
+import os
+from typing import Any
+
+import httpx
+import mcp
+import pytest
+
+from mcp_stdio import PER_SESSION, Peer, bridged, content, eventually, messages
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_each_session_has_its_own_child_which_gets_the_clients_own_initialize() -> None:
+    async with bridged(mode=PER_SESSION) as url, Peer.of(url) as one, Peer.of(url) as two:
+        await one.initialize("2025-06-18", roots={"listChanged": True}, experimental={"x": 1})
+        await two.initialize()
+        assert await one.call("pid") != await two.call("pid")
+        (initialized,) = await one.call("initialized")
+        assert initialized["capabilities"] == {"roots": {"listChanged": True}, "experimental": {"x": 1}}
+        assert initialized["clientInfo"]["name"] == "t"
+
+
+async def test_a_deleted_session_ends_its_child_and_no_other() -> None:
+    async with bridged(mode=PER_SESSION) as url, Peer.of(url) as one, Peer.of(url) as two:
+        await one.initialize()
+        await two.initialize()
+        first, second = await one.call("pid"), await two.call("pid")
+        assert (await one.http.delete(one.url, headers=one.headers)).status_code == 200
+        await eventually(lambda: not alive(first))
+        assert (await one.post(one.request("ping"))).status_code == 404
+        assert await two.call("pid") == second
+
+
+async def test_one_client_too_many_is_told_when_to_come_back_and_served_once_there_is_room() -> None:
+    async with bridged(mode=PER_SESSION, max_sessions=2) as url, Peer.of(url) as one, Peer.of(url) as two:
+        await one.initialize()
+        await two.initialize()
+        async with Peer.of(url) as three:
+            params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+            refused = await three.post(three.request("initialize", params))
+            assert refused.status_code == 503
+            assert int(refused.headers["retry-after"]) > 0
+            assert "2 sessions, which is the most (maxSessions)" in refused.json()["error"]["message"]
+            await one.http.delete(one.url, headers=one.headers)
+            await three.initialize()
+            assert await three.call("echo", text="in") == "in"
+
+
+async def test_a_rush_of_clients_starts_no_more_children_than_there_is_room_for() -> None:
+    async with bridged(mode=PER_SESSION, max_sessions=3) as url, Peer.of(url) as peer:
+        params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        answers = await asyncio.gather(*(peer.post(peer.request("initialize", params)) for _ in range(12)))
+        assert sorted(answer.status_code for answer in answers) == [200] * 3 + [503] * 9
+
+
+async def test_an_idle_session_is_ended_and_one_with_an_open_stream_or_a_call_is_not() -> None:
+    serving = bridged(mode=PER_SESSION, idle_timeout_seconds=1)
+    async with serving as url, Peer.of(url) as idle, Peer.of(url) as listening, Peer.of(url) as working:
+        for peer in (idle, listening, working):
+            await peer.initialize()
+        pid = await idle.call("pid")
+        async with listening.stream():
+            long = asyncio.create_task(working.call("sleep", seconds=3))
+            await eventually(lambda: not alive(pid))
+            assert (await idle.post(idle.request("ping"))).status_code == 404
+            assert await long == "slept"
+            assert await listening.call("echo", text="still here") == "still here"
+
+
+async def test_a_child_that_dies_fails_its_calls_and_its_session_has_ended() -> None:
+    async with bridged(mode=PER_SESSION) as url, Peer.of(url) as one, Peer.of(url) as two:
+        await one.initialize()
+        await two.initialize()
+        crashed = await one.ask("tools/call", {"name": "crash"})
+        assert "exited with code 3" in crashed["error"]["message"]
+        assert (await one.post(one.request("ping"))).status_code == 404
+        assert await two.call("echo", text="unhurt") == "unhurt"
+
+
+async def test_questions_log_messages_and_updates_reach_the_sessions_client_whatever_others_do() -> None:
+    async with bridged(mode=PER_SESSION) as url, Peer.of(url) as one, Peer.of(url) as two:
+        for peer in (one, two):
+            await peer.initialize(elicitation={})
+        other = asyncio.create_task(two.call("sleep", seconds=1))
+        params = {"name": "ask", "arguments": {"method": "elicitation/create", "params": {"message": "sure?"}}}
+        async with one.stream(one.request("tools/call", params)) as got:
+            question = await anext(got)
+            assert (question["id"], question["params"]) == (1000, {"message": "sure?"})
+            await one.post({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "cancel"}})
+            assert content(await anext(got))["result"] == {"action": "cancel"}
+        logged = messages(await one.post(one.request("tools/call", {"name": "log", "arguments": {"text": "mine"}})))
+        assert [message["method"] for message in logged[:-1]] == ["notifications/message"] * 2
+        async with one.stream() as stream:
+            updated = messages(await one.post(one.request("tools/call", {"name": "update", "arguments": {"uri": "u"}})))
+            assert updated[0]["params"] == {"uri": "u"}
+            assert stream is not None
+        assert await other == "slept"
+
+
+async def test_a_stateless_client_is_served_from_a_fresh_child_for_each_call_of_an_older_server() -> None:
+    async with bridged(mode=PER_SESSION, max_sessions=2) as url, Peer.of(url) as peer:
+
+        async def pid() -> Any:
+            answer = await eventually(lambda: _served(peer, {"name": "pid"}))
+            return content(answer.json())
+
+        first = await pid()
+        assert await pid() != first
+        await eventually(lambda: not alive(first))
+
+
+async def _served(peer: Peer, params: dict[str, Any]) -> httpx.Response | None:
+    answer = await peer.stateless("tools/call", params)
+    return answer if answer.status_code == 200 else None
+
+
+async def test_a_stateless_client_answers_an_older_servers_question() -> None:
+    async with bridged(mode=PER_SESSION) as url, Peer.of(url) as peer:
+        first = (await peer.stateless("tools/call", {"name": "ask_twice"})).json()["result"]
+        for _ in range(2):
+            (key,) = first["inputRequests"]
+            reply = {"requestState": first["requestState"], "inputResponses": {key: {"action": "decline"}}}
+            answer = (await peer.stateless("tools/call", {"name": "ask_twice"} | reply)).json()
+            first = answer["result"]
+        assert content(answer) == [{"action": "decline"}] * 2
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_the_official_client_of_either_era_is_served(mode: str) -> None:
+    async with bridged(mode=PER_SESSION) as url, mcp.Client(f"{url}/mcp", mode=mode) as client:
+        answer = await client.call_tool("echo", {"text": mode})
+        assert answer.content[0].text == mode  # type: ignore[union-attr]
+
+
+async def test_it_is_not_ready_before_the_server_has_listed_its_tools_once() -> None:
+    serving = bridged(mode=PER_SESSION, ready=False, MCP_TEST_NO_TOOLS="1")
+    async with serving as url, httpx.AsyncClient(verify=False) as http:
+
+        async def told() -> bool:
+            return "the database is down" in (await http.get(f"{url}/ready")).text
+
+        await eventually(told)
