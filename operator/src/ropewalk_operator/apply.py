@@ -19,7 +19,7 @@ from ropewalk_operator import cache as world
 from ropewalk_operator import drift, names
 from ropewalk_operator.api import API_VERSION
 from ropewalk_operator.cache import Cache, Child
-from ropewalk_operator.handover import hand_over_replicas, with_replicas
+from ropewalk_operator.handover import hand_over_replicas
 from ropewalk_operator.kinds import AUTOSCALER, BY_NAME, DEPLOYMENT, EVENT, KEPT, Key, Kind
 from ropewalk_operator.kube import ApiError
 from ropewalk_operator.manifest import Manifest, digest
@@ -184,9 +184,7 @@ class Applier:
         for key in [key for key in self._applied if (key.namespace, key.name) == (namespace, name)]:
             del self._applied[key]
 
-    async def _apply_child(
-        self, owner: names.Owner, manifest: Manifest, outcome: Outcome, least: int | None
-    ) -> None:
+    async def _apply_child(self, owner: names.Owner, manifest: Manifest, outcome: Outcome, least: int | None) -> None:
         is_autoscaled = manifest["kind"] == DEPLOYMENT.name and "replicas" not in manifest["spec"]
         try:
             await self._make_so(owner, manifest, outcome, least if is_autoscaled else None)
@@ -205,8 +203,7 @@ class Applier:
         was_seen = live is not None
         answer: dict[str, Any] | None = None
         if live is None:
-            first = stamped if least is None else with_replicas(stamped, least)
-            answer, live = await self._apply_new(kind, key, first)
+            answer, live = await self._apply_new(kind, key, stamped if least is None else _begun(manifest, least))
         if live is not None and live.deleting and key.kind in KEPT and live.owner_uid == owner.uid:
             # It goes when no pod uses it, and that may take a change of the Deployment. Then it is made anew.
             return
@@ -331,6 +328,15 @@ def _key(manifest: Manifest) -> Key:
 
 def _stamped(manifest: Manifest, desired_hash: str) -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "annotations": {names.DESIRED_HASH: desired_hash}}}
+
+
+def _begun(manifest: Manifest, replicas: int) -> Manifest:
+    """The Deployment of an autoscaled owner as it is created: its autoscaler may take a while to look at it.
+
+    Its stamp is not the one of what is wanted, so that an operator that ends here finds that it has not finished.
+    """
+    begun = {**manifest, "spec": {**manifest["spec"], "replicas": replicas}}
+    return _stamped(begun, digest(begun))
 
 
 def _compared(manifest: Manifest) -> Manifest:

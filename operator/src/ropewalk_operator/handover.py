@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ropewalk_operator.kinds import DEPLOYMENT, Key, Kind
-from ropewalk_operator.manifest import Manifest
+from ropewalk_operator.kube import ApiError
 from ropewalk_operator.names import FIELD_MANAGER, REPLICAS_MANAGER
+
+ATTEMPTS = 5
 
 
 class Writer(Protocol):
@@ -29,20 +31,28 @@ class Writer(Protocol):
 async def hand_over_replicas(writer: Writer, key: Key, least: int) -> None:
     """Let the Deployment keep its replicas, or `least` where it has fewer, when the operator applies none any more.
 
-    Raises ApiError 409 where somebody has changed it meanwhile.
+    Raises ApiError 409 where it changes all the time.
     """
-    found = await writer.get(DEPLOYMENT, key.namespace, key.name)
-    if found is None or not is_owner_of_replicas(found):
-        return
-    metadata = found["metadata"]
-    held = {
-        "apiVersion": "apps/v1",
-        "kind": DEPLOYMENT.name,
-        # With its version: an autoscaler that scales it just now must not be overruled by the number before.
-        "metadata": {field: metadata[field] for field in ("name", "namespace", "uid", "resourceVersion")},
-        "spec": {"replicas": max(found["spec"].get("replicas", 1), least)},
-    }
-    await writer.apply(DEPLOYMENT, key.namespace, key.name, held, manager=REPLICAS_MANAGER)
+    for attempt in range(ATTEMPTS):
+        found = await writer.get(DEPLOYMENT, key.namespace, key.name)
+        if found is None or not is_owner_of_replicas(found):
+            return
+        metadata = found["metadata"]
+        held = {
+            "apiVersion": "apps/v1",
+            "kind": DEPLOYMENT.name,
+            # With its version: an autoscaler that scales it just now must not be overruled by the number before.
+            "metadata": {field: metadata[field] for field in ("name", "namespace", "uid", "resourceVersion")},
+            "spec": {"replicas": max(found["spec"].get("replicas", 1), least)},
+        }
+        try:
+            await writer.apply(DEPLOYMENT, key.namespace, key.name, held, manager=REPLICAS_MANAGER)
+        except ApiError as error:
+            # Its controller writes the status of a new one again and again.
+            if error.status != 409 or attempt == ATTEMPTS - 1:
+                raise
+        else:
+            return
 
 
 def is_owner_of_replicas(body: Mapping[str, Any]) -> bool:
@@ -53,8 +63,3 @@ def is_owner_of_replicas(body: Mapping[str, Any]) -> bool:
         and "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
         for entry in body["metadata"].get("managedFields") or ()
     )
-
-
-def with_replicas(manifest: Manifest, replicas: int) -> Manifest:
-    """The Deployment as it is created: its autoscaler may take a while to look at it."""
-    return {**manifest, "spec": {**manifest["spec"], "replicas": replicas}}

@@ -46,7 +46,8 @@ class ApiError(Exception):
     @property
     def is_refusal(self) -> bool:
         """True when asking again would get the same answer: forbidden, invalid, over quota."""
-        return self.status in (400, 403, 413, 422)
+        # A field that is none is an internal error to server-side apply.
+        return self.status in (400, 403, 413, 422) or self.message.startswith("failed to create typed patch object")
 
 
 class Kube:

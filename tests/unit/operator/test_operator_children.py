@@ -411,10 +411,27 @@ async def test_a_scaling_between_two_steps_of_the_handing_over_is_not_overruled(
 
     world.api.get = meanwhile  # type: ignore[method-assign]
     edited(replicas=1, autoscaling=AUTOSCALED["autoscaling"])(world)
+    await world.reconciler.reconcile(AGENT)
+    assert replicas(world) == 6
+
+
+async def test_an_operator_that_ends_before_it_has_let_go_of_the_replicas_does_so_when_it_is_back(world: World) -> None:
+    world.put(agent(**AUTOSCALED))
+    apply = world.api.apply
+
+    async def conflicting(kind: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        if "manager" in options:
+            raise ApiError(409, "Conflict", "the object has been modified")
+        return await apply(kind, *arguments, **options)
+
+    world.api.apply = conflicting  # type: ignore[method-assign]
     with pytest.raises(ApiError, match="modified"):
         await world.reconciler.reconcile(AGENT)
-    await world.settle()
-    assert replicas(world) == 6
+    assert owners_of_replicas(world) == ["ropewalk-operator"]
+    world.api.apply = apply  # type: ignore[method-assign]
+    world.restart()
+    await world.reconciler.reconcile(AGENT)
+    assert owners_of_replicas(world) == ["ropewalk-operator-replicas"]
 
 
 async def test_from_autoscaling_back_to_replicas_the_autoscaler_goes_first(world: World) -> None:
