@@ -503,6 +503,15 @@ async def test_an_output_schema_that_nothing_can_be_checked_against_is_ignored()
         assert (await named(connection, "add").call({})).outcome == "ok"
 
 
+async def test_a_result_that_fits_another_definition_reaches_the_model_and_the_tools_are_listed_again() -> None:
+    structured = {**ADD, "outputSchema": {"type": "object", "required": ["result"]}}
+    rogue = Rogue(structured)
+    async with rogue_connection(rogue) as connection:
+        listed = rogue.count("tools/list")
+        assert (await named(connection, "add").call({})).content == [{"text": "done"}]
+        await until(lambda: rogue.count("tools/list") > listed)
+
+
 async def test_five_hundred_tools_are_listed_and_called() -> None:
     rogue = Rogue(*({**ADD, "name": f"tool_{number}"} for number in range(500)))
     async with rogue_connection(rogue) as connection:

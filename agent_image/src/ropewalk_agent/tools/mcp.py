@@ -34,7 +34,7 @@ from ropewalk_agent.tools.auth import token_source
 from ropewalk_agent.tools.definitions import Definition, definitions
 from ropewalk_agent.tools.headers import MountedHeaders
 from ropewalk_agent.tools.mcp_calls import Calls, fault_of
-from ropewalk_agent.tools.mcp_session import SiftingDispatcher, subscribe_to_changes
+from ropewalk_agent.tools.mcp_session import LenientSession, SiftingDispatcher, subscribe_to_changes
 from ropewalk_agent.tools.sieve import Sieve
 from ropewalk_agent.tools.trust import trust
 from ropewalk_agent.tools.wire import Fault, GuardedTransport, WireError, exchange
@@ -143,7 +143,7 @@ class Connection:
         self._last_answer_at = self._clock()
 
     def doubt(self) -> None:
-        """See Link; also for a server that tells that its tools changed."""
+        """See Link; also for a server that tells, or whose results show, that its tools changed."""
         self._check_now.set()
 
     def why_not(self) -> str:
@@ -229,7 +229,7 @@ class Connection:
         # A server that is going away need not be told that its session ends.
         streams = streamable_http_client(self._config.url, http_client=http, terminate_on_close=False)
         dispatcher = SiftingDispatcher(*await stack.enter_async_context(streams), sift=self._sift)
-        session = ClientSession(dispatcher=dispatcher, message_handler=self._told)
+        session = LenientSession(dispatcher=dispatcher, message_handler=self._told, doubt=self.doubt)
         await stack.enter_async_context(session)
         with exchange() as one:
             try:

@@ -192,7 +192,7 @@ class Calls:
                 fault = one.fault or fault_of(error)
                 if fault is not None:
                     return self._faulty(spec, fault, safe=safe)
-                # The server answered: with an error of its own, or with a result that its own schema does not allow.
+                # The server answered, with an error of its own.
                 self._link.heard()
                 text = f"tool {spec.name} of {self._server} failed: {self._link.redacted(str(error))}"
                 return _Failed(failure("error", text), repeatable=False, counts=False)

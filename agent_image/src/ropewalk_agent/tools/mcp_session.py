@@ -1,4 +1,6 @@
-"""Two additions to the mcp package's session: listings pass a sieve; the newer era tells of changed tools too."""
+"""Additions to the mcp package's session: listings pass a sieve, results count although a definition has changed, and
+the newer era tells of changed tools too.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,7 +14,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from mcp.shared.message import SessionMessage
 from mcp.shared.transport_context import TransportContext
-from mcp_types import METHOD_NOT_FOUND, RequestId
+from mcp_types import METHOD_NOT_FOUND, CallToolResult, RequestId
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ropewalk_agent.tools.wire import exchange
@@ -46,6 +48,25 @@ class SiftingDispatcher(JSONRPCDispatcher[TransportContext]):
         """See JSONRPCDispatcher."""
         result = await super().send_raw_request(method, params, opts, _related_request_id=_related_request_id)
         return await self._sift(result) if method == "tools/list" else result
+
+
+class LenientSession(ClientSession):
+    """Hands on results that the output schema does not allow, and calls `doubt`.
+
+    The schema is that of the last listing; the server may be another since. A call that was made is not to be reported
+    as failed, or the model makes it twice.
+    """
+
+    def __init__(self, *, doubt: Callable[[], None], **options: Any) -> None:
+        super().__init__(**options)
+        self._doubt = doubt
+
+    async def validate_tool_result(self, name: str, result: CallToolResult) -> None:
+        """See ClientSession; raises nothing."""
+        try:
+            await super().validate_tool_result(name, result)
+        except RuntimeError:
+            self._doubt()
 
 
 async def subscribe_to_changes(session: ClientSession, changed: Callable[[], None]) -> None:
