@@ -36,7 +36,7 @@ def main() -> None:
             "http://prometheus.monitoring.svc:9090"
         )
     log_as_json()
-    upstream = Upstream("Prometheus", REGISTRY, trust_environment=False, limits=LIMITS)
+    upstream = Upstream("Prometheus", REGISTRY, trust_environment=True, limits=LIMITS)
     api = PrometheusApi(upstream, options.base_url, options.bearer_token_file)
     serve(prometheus_server(PrometheusTools(api, lambda: datetime.now(UTC)), upstream, REGISTRY), options)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -75,9 +76,15 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def url(prometheus: str) -> Iterator[str]:
+    with _server(ROPEWALK_PROMETHEUS_URL=prometheus) as address:
+        yield address
+
+
+@contextmanager
+def _server(**settings: str) -> Iterator[str]:
     """The MCP server, in the environment that the MCP servers have."""
     port, python = _free_port(), REPOSITORY / ".venv-mcp/bin/python"
-    settings = {"PYTHONPATH": str(REPOSITORY / "mcp_images"), "ROPEWALK_PROMETHEUS_URL": prometheus}
+    settings["PYTHONPATH"] = str(REPOSITORY / "mcp_images")
     with _running(python, "-m", "ropewalk_mcp_prometheus", f"--port={port}", **settings) as process:
         _until(lambda: httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200, "it serves", process)
         yield f"http://127.0.0.1:{port}/mcp"
@@ -175,3 +182,28 @@ async def test_the_server_tells_its_version_its_targets_and_its_alerts(prometheu
     assert data["alerts"] == ["SomethingIsDown"]
     assert data["series"] > 100
     assert text.startswith(f"Prometheus {version}\nstarted: ")
+
+
+def _make_certificate(folder: Path) -> None:
+    """Write cert.pem and key.pem of localhost, which vouches for itself."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem",
+         "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+        cwd=folder, check=True, capture_output=True,
+    )  # fmt: skip
+
+
+async def test_a_prometheus_with_a_certificate_of_its_own_authority_is_reached_by_ssl_cert_file(tmp_path: Path) -> None:
+    _make_certificate(tmp_path)
+    port, trust = _free_port(), ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    url = f"https://localhost:{port}"
+    (tmp_path / "prometheus.yml").write_text("{}")
+    (tmp_path / "web.yml").write_text(
+        json.dumps({"tls_server_config": {"cert_file": "cert.pem", "key_file": "key.pem"}})
+    )
+    with _running(Layout.default().bin / "prometheus", f"--config.file={tmp_path}/prometheus.yml",
+                  f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}",
+                  f"--web.config.file={tmp_path}/web.yml", "--log.level=warn") as process:  # fmt: skip
+        _until(lambda: httpx.get(f"{url}/-/ready", verify=trust).status_code == 200, "it is ready", process)
+        with _server(ROPEWALK_PROMETHEUS_URL=url, SSL_CERT_FILE=str(tmp_path / "cert.pem")) as server:
+            assert (await _called(server, "query", query="2 ^ 3"))[1]["samples"][0]["value"] == 8.0
