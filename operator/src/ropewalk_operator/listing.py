@@ -79,13 +79,11 @@ async def list_tools(
 
 async def _listed(url: str, guard: Guard, doing: list[str]) -> Discovered:
     async with AsyncExitStack() as stack:
-        # The address is a pod's own or the user's: a proxy of the environment must not stand in between.
+        # With a transport of its own a client uses no proxy of the environment: none must stand in between.
         http = httpx2.AsyncClient(
             transport=guard,
             # The listing as a whole has a limit, and who sets two gets the words of the wrong one.
             timeout=None,
-            trust_env=False,
-            follow_redirects=False,
             # A bound on what is read says nothing about what it unpacks to.
             headers={"accept-encoding": "identity"},
         )
