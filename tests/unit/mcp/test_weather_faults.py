@@ -22,7 +22,7 @@ from ropewalk_mcp_upstream.client import Upstream
 from ropewalk_mcp_weather.open_meteo import OpenMeteo
 from ropewalk_mcp_weather.program import run
 from ropewalk_mcp_weather_agricultural.server import agricultural_server
-from ropewalk_mcp_weather_forecast.server import forecast_server
+from ropewalk_mcp_weather_forecast.server import DAILY, forecast_server
 from ropewalk_mcp_weather_historical.server import historical_server
 
 Server = Callable[[OpenMeteo, CollectorRegistry], ToolServer]
@@ -40,13 +40,17 @@ async def broken(*answers: bytes | None, clock: Clock | None = None) -> AsyncIte
         yield caller
 
 
+DAY: dict[str, Any] = {variable.api: [1.0] for variable in DAILY} | {
+    "time": ["2026-04-15"],
+    "sunrise": ["2026-04-15T06:00"],
+    "sunset": ["2026-04-15T18:00"],
+}
+
+
 def weather(**changes: Any) -> bytes:
     """Return a day's forecast with parts replaced by nonsense; None leaves a part out."""
-    names = ("weather_code", "temperature_2m_min", "temperature_2m_max", "precipitation_probability_max")
-    more = ("precipitation_sum", "wind_speed_10m_max", "wind_gusts_10m_max", "uv_index_max")
-    daily: dict[str, Any] = {name: [1.0] for name in (*names, *more)}
-    daily |= {"time": ["2026-04-15"], "sunrise": ["2026-04-15T06:00"], "sunset": ["2026-04-15T18:00"]} | changes
-    return plain(json.dumps({"timezone": "GMT", "daily": {k: v for k, v in daily.items() if v is not None}}))
+    daily = {name: values for name, values in (DAY | changes).items() if values is not None}
+    return plain(json.dumps({"timezone": "GMT", "daily": daily}))
 
 
 @pytest.mark.parametrize(("server", "tool", "arguments"), ONE_TOOL_EACH)
@@ -82,6 +86,7 @@ async def test_every_server_gives_up_on_an_upstream_that_does_not_answer(
         (plain("{}", "400 Bad Request"), "UPSTREAM_INVALID"),
         (weather(time=["today"]), "UPSTREAM_INVALID"),
         (weather(time=[]), "UPSTREAM_INVALID"),
+        (weather(**{name: [] for name in DAY}), "UPSTREAM_INVALID"),
         (weather(temperature_2m_min=None), "UPSTREAM_INVALID"),
         (weather(temperature_2m_min=[1, 2]), "UPSTREAM_INVALID"),
         (weather(temperature_2m_min=["warm"]), "UPSTREAM_INVALID"),
