@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,12 +92,6 @@ def test_a_call_in_flight_at_sigterm_gets_its_answer_and_no_new_one_begins(runni
     }
     with httpx.Client(headers=running.http.headers, timeout=30) as other:
         url = str(running.http.base_url)
-        with other.stream(
-            "POST", f"{url}/mcp", json=request | {"params": {"name": "log", "arguments": {"text": "x"}}}
-        ) as first:
-            first.read()
-        import threading
-
         answers: list[httpx.Response] = []
         thread = threading.Thread(target=lambda: answers.append(other.post(f"{url}/mcp", json=request)))
         thread.start()
@@ -113,9 +108,8 @@ def test_a_call_in_flight_at_sigterm_gets_its_answer_and_no_new_one_begins(runni
 
 def test_a_child_that_ignores_sigterm_is_killed_after_five_seconds(tmp_path: Path) -> None:
     script = tmp_path / "deaf.py"
-    script.write_text(
-        f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nexec(open({BY_HAND[1]!r}).read())\nimport time; time.sleep(600)"
-    )
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    script.write_text(f"{deaf}\nexec(open({BY_HAND[1]!r}).read())\ntime.sleep(600)")
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port=0", "--", sys.executable, str(script)],
         env=ENVIRONMENT,
@@ -236,5 +230,5 @@ def test_install_names_the_folder_that_cannot_be_written(tmp_path: Path) -> None
     tree.mkdir()
     (tree / "file").write_text("x")
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(InstallError, match="taken.*may write to"):
+    with pytest.raises(InstallError, match=r"taken.*may write to"):
         install(tree, tmp_path / "taken")
