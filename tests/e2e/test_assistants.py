@@ -89,13 +89,13 @@ def test_one_question_about_the_weather_is_answered_by_three_servers(weather: Wo
         "and is there a frost risk in Berlin?",
     )
     assert set(answer["tools_used"]) == {"daily_forecast", "daily_history", "frost_risk"}
-    asked = {"latitude": 52.52437, "longitude": 13.41053, "daily": "temperature_2m_max", "timezone": "Europe/Berlin"}
-    days = {"start_date": "2024-05-01", "end_date": "2024-05-31"}
-    url = f"{weather.url('open-meteo-stand-in')}/v1/archive"
-    daily = httpx.get(url, params={**asked, **days}).json()["daily"]
+    asked = "latitude=52.52437&longitude=13.41053&timezone=Europe/Berlin&daily=temperature_2m_max"
+    days = "start_date=2024-05-01&end_date=2024-05-31"
+    daily = httpx.get(f"{weather.url('open-meteo-stand-in')}/v1/archive?{asked}&{days}").json()["daily"]
+    assert len(daily["time"]) == 31
     lines = answer["response"].splitlines()
     for day, highest in zip(daily["time"], daily["temperature_2m_max"], strict=True):
-        assert any(day in line and str(highest) in line for line in lines), f"{highest} °C on {day}"
+        assert any(day in line and f" {highest:g}°C" in line for line in lines), f"{highest} °C on {day}"
 
 
 def test_the_weather_of_three_servers_is_one_list_of_tools(weather: Workspace) -> None:

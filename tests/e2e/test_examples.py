@@ -60,6 +60,28 @@ def test_a_server_of_three_pods_answers(space: Workspace) -> None:
     assert answer["tools_used"] == ["add"]
 
 
+@pytest.mark.parametrize(
+    ("example", "agent", "question", "tool"),
+    [
+        (
+            "weather-forecast",
+            "forecaster",
+            "What is the weather forecast for Berlin for the next 3 days?",
+            "daily_forecast",
+        ),
+        ("weather-historical", "climate-historian", "How was the weather in Berlin in May 2024?", "daily_history"),
+        ("weather-agricultural", "field-adviser", "What is the frost risk in Berlin?", "frost_risk"),
+    ],
+)
+def test_a_weather_server_knows_berlin(space: Workspace, example: str, agent: str, question: str, tool: str) -> None:
+    space.apply(*stand_in("open-meteo-stand-in"))
+    apply_examples(space, example, env={example: {"ROPEWALK_OPEN_METEO_URL": "http://open-meteo-stand-in:8080"}})
+    space.wait(f"agent/{agent}")
+    answer = space.ask(agent, question)
+    assert "Berlin, State of Berlin, Germany" in answer["response"]
+    assert answer["tools_used"] == [tool]
+
+
 def test_the_web_search_finds_pages(space: Workspace) -> None:
     space.apply(*stand_in("search-stand-in"))
     apply_examples(space, "websearch", env=_SEARCH)
