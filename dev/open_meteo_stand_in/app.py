@@ -92,7 +92,7 @@ def _columns(
         units[name] = symbol if other else unit
         column = [made_up(asked.latitude, moment) if moment <= known_until else None for moment in moments]
         values[name] = [
-            round(convert(value) if other else value, 3 if "soil" in name else 2 if word == "inch" else 1)
+            round(convert(value) if other else value, 3 if "moisture" in name else 2 if word == "inch" else 1)
             if isinstance(value, int | float)
             else value
             for value in column

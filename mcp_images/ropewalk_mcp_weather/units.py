@@ -40,6 +40,7 @@ def _same(suffix: str, symbol: str) -> Kind:
 
 
 TEMPERATURE = Kind(("celsius", "°C"), ("fahrenheit", "°F"))
+DEGREE_DAYS = Kind(("celsius", ""), ("fahrenheit", ""))
 PRECIPITATION = Kind(("mm", " mm"), ("inch", " in"))
 WIND_SPEED = Kind(("kmh", " km/h"), ("mph", " mph"))
 SNOW = Kind(("cm", " cm"), ("inch", " in"))

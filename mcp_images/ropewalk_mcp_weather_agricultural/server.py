@@ -16,7 +16,17 @@ from ropewalk_mcp_weather.dates import FIRST_DAY, EndDate, StartDate, check_rang
 from ropewalk_mcp_weather.open_meteo import OpenMeteo
 from ropewalk_mcp_weather.places import Place, PlaceArgument
 from ropewalk_mcp_weather.text import UnitsArgument, line
-from ropewalk_mcp_weather.units import PRECIPITATION, TEMPERATURE, Row, Units, Variable, as_numbers, model, record
+from ropewalk_mcp_weather.units import (
+    DEGREE_DAYS,
+    PRECIPITATION,
+    TEMPERATURE,
+    Row,
+    Units,
+    Variable,
+    as_numbers,
+    model,
+    record,
+)
 from ropewalk_mcp_weather_agricultural import frost
 from ropewalk_mcp_weather_agricultural.growth import degree_days
 from ropewalk_mcp_weather_agricultural.soil import SOIL, daily_means
@@ -39,12 +49,12 @@ WATER = (ET0, of.PRECIPITATION_SUM, BALANCE)
 GROWTH = (
     of.TEMPERATURE_MIN,
     of.TEMPERATURE_MAX,
-    Variable("degree_days", "growing_degree_days", TEMPERATURE, "Growing degree days of the day"),
-    Variable("accumulated", "accumulated_degree_days", TEMPERATURE, "Growing degree days since the first day"),
+    Variable("degree_days", "growing_degree_days", DEGREE_DAYS, "Growing degree days of the day"),
+    Variable("accumulated", "accumulated_degree_days", DEGREE_DAYS, "Growing degree days since the first day"),
 )
 BASE = Variable("base", "base_temperature", TEMPERATURE, "The base temperature")
 CAP = Variable("cap", "cap_temperature", TEMPERATURE, "The cap temperature, where there is one")
-TOTAL = Variable("total", "total_degree_days", TEMPERATURE, "All growing degree days together")
+TOTAL = Variable("total", "total_degree_days", DEGREE_DAYS, "All growing degree days together")
 
 _PLACE = (Place, "Where")
 _TIMEZONE = (str, "The time zone of all times")

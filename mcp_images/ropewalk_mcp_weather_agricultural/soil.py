@@ -35,6 +35,7 @@ def daily_means(hours: Sequence[Row]) -> list[Row]:
         means: Row = {"time": day}
         for variable in SOIL:
             values = as_numbers(same_day, variable.api)
-            means[variable.api] = round(sum(values) / len(values), 3) if values else None
+            digits = 3 if variable.kind is MOISTURE else 1
+            means[variable.api] = round(sum(values) / len(values), digits) if values else None
         days.append(means)
     return days

@@ -1,6 +1,7 @@
 """What the leaf makes of a tool that fails in a way of its own."""
 
 import logging
+from pathlib import Path
 
 import pytest
 from mcp.server.mcpserver.exceptions import ToolError
@@ -9,6 +10,13 @@ from pydantic import BaseModel
 
 from ropewalk_mcp_common.errors import CodedError
 from ropewalk_mcp_common.server import ToolServer
+
+COMMON = Path(__file__).parents[3] / "mcp_images" / "ropewalk_mcp_common"
+
+
+def test_what_all_servers_share_stays_small_enough_to_be_read() -> None:
+    lines = [line for file in COMMON.glob("*.py") for line in file.read_text().splitlines()]
+    assert 50 < len(lines) <= 150
 
 
 class Answer(BaseModel):

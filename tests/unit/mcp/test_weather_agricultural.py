@@ -68,6 +68,7 @@ async def test_degree_days_come_from_the_archive_and_the_forecast(
     assert data["total_degree_days_celsius"] == pytest.approx(expected, abs=0.1)
     assert data["days"][-1]["accumulated_degree_days_celsius"] == data["total_degree_days_celsius"]
     assert text.startswith(f"{data['total_degree_days_celsius']} growing degree days above 5°C in Berlin")
+    assert text.endswith(f", accumulated degree days {data['total_degree_days_celsius']}")
 
 
 @pytest.mark.parametrize(
