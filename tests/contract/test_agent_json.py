@@ -17,14 +17,49 @@ from ropewalk_agent import config
 from ropewalk_agent.address import listen_address
 from ropewalk_agent.tools import local
 from ropewalk_operator import __version__, api, pods
+from ropewalk_operator.api import mcpservers
 from ropewalk_operator.render.agent import agent_children
 from ropewalk_operator.render.config import agent_json
 
 STORED = Path(__file__).parent / "agent_json"
 
+CERTIFICATE = (Path(__file__).parent / "certificate.pem").read_text()
 SERVERS: list[dict[str, Any]] = [
     {"name": "math", "spec": {"image": "ropewalk.dev/mcp-math:0.1.0"}},
     {"name": "weather", "spec": {"remote": {"url": "https://weather.example.com/mcp"}}},
+    {
+        "name": "tickets",
+        "spec": {
+            "remote": {
+                "url": "https://tickets.example.com/mcp",
+                "headers": [
+                    {"name": "X-Team", "valueFrom": {"secretKeyRef": {"name": "tickets", "key": "team"}}},
+                    {"name": "X-API-Key", "valueFrom": {"secretKeyRef": {"name": "tickets", "key": "key"}}},
+                ],
+                "caBundle": CERTIFICATE,
+            },
+            "auth": {
+                "clientCredentials": {
+                    "tokenURL": "https://login.example.com/token",
+                    "clientIDSecretRef": {"name": "oauth", "key": "id"},
+                    "clientSecretSecretRef": {"name": "oauth", "key": "secret"},
+                    "scopes": ["tickets:read"],
+                }
+            },
+            "tools": {"allow": ["read", "close"], "deny": ["close"]},
+            "toolTimeoutSeconds": 900,
+            "retry": {"maxAttempts": 10, "initialDelayMilliseconds": 60000, "maxDelaySeconds": 300},
+        },
+    },
+    {
+        "name": "notes",
+        "spec": {
+            "stdio": {"package": {"node": "@example/notes@1.2.3"}},
+            "auth": {"bearerTokenSecretRef": {"name": "notes", "key": "token"}},
+            "port": 9000,
+            "path": "/notes",
+        },
+    },
 ]
 SPECS: dict[str, dict[str, Any]] = {
     "minimal": {
@@ -67,6 +102,11 @@ SPECS: dict[str, dict[str, Any]] = {
             "windowSize": 1,
             "redis": {"urlSecretRef": {"name": "redis", "key": "url"}},
         },
+    },
+    "secured": {
+        "systemPrompt": "Hi.",
+        "model": {"provider": "openai-compatible", "id": "m", "baseURL": "http://demo-model:8080/v1"},
+        "mcpServers": [{"name": "tickets", "tools": {"allow": ["read", "write"], "deny": ["drop"]}}, {"name": "notes"}],
     },
     "bedrock": {"systemPrompt": "Hi.", "model": {"provider": "bedrock", "id": "m", "region": "eu-central-1"}},
     "openai": {
@@ -121,6 +161,63 @@ def test_the_agent_reads_what_the_operator_renders(name: str) -> None:
     assert read.output_schema == spec.get("outputSchema")
     assert read.sessions.store == spec.get("sessions", {}).get("store", "memory")
     assert read.limits.request_timeout_seconds == spec.get("limits", {}).get("requestTimeoutSeconds", 60)
+
+
+def test_the_agent_reads_how_it_proves_itself_to_each_server() -> None:
+    tickets, notes = config.parse(json.loads(text_of("secured"))).mcp_servers
+    secrets = Path("/etc/ropewalk/secrets/mcp")
+    assert tickets.auth is not None
+    assert tickets.auth.client_credentials is not None
+    assert tickets.auth.client_credentials.token_url == "https://login.example.com/token"
+    assert tickets.auth.client_credentials.client_id_file == secrets / "tickets" / "client-id"
+    assert tickets.auth.client_credentials.client_secret_file == secrets / "tickets" / "client-secret"
+    assert tickets.auth.client_credentials.scopes == ("tickets:read",)
+    assert [(header.name, header.value_file) for header in tickets.headers] == [
+        ("X-Team", secrets / "tickets" / "header-0"),
+        ("X-API-Key", secrets / "tickets" / "header-1"),
+    ]
+    assert tickets.ca_bundle == CERTIFICATE
+    assert notes.auth is not None
+    assert notes.auth.bearer_token_file == secrets / "notes" / "bearer-token"
+    assert (notes.headers, notes.ca_bundle) == ((), None)
+    assert notes.url == "http://notes-mcp.default.svc:9000/notes"
+
+
+def test_the_agent_knows_one_filter_and_the_limits_of_each_server() -> None:
+    tickets, notes = config.parse(json.loads(text_of("secured"))).mcp_servers
+    assert (tickets.tools.allow, tickets.tools.deny) == (("read",), ("close", "drop"))
+    assert [tool for tool in ("read", "close", "write", "drop") if tickets.tools.admits(tool)] == ["read"]
+    assert (notes.tools.allow, notes.tools.deny) == (None, ())
+    assert (tickets.tool_timeout_seconds, notes.tool_timeout_seconds) == (900, 30)
+    assert (tickets.retry.max_attempts, tickets.retry.initial_delay_milliseconds) == (10, 60000)
+    assert tickets.retry.max_delay_seconds == 300
+
+
+def test_every_file_of_a_server_is_in_the_volume_that_is_mounted_for_it() -> None:
+    agent, servers = parsed("secured")
+    children = agent_children(agent, system_prompt="Hi.", servers=servers, image="i", pull_policy="Always")
+    pod = children[-1]["spec"]["template"]["spec"]
+    mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+    files: dict[str, tuple[str, str]] = {}
+    for volume in pod["volumes"]:
+        for source in volume.get("projected", {}).get("sources", []):
+            (item,) = source["secret"]["items"]
+            assert "subPath" not in mounts[volume["name"]], "a file that is mounted alone never sees a rotated Secret"
+            place = f"{mounts[volume['name']]['mountPath']}/{item['path']}"
+            files[place] = (source["secret"]["name"], item["key"])
+    read = json.dumps(json.loads(text_of("secured"))["mcpServers"])
+    assert files == {
+        "/etc/ropewalk/secrets/mcp/tickets/client-id": ("oauth", "id"),
+        "/etc/ropewalk/secrets/mcp/tickets/client-secret": ("oauth", "secret"),
+        "/etc/ropewalk/secrets/mcp/tickets/header-0": ("tickets", "team"),
+        "/etc/ropewalk/secrets/mcp/tickets/header-1": ("tickets", "key"),
+        "/etc/ropewalk/secrets/mcp/notes/bearer-token": ("notes", "token"),
+    }
+    assert all(place in read for place in files)
+
+
+def test_operator_and_agent_refuse_the_same_headers() -> None:
+    assert mcpservers.RESERVED_HEADERS == config.HEADERS_OF_THE_PROTOCOL
 
 
 def test_operator_and_agent_know_the_same_providers() -> None:
