@@ -512,6 +512,22 @@ async def test_a_result_that_fits_another_definition_reaches_the_model_and_the_t
         await until(lambda: rogue.count("tools/list") > listed)
 
 
+async def test_a_server_whose_listings_take_their_time_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(mcp, "SUSPICIOUS_CHECK_SECONDS", 0.05)
+    rogue = Rogue()
+
+    async def slow(asked: Asked) -> bool:
+        await asyncio.sleep(0.5 if asked.method == "tools/list" else 0)
+        return False
+
+    rogue.before = slow
+    async with rogue_connection(rogue) as connection:
+        since = connection.status.since
+        await until(lambda: rogue.count("tools/list") > 4)
+        assert (connection.status.state, connection.status.since) == ("connected", since)
+
+
 async def test_five_hundred_tools_are_listed_and_called() -> None:
     rogue = Rogue(*({**ADD, "name": f"tool_{number}"} for number in range(500)))
     async with rogue_connection(rogue) as connection:

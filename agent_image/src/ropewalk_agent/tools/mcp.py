@@ -48,7 +48,7 @@ _HANDSHAKE_SECONDS = 2.0
 CHECK_SECONDS = 5.0
 """Pause between two listings while all is well."""
 SUSPICIOUS_CHECK_SECONDS = 2.0
-"""The same after a listing that was not answered in time; also the bound on one listing."""
+"""The same after a listing that was not answered in time; also the least bound on one listing."""
 _LEAST_PAUSE_SECONDS = 0.25
 """Pause between two listings however often somebody asks for one, and after one that failed."""
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 2.0
@@ -98,6 +98,7 @@ class Connection:
         self._headers = MountedHeaders(config.headers)
         self._sieve = Sieve(config.prefix)
         self._last_answer_at = clock()
+        self._listing_seconds = 0.0
         self.session: ClientSession | None = None
         self._replaced = asyncio.Event()
         """Not set while a session that ended is being replaced."""
@@ -252,8 +253,10 @@ class Connection:
                 async with asyncio.timeout(max(0.0, pause - _LEAST_PAUSE_SECONDS)):
                     await self._check_now.wait()
             self._check_now.clear()
+            # A server whose listings take their time is not thereby dead.
+            limit = max(SUSPICIOUS_CHECK_SECONDS, min(2 * self._listing_seconds, CONNECT_SECONDS))
             try:
-                async with asyncio.timeout(SUSPICIOUS_CHECK_SECONDS):
+                async with asyncio.timeout(limit):
                     listing = await self._list(session)
             except TimeoutError:
                 # A server that works on a call may answer nothing else meanwhile, but not for ever.
@@ -261,7 +264,7 @@ class Connection:
                 failed += 0 if self.calls.in_flight and silent_seconds < _SILENCE_SECONDS else 1
                 pause = SUSPICIOUS_CHECK_SECONDS if failed else CHECK_SECONDS
                 if failed >= _FAILED_CHECKS:
-                    raise TimeoutError(f"no answer within {SUSPICIOUS_CHECK_SECONDS:g} s, {failed} times") from None
+                    raise TimeoutError(f"no answer within {limit:.3g} s, {failed} times") from None
             except WireError as error:
                 failed, pause = failed + 1, _LEAST_PAUSE_SECONDS
                 if failed >= _FAILED_CHECKS or error.fault.kind in ("lost", "session_gone"):
@@ -294,7 +297,8 @@ class Connection:
             left_out.append(LeftOut("(more)", f"the server has more than {_MOST_TOOL_PAGES} pages of tools"))
         self._sieve.forget_all_but({tool.name for tool in tools} | {tool.name for tool in left_out})
         labels = {"mcp_method_name": "tools/list", "server": self._config.name}
-        self._metrics.mcp_operation_duration.labels(**labels).observe(time.monotonic() - started)
+        self._listing_seconds = time.monotonic() - started
+        self._metrics.mcp_operation_duration.labels(**labels).observe(self._listing_seconds)
         return tuple(tools), tuple(left_out)
 
     async def _sift(self, page: dict[str, Any]) -> dict[str, Any]:
