@@ -17,7 +17,8 @@ LIMITS = Limits(requests_per_second=2, burst=10, pause_seconds=60)
 # All that one tool call asks for together; an agent waits 30 seconds for it by default.
 CALL_SECONDS = 20.0
 _FORECAST_CACHE_SECONDS = 600.0
-_ARCHIVE_CACHE_SECONDS = 86_400.0
+# The youngest days come late and are mended for some days.
+_ARCHIVE_CACHE_SECONDS = 3600.0
 _PLACES_CACHE_SECONDS = 604_800.0
 _FORECAST = ("https://api.open-meteo.com", "/v1/forecast")
 _ARCHIVE = ("https://archive-api.open-meteo.com", "/v1/archive")
