@@ -269,7 +269,7 @@ async def test_pods_of_an_agents_former_spec_are_not_asked(world: World) -> None
     world.lose("Pod", agent_pod(world, ready=True)["metadata"]["name"])
     await world.reconciler.reconcile(AGENT)
     world.now += 1000
-    await world.reconciler.reconcile(SERVER)
+    await discovered(world)
     assert world.asked == ["calc"], "it may use another address, or other credentials"
 
 
