@@ -103,14 +103,17 @@ def _conditions(
 ) -> list[dict[str, Any]]:
     former = {c["type"]: c for c in previous.get("conditions") or ()}
     conditions: list[dict[str, Any]] = []
-    summary: Verdict | None = None
+    found: list[Verdict] = []
     for type_, ordered, true_reason, true_message in rows:
         verdict = checks.first(ordered, facts)
-        if verdict is not None and summary is None and verdict.reason != checks.NEEDS_AN_AGENT:
-            summary = Verdict(verdict.reason, verdict.message)
+        if verdict is not None and verdict.reason != checks.NEEDS_AN_AGENT:
+            found.append(verdict)
         judged = verdict or Verdict(true_reason, true_message, "True")
         conditions.append(_condition(type_, judged, facts.generation, former.get(type_), now))
-    conditions.append(_condition("Ready", summary or ready, facts.generation, former.get("Ready"), now))
+    # What is known to be wrong says more than what is not known yet.
+    first = next((verdict for verdict in found if verdict.status == "False"), found[0] if found else None)
+    summary = Verdict(first.reason, first.message) if first else ready
+    conditions.append(_condition("Ready", summary, facts.generation, former.get("Ready"), now))
     return conditions
 
 

@@ -142,6 +142,15 @@ def test_until_its_pods_have_told_it_is_not_known_whether_they_reach_the_server(
     assert (said["status"], said["message"]) == ("Unknown", 'no pod of this spec has told yet that it reaches "math"')
 
 
+def test_what_keeps_the_pods_from_telling_is_the_reason_of_ready() -> None:
+    trouble = Trouble("ImagePullFailed", "the image x cannot be pulled")
+    facts = replace(AGENT, servers=(GUARDED,), pods=(replace(UNREADY, trouble=trouble),))
+    facts = replace(facts, deployment=replace(DEPLOYED, available=0, ready=0))
+    said = conditions(status.agent_status(facts, {}, NOW))
+    assert said["ToolsReady"]["status"] == "Unknown"
+    assert said["Ready"]["reason"] == "ImagePullFailed"
+
+
 @pytest.mark.parametrize(
     "facts",
     [
