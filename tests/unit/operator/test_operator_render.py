@@ -5,6 +5,7 @@ ROPEWALK_GOLDEN=write rewrites the out.yaml files; the diff is the review.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from operator_world import MODEL, agent, mcp_server
+from operator_world import MODEL, agent, mcp_server, owner
 from ropewalk_operator import api, names
 from ropewalk_operator.manifest import Manifest
 from ropewalk_operator.render.agent import agent_children
@@ -95,15 +96,15 @@ def test_the_config_hash_changes_with_settings_and_template_and_not_with_scaling
 
 
 def test_every_child_carries_the_name_the_labels_and_the_controlling_owner() -> None:
-    for owner, manifests in (
+    for parent, manifests in (
         (api.agent(agent()), children(api.agent(agent()))),
         (api.mcp_server(mcp_server()), server_children(api.mcp_server(mcp_server()))),
     ):
         for manifest in manifests:
-            assert manifest["metadata"]["name"] == names.child(owner)
-            assert manifest["metadata"]["labels"] == names.labels(owner)
+            assert manifest["metadata"]["name"] == names.child(parent)
+            assert manifest["metadata"]["labels"] == names.labels(parent)
             (reference,) = manifest["metadata"]["ownerReferences"]
-            assert (reference["uid"], reference["controller"]) == (owner.uid, True)
+            assert (reference["uid"], reference["controller"]) == (parent.uid, True)
             assert reference["blockOwnerDeletion"] is False
 
 
@@ -200,3 +201,98 @@ def test_an_agent_with_files_ends_its_old_pod_first_so_that_only_one_writes() ->
 def test_a_claim_is_as_large_as_wanted_or_as_it_is_already(wanted: str, claimed: Claimed | None, asked: str) -> None:
     parsed = api.agent(agent(sessions={"store": "file", "file": {"size": wanted}}))
     assert claim(parsed, claimed)["spec"]["resources"]["requests"] == {"storage": asked}
+
+
+REDIS = {"sessions": {"store": "redis", "redis": {"urlSecretRef": {"name": "r", "key": "u"}}}}
+KEY = {"name": "keys", "key": "k"}
+
+
+def out_of(server: dict[str, Any]) -> list[dict[str, Any]]:
+    policy = one(server_children(api.mcp_server(server)), "NetworkPolicy")
+    rules: list[dict[str, Any]] = policy["spec"]["egress"]
+    return rules
+
+
+@pytest.mark.parametrize(
+    ("address", "is_open"),
+    [
+        ("1.1.1.1", True), ("203.0.114.1", True), ("168.63.129.15", True), ("2606:4700::1111", True),
+        ("64:ff9b::101:101", True),
+        ("10.1.2.3", False), ("172.31.255.255", False), ("192.168.1.1", False), ("100.100.100.200", False),
+        ("127.0.0.1", False), ("169.254.169.254", False), ("168.63.129.16", False), ("198.18.0.1", False),
+        ("0.0.0.0", False), ("224.0.0.1", False), ("255.255.255.255", False),
+        ("::1", False), ("::", False), ("fd00:ec2::254", False), ("fe80::1", False), ("ff02::1", False),
+        ("64:ff9b:1::a01:203", False), ("2002:a01:203::1", False),
+    ],
+)  # fmt: skip
+def test_a_server_reaches_the_public_internet_and_nothing_else(address: str, is_open: bool) -> None:
+    _, web = out_of(mcp_server())
+    assert web["ports"] == [{"port": port, "protocol": "TCP"} for port in (80, 443)]
+    blocks = [each["ipBlock"] for each in web["to"]]
+    found = ipaddress.ip_address(address)
+    (block,) = [each for each in blocks if ipaddress.ip_network(each["cidr"]).version == found.version]
+    assert any(found in ipaddress.ip_network(each) for each in block["except"]) != is_open
+    for each in block["except"]:
+        # The API server wants strict subsets in their shortest form.
+        assert str(ipaddress.ip_network(each)) == each
+        assert ipaddress.ip_network(each).subnet_of(ipaddress.ip_network(block["cidr"]))  # type: ignore[arg-type]
+
+
+def test_a_server_without_network_rules_has_none_and_a_remote_one_has_nothing() -> None:
+    kinds = [each["kind"] for each in server_children(api.mcp_server(mcp_server(networkPolicy={"enabled": False})))]
+    assert kinds == ["ServiceAccount", "Service", "Deployment"]
+    assert server_children(api.mcp_server(mcp_server(remote={"url": "https://a.example.com"}))) == []
+
+
+def test_an_agent_may_fetch_its_tokens_and_reach_its_remote_servers() -> None:
+    credentials = {"tokenURL": "http://login.auth.svc:8080/t", "clientIDSecretRef": KEY, "clientSecretSecretRef": KEY}
+    remote = {"url": "https://a.example.com:8443/mcp"}
+    servers = {"math": api.mcp_server(mcp_server(remote=remote, auth={"clientCredentials": credentials}))}
+    made = children(api.agent(agent(mcpServers=[{"name": "math"}])), servers=servers)
+    rules = one(made, "NetworkPolicy")["spec"]["egress"]
+    assert {"ports": [{"port": 8443, "protocol": "TCP"}]} in rules
+    assert {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "auth"}}}]} in rules
+
+
+@pytest.mark.parametrize(
+    ("spec", "kinds"),
+    [
+        ({}, set()),
+        ({"replicas": 2, **REDIS}, {"PodDisruptionBudget"}),
+        ({"replicas": 2, "suspend": True, **REDIS}, set()),
+        ({"autoscaling": {}, **REDIS}, {"PodDisruptionBudget", "HorizontalPodAutoscaler"}),
+        ({"autoscaling": {"minReplicas": 1, "maxReplicas": 1}, **REDIS}, {"HorizontalPodAutoscaler"}),
+        ({"autoscaling": {}, "suspend": True, **REDIS}, set()),
+    ],
+)
+def test_what_scales_and_guards_pods_is_there_where_it_can_do_something(spec: dict[str, Any], kinds: set[str]) -> None:
+    made = {each["kind"] for each in children(api.agent(agent(**spec)))}
+    assert made & {"PodDisruptionBudget", "HorizontalPodAutoscaler"} == kinds
+
+
+def test_the_operator_names_replicas_only_where_no_autoscaler_does() -> None:
+    autoscaled: dict[str, Any] = {"autoscaling": {}, **REDIS}
+    assert "replicas" not in one(children(api.agent(agent(**autoscaled))), "Deployment")["spec"]
+    suspended = one(children(api.agent(agent(**autoscaled, suspend=True))), "Deployment")
+    assert suspended["spec"]["replicas"] == 0
+    assert hash_of(**autoscaled) == hash_of(**REDIS), "or a change between the two would roll the pods"
+
+
+@pytest.mark.parametrize(("sticky", "affinity"), [(True, "ClientIP"), (False, "None")])
+def test_a_service_is_sticky_where_a_client_has_to_meet_the_same_pod(sticky: bool, affinity: str) -> None:
+    made = server_children(api.mcp_server(mcp_server()), sticky=sticky)
+    assert one(made, "Service")["spec"]["sessionAffinity"] == affinity
+
+
+def test_the_variables_by_which_a_server_knows_its_hosts_come_before_the_users() -> None:
+    env = [{"name": "BACK", "value": "http://$(ROPEWALK_POD_IP)"}, {"name": "HOME", "value": "/data"}]
+    stdio = {"stdio": {"package": {"python": "a==1"}}, "pod": {"env": env}}
+    made = server_children(api.mcp_server(owner("MCPServer", "math", stdio)))
+    container = one(made, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert [entry["name"] for entry in container["env"]] == [
+        "ROPEWALK_MCP_ALLOWED_HOSTS", "ROPEWALK_POD_IP", "BACK", "HOME",
+    ]  # fmt: skip
+    assert (
+        container["env"][0]["value"]
+        == "math-mcp,math-mcp.default,math-mcp.default.svc,math-mcp.default.svc.cluster.local"
+    )

@@ -1,0 +1,76 @@
+"""What pods say of containers that have to run before the main one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from operator_world import pod
+from ropewalk_operator import pods
+
+WAITING = {"name": "mcpserver", "ready": False, "restartCount": 0, "state": {"waiting": {"reason": "PodInitializing"}}}
+
+
+def with_bridge(**status: Any) -> dict[str, Any]:
+    """A pod of a stdio server whose first container is in this state."""
+    body = pod("math", kind="MCPServer")
+    body["spec"]["initContainers"] = [{"name": "bridge", "image": "ropewalk.dev/mcp-stdio:1"}]
+    body["status"]["containerStatuses"] = [WAITING]
+    body["status"]["initContainerStatuses"] = [{"name": "bridge", "ready": False, "restartCount": 0, **status}]
+    return body
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "words"),
+    [
+        (
+            {"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}},
+            "ImagePullFailed",
+            "the image ropewalk.dev/mcp-stdio:1 cannot be pulled (ErrImagePull): not found",
+        ),
+        (
+            {"state": {"waiting": {"reason": "CreateContainerConfigError", "message": "no such key"}}},
+            "CreateContainerConfigError",
+            "the container cannot be made: no such key",
+        ),
+        (
+            {
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"exitCode": 1, "message": "no space left on device"}},
+                "restartCount": 2,
+            },
+            "CrashLoop",
+            "restarted 2 times; its last words: no space left on device",
+        ),
+    ],
+)
+def test_a_bridge_that_does_not_come_into_the_pod_says_why(status: dict[str, Any], reason: str, words: str) -> None:
+    found = pods.pod(with_bridge(**status))
+    assert found is not None
+    assert found.trouble is not None
+    assert found.trouble.reason == reason
+    assert words in found.trouble.message
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"state": {"running": {}}},
+        {"state": {"waiting": {"reason": "PodInitializing"}}},
+        {"state": {"terminated": {"exitCode": 0}}, "ready": True},
+    ],
+    ids=["running", "waiting", "done"],
+)
+def test_a_bridge_that_takes_its_time_or_is_done_is_no_trouble(status: dict[str, Any]) -> None:
+    found = pods.pod(with_bridge(**status))
+    assert found is not None
+    assert found.trouble is None
+    assert found.creating
+
+
+def test_a_restarted_bridge_that_is_done_is_no_trouble() -> None:
+    last = {"lastState": {"terminated": {"exitCode": 1}}, "state": {"terminated": {"exitCode": 0}}, "ready": True}
+    found = pods.pod(with_bridge(**last))
+    assert found is not None
+    assert found.trouble is None
