@@ -1,0 +1,72 @@
+"""A constant stream of queries to an agent, each of which demands a call of one tool; every answer is checked."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+from e2e_cluster import eventually
+
+RIGHT, UNAVAILABLE = "right", "unavailable"
+_ASKERS = 4
+_PAUSE_SECONDS = 0.02
+
+
+@dataclass
+class Queries:
+    """How each query ended: RIGHT, UNAVAILABLE (the model was told so), or what came instead."""
+
+    outcomes: list[str] = field(default_factory=list)
+
+    def more(self, count: int, outcome: str = RIGHT) -> None:
+        """Wait until so many further queries have ended so."""
+        before = self.outcomes.count(outcome)
+        eventually(
+            lambda: self.outcomes.count(outcome) >= before + count,
+            f"{count} more queries end {outcome}; so far {self.counted()}",
+        )
+
+    def counted(self) -> dict[str, int]:
+        """How often each outcome came."""
+        return dict(Counter(self.outcomes))
+
+
+@contextmanager
+def constant_queries(url: str) -> Iterator[Queries]:
+    """Let four people ask for sums, each the next one as soon as the last is answered; ends with the block."""
+    seen, done, numbers = Queries(), threading.Event(), itertools.count(1)
+
+    def keep_asking() -> None:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            while not done.wait(_PAUSE_SECONDS):
+                seen.outcomes.append(_outcome(client, next(numbers)))
+
+    askers = [threading.Thread(target=keep_asking) for _ in range(_ASKERS)]
+    for asker in askers:
+        asker.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        for asker in askers:
+            asker.join()
+
+
+def _outcome(client: httpx.Client, number: int) -> str:
+    try:
+        answer = client.post("/query", json={"query": f"What is {number} plus 1000000?"})
+    except httpx.HTTPError as error:
+        return repr(error)
+    if answer.status_code != 200:
+        return f"HTTP {answer.status_code}: {answer.text}"
+    said = str(answer.json()["response"])
+    if re.search(rf"\b{number} \+ 1000000 = {number + 1000000}\b", said):
+        return RIGHT
+    return UNAVAILABLE if re.search(r"MCP server [\w-]+ is unavailable", said) else f"answered {said}"
