@@ -59,7 +59,10 @@ def _spec(mode: SessionMode) -> dict[str, Any]:
 def _forwarded(what: str) -> Iterator[Target]:
     here = Layout.default()
     command = [str(here.bin / "kubectl"), f"--kubeconfig={here.kubeconfig}", "--namespace", _NAMESPACE]
-    with subprocess.Popen([*command, "port-forward", what, ":8000"], stdout=subprocess.PIPE, text=True) as process:
+    command += ["port-forward", what, ":8000"]
+    # What it says of each connection that a client drops is of no interest.
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=quiet, text=True) as process:
         try:
             assert process.stdout is not None
             port = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
