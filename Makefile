@@ -82,7 +82,7 @@ images: ## build the images and load them into the cluster
 	@$(CLUSTER) images --context "$(CONTEXT)" --registry "$(REGISTRY)"
 
 .PHONY: bench
-bench: .venv/.ready cluster-up images ## measure, side by side with the alternatives; minutes
+bench: .venv/.ready .venv-mcp/.ready cluster-up images ## measure, side by side with the alternatives; minutes
 	PYTHONPATH=dev:tests/support:operator/src:agent_image/src .venv/bin/python -m bench $(BENCH)
 
 .PHONY: requirements
