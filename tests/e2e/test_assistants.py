@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from e2e_cluster import Json, Workspace, eventually, kubectl
-from e2e_examples import apply_examples, delete_cluster_wide, stand_in
+from e2e_examples import apply_examples, delete_cluster_wide, start_stand_in
 
 _DEVOPS = ("devops-assistant", "prometheus/prometheus.yaml", "prometheus/rbac.yaml", "prometheus/mcpserver.yaml",
            "cluster-helper/mcpserver.yaml", "cluster-helper/rbac.yaml", "websearch/mcpserver.yaml")  # fmt: skip
@@ -19,7 +19,7 @@ _MEMORY = 'process_resident_memory_bytes{job="apiserver"}'
 
 @pytest.fixture(scope="module")
 def devops(space: Workspace) -> Iterator[Workspace]:
-    space.apply(*stand_in("search-stand-in"))
+    start_stand_in(space, "search-stand-in")
     apply_examples(space, *_DEVOPS, env={"websearch": {"ROPEWALK_SEARCH_URL": "http://search-stand-in:8080"}})
     space.wait("agent/devops-assistant")
     eventually(lambda: samples(space, _MEMORY), "Prometheus has asked the API server")
@@ -29,7 +29,7 @@ def devops(space: Workspace) -> Iterator[Workspace]:
 
 @pytest.fixture(scope="module")
 def weather(space: Workspace) -> Workspace:
-    space.apply(*stand_in("open-meteo-stand-in"))
+    start_stand_in(space, "open-meteo-stand-in")
     env = {name: {"ROPEWALK_OPEN_METEO_URL": "http://open-meteo-stand-in:8080"} for name in _WEATHER}
     apply_examples(space, "weather-assistant", *[f"{name}/mcpserver.yaml" for name in _WEATHER], env=env)
     space.wait("agent/weather-assistant")

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cluster.layout import NODE_ADDRESS
 from e2e_cluster import Workspace, eventually
-from e2e_examples import apply_examples, delete_cluster_wide, stand_in
+from e2e_examples import apply_examples, delete_cluster_wide, start_stand_in
 
 _TOKEN = "a-token-of-this-test"
 _SEARCH = {"websearch": {"ROPEWALK_SEARCH_URL": "http://search-stand-in:8080"}}
@@ -74,7 +74,7 @@ def test_a_server_of_three_pods_answers(space: Workspace) -> None:
     ],
 )
 def test_a_weather_server_knows_berlin(space: Workspace, example: str, agent: str, question: str, tool: str) -> None:
-    space.apply(*stand_in("open-meteo-stand-in"))
+    start_stand_in(space, "open-meteo-stand-in")
     apply_examples(space, example, env={example: {"ROPEWALK_OPEN_METEO_URL": "http://open-meteo-stand-in:8080"}})
     space.wait(f"agent/{agent}")
     answer = space.ask(agent, question)
@@ -83,7 +83,7 @@ def test_a_weather_server_knows_berlin(space: Workspace, example: str, agent: st
 
 
 def test_the_web_search_finds_pages(space: Workspace) -> None:
-    space.apply(*stand_in("search-stand-in"))
+    start_stand_in(space, "search-stand-in")
     apply_examples(space, "websearch", env=_SEARCH)
     space.wait("agent/researcher")
     answer = space.ask("researcher", "Search the web for Kubernetes CrashLoopBackOff")

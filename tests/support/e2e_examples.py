@@ -40,8 +40,13 @@ def delete_cluster_wide(space: Workspace, *names: str) -> None:
     )
 
 
-def stand_in(name: str, port: int = 8080) -> list[Json]:
-    """A Deployment and a Service of one of the programs in dev/ that stand in for something in the internet."""
+def start_stand_in(space: Workspace, name: str) -> None:
+    """Run one of the programs in dev/ that stand in for something in the internet, until it answers at http://name:8080."""
+    space.apply(*_stand_in(name, 8080))
+    space.kubectl("rollout", "status", f"deployment/{name}", "--timeout=60s")
+
+
+def _stand_in(name: str, port: int) -> list[Json]:
     labels = {"app": name}
     container = {
         "name": name,
