@@ -43,7 +43,8 @@ class Reader(Protocol):
         """The objects and the version of the listing."""
 
 
-AskReady = Callable[[str], Awaitable[list[str]]]
+AskReady = Callable[[str, int | None], Awaitable[list[str]]]
+"""By address and port; without a port, an agent's."""
 
 
 async def extra_trouble(pods: Iterable[Pod], reader: Reader, ask_ready: AskReady, now: float) -> dict[str, Trouble]:
@@ -58,8 +59,8 @@ async def _ask(pod: Pod, reader: Reader, ask_ready: AskReady, now: float) -> Tro
         return await _from_events(pod, reader)
     if not pod.running or not pod.ip:
         return None
-    if pod.owner_kind == "Agent":
-        reasons = "; ".join(await ask_ready(pod.ip))
+    if pod.owner_kind == "Agent" or pod.bridge_port is not None:
+        reasons = "; ".join(await ask_ready(pod.ip, pod.bridge_port))
         return Trouble("NotReady", f"not ready: {reasons[:WORDS_CHARACTERS]}") if reasons else None
     if pod.trouble is None and now - pod.created >= LISTENING_IS_SLOW_SECONDS:
         return Trouble(
@@ -93,19 +94,24 @@ class AgentClient:
         """Close the connections."""
         await self._session.close()
 
-    async def ready(self, ip: str) -> list[str]:
-        """The reasons that the pod gives for not being ready; none when it is ready or does not answer."""
-        answer = await self._get(ip, "/ready", ANSWER_BYTES)
-        reasons = answer.get("reasons") if isinstance(answer, dict) else None
+    async def ready(self, ip: str, port: int | None = None) -> list[str]:
+        """The reasons that the pod gives for not being ready; none when it is ready or does not answer.
+
+        An agent's pod, or on another port a stdio server's bridge, which has one reason.
+        """
+        answer = await self._get(ip, "/ready", ANSWER_BYTES, port)
+        if not isinstance(answer, dict):
+            return []
+        reasons = [answer["reason"]] if "reason" in answer else answer.get("reasons")
         return [str(reason) for reason in reasons] if isinstance(reasons, list) else []
 
     async def tools(self, ip: str) -> Any:
         """What the pod says of its MCP servers; None when it does not answer, or not what an agent does."""
         return await self._get(ip, "/tools", TOOLS_BYTES)
 
-    async def _get(self, ip: str, path: str, most_bytes: int) -> Any:
+    async def _get(self, ip: str, path: str, most_bytes: int, port: int | None = None) -> Any:
         host = f"[{ip}]" if ":" in ip else ip
-        address = f"http://{host}:{self._port}{path}"
+        address = f"http://{host}:{port or self._port}{path}"
         body = b""
         try:
             async with self._session.get(address, allow_redirects=False) as response:

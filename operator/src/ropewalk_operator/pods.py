@@ -47,6 +47,8 @@ class Pod:
     deleting: bool
     restarts: int
     trouble: Trouble | None
+    bridge_port: int | None = None
+    """Of a stdio server, where its bridge tells at /ready what is wrong."""
 
 
 def pod(body: Mapping[str, Any]) -> Pod | None:
@@ -79,7 +81,16 @@ def pod(body: Mapping[str, Any]) -> Pod | None:
         deleting="deletionTimestamp" in metadata or status.get("phase") in ("Succeeded", "Failed"),
         restarts=int(main.get("restartCount", 0)),
         trouble=_trouble(status, conditions, _stuck(status) or main, _images(body)),
+        bridge_port=_bridge_port(body),
     )
+
+
+def _bridge_port(body: Mapping[str, Any]) -> int | None:
+    for container in (body.get("spec") or {}).get("containers") or ():
+        is_asked = "httpGet" in (container.get("readinessProbe") or {})
+        if container.get("name") == names.MCP_CONTAINER and is_asked and container.get("ports"):
+            return int(container["ports"][0]["containerPort"])
+    return None
 
 
 def _images(body: Mapping[str, Any]) -> dict[str, str]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from operator_world import pod
-from ropewalk_operator import pods
+from operator_world import FakeApiServer, pod
+from ropewalk_operator import observe, pods
 
 WAITING = {"name": "mcpserver", "ready": False, "restartCount": 0, "state": {"waiting": {"reason": "PodInitializing"}}}
 
@@ -74,3 +74,21 @@ def test_a_restarted_bridge_that_is_done_is_no_trouble() -> None:
     found = pods.pod(with_bridge(**last))
     assert found is not None
     assert found.trouble is None
+
+
+async def test_the_bridge_of_a_stdio_server_is_asked_what_is_wrong_and_quoted() -> None:
+    body = with_bridge(state={"terminated": {"exitCode": 0}}, ready=True)
+    probe = {"readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}}, "ports": [{"containerPort": 9000}]}
+    body["spec"]["containers"][0] |= probe
+    body["status"]["containerStatuses"] = [{**WAITING, "state": {"running": {}}}]
+    found = pods.pod(body)
+    assert found is not None
+    asked: list[tuple[str, int | None]] = []
+
+    async def ready(ip: str, port: int | None) -> list[str]:
+        asked.append((ip, port))
+        return ["server 'files': it ended with exit code 1"]
+
+    (trouble,) = (await observe.extra_trouble([found], FakeApiServer(), ready, 0.0)).values()
+    assert asked == [("10.0.0.9", 9000)]
+    assert trouble == pods.Trouble("NotReady", "not ready: server 'files': it ended with exit code 1")
