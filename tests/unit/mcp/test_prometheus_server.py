@@ -227,8 +227,8 @@ def whole(fake: Fake) -> None:
     }
     fake.by_query = {
         "count by (job) (up)": vector(({"job": "api"}, "3"), ({"job": "db"}, "1")),
-        "sum by (job) (up)": vector(({"job": "api"}, "2"), ({"job": "db"}, "1")),
-        "count by (job, instance) (up == 0)": vector(({"job": "api", "instance": "10.0.0.3:80"}, "1")),
+        "sum by (job) (up)": vector(({"job": "api"}, "3"), ({"job": "db"}, "0")),
+        "count by (job, instance) (up == 0)": vector(({"job": "db", "instance": "10.0.0.3:80"}, "1")),
         'count by (alertname) (ALERTS{alertstate="firing"})': vector(({"alertname": "TooSlow"}, "2")),
     }
 
@@ -241,12 +241,12 @@ async def test_the_server_tells_of_itself_its_targets_and_its_alerts(fake: Fake,
         "started: 2026-01-31T11:00:00Z; keeps samples: 15d; series in memory: 4711",
         "The last reload of its settings FAILED; it runs with the settings before",
         "Targets: 3 up, 1 down, in 2 jobs",
-        "  api: 2 up, 1 down",
-        "  db: 1 up, 0 down",
-        "Down: api/10.0.0.3:80",
+        "  db: 0 up, 1 down",
+        "  api: 3 up, 0 down",
+        "Down: db/10.0.0.3:80",
         "Alerts that fire: TooSlow",
     ]
-    assert data["jobs"][0] == {"job": "api", "up": 2, "down": 1}
+    assert data["jobs"][0] == {"job": "db", "up": 0, "down": 1}
     assert "notes" not in data
 
 

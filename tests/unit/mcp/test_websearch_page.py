@@ -51,8 +51,9 @@ def test_a_result_is_its_title_its_own_address_and_its_words_as_plain_text() -> 
 
 
 def test_results_keep_their_order_and_each_address_comes_once() -> None:
-    shown = page(*(block(leading_to(f"https://{name}.example/"), name) for name in ("one", "two", "one", "three")))
-    assert [result.title for result in results(shown)] == ["one", "two", "three"]
+    names = (("one", "first"), ("two", "second"), ("one", "first again"), ("three", "third"))
+    shown = page(*(block(leading_to(f"https://{name}.example/"), title) for name, title in names))
+    assert [result.title for result in results(shown)] == ["first", "second", "third"]
 
 
 def test_advertisements_are_left_out_by_their_class_and_by_their_address() -> None:
