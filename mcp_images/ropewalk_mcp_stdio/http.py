@@ -6,22 +6,19 @@ the SDK's session and transport classes cost more than the rest of the way to th
 
 import asyncio
 import functools
-import json
 import os
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable
 from typing import Any, Protocol
-
-from prometheus_client import REGISTRY
-from prometheus_client.exposition import choose_encoder
 
 from ropewalk_mcp_process.hosts import refusal
 from ropewalk_mcp_stdio import jsonrpc
 from ropewalk_mcp_stdio.calls import Call, Caller
 from ropewalk_mcp_stdio.envelope import caller_of, check_headers
-from ropewalk_mcp_stdio.jsonrpc import LARGEST_MESSAGE_BYTES, Message, Refusal
+from ropewalk_mcp_stdio.jsonrpc import Message, Refusal
 from ropewalk_mcp_stdio.link import Link
-from ropewalk_mcp_stdio.metrics import CHILDREN, IN_FLIGHT, QUEUED, REQUESTS, SECONDS
+from ropewalk_mcp_stdio.metrics import REQUESTS, SECONDS
+from ropewalk_mcp_stdio.operations import operate
 from ropewalk_mcp_stdio.protocol import (
     HEADER_MISMATCH,
     METHODS,
@@ -30,20 +27,25 @@ from ropewalk_mcp_stdio.protocol import (
     UNSUPPORTED_VERSION,
 )
 from ropewalk_mcp_stdio.sessions import Session
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
+from ropewalk_mcp_stdio.wire import (
+    EVENTS,
+    JSON,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    accepts,
+    disconnected,
+    event,
+    headers_of,
+    message_of,
+    refuse,
+    respond,
+    write_json,
+)
 
 # An idle stream says so this often, before a proxy takes it for dead.
 _KEEP_ALIVE_SECONDS = 15.0
-_JSON: Headers = [(b"content-type", b"application/json")]
-_EVENTS: Headers = [
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-]
 _STATUS = {
     jsonrpc.PARSE_ERROR: 400, jsonrpc.INVALID_REQUEST: 400, jsonrpc.INVALID_PARAMS: 400, HEADER_MISMATCH: 400,
     MISSING_CAPABILITY: 400, UNSUPPORTED_VERSION: 400, jsonrpc.METHOD_NOT_FOUND: 404,
@@ -110,19 +112,19 @@ class Application:
             return
         path, method = scope["path"], scope["method"]
         if path == self._path:
-            headers = _headers(scope)
+            headers = headers_of(scope)
             refused = _refused(headers.get(b"host", b""), headers.get(b"origin", b""))
             try:
                 if refused is not None:
                     raise Refusal(jsonrpc.INVALID_REQUEST, refused[1], refused[0])
                 await self._mcp(method, headers, receive, send)
             except Refusal as refusal:
-                await _refuse(send, None, refusal)
+                await refuse(send, None, refusal)
         elif path in ("/health", "/ready", "/metrics") and method in ("GET", "HEAD"):
-            await self._operate(path, _headers(scope), send)
+            await operate(path, headers_of(scope), send, self._mode, self._problem())
         else:
             allowed = f"there is nothing at {path[:200]}; MCP is at {self._path}"
-            await _json(send, 404, {"error": {"code": "NOT_FOUND", "message": allowed}})
+            await write_json(send, 404, {"error": {"code": "NOT_FOUND", "message": allowed}})
 
     async def drained(self) -> None:
         """Wait until no call is active."""
@@ -133,22 +135,9 @@ class Application:
         for session in self._streams:
             session.stream.close()
 
-    async def _operate(self, path: str, headers: dict[bytes, bytes], send: Send) -> None:
-        if path == "/health":
-            await _json(send, 200, {"status": "ok"})
-        elif path == "/metrics":
-            links = self._mode.links
-            IN_FLIGHT.set(sum(link.in_flight for link in links))
-            QUEUED.set(sum(len(link.queue) for link in links))
-            CHILDREN.set(sum(link.process is not None and link.gone is None for link in links))
-            encode, content_type = choose_encoder(headers.get(b"accept", b"").decode("latin-1"))
-            await _respond(send, 200, [(b"content-type", content_type.encode())], encode(REGISTRY))
-        else:
-            problem = "it is shutting down" if self.draining else self._mode.problem
-            if problem is None:
-                await _json(send, 200, {"status": "ready"})
-            else:
-                await _json(send, 503, {"status": "not ready", "reason": f"server {self._name!r}: {problem}"})
+    def _problem(self) -> str | None:
+        problem = "it is shutting down" if self.draining else self._mode.problem
+        return None if problem is None else f"server {self._name!r}: {problem}"
 
     async def _mcp(self, method: str, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
         version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
@@ -156,7 +145,7 @@ class Application:
         if method == "POST":
             if self.draining:
                 raise Refusal(jsonrpc.UNAVAILABLE, f"server {self._name!r} is shutting down; try again", 503, 1)
-            message = await _message(headers, receive)
+            message = await message_of(headers, receive)
             if stateless:
                 await self._post_stateless(message, version, headers, receive, send)
             else:
@@ -165,10 +154,10 @@ class Application:
             await self._stream(self._session_of(headers), headers, receive, send)
         elif method == "DELETE" and not stateless:
             await self._mode.end(self._session_of(headers))
-            await _respond(send, 200, _JSON, b"")
+            await respond(send, 200, JSON, b"")
         else:
             allow = b"POST" if stateless else b"GET, POST, DELETE"
-            await _respond(send, 405, [(b"allow", allow)], b"")
+            await respond(send, 405, [(b"allow", allow)], b"")
 
     def _session_of(self, headers: dict[bytes, bytes]) -> Session:
         name = headers.get(b"mcp-session-id")
@@ -183,16 +172,16 @@ class Application:
         session = self._session_of(headers)
         if "id" not in message:
             self._mode.notify(session, message)
-            await _respond(send, 202, _JSON, b"")
+            await respond(send, 202, JSON, b"")
         elif "method" not in message:
             self._mode.respond(session, message)
-            await _respond(send, 202, _JSON, b"")
+            await respond(send, 202, JSON, b"")
         else:
             request_id = message["id"]
             key = (type(request_id), request_id)
             if key in session.calls:
                 problem = "a request with this id is in flight in this session; give every request its own"
-                await _refuse(send, request_id, Refusal(jsonrpc.INVALID_REQUEST, problem, 400))
+                await refuse(send, request_id, Refusal(jsonrpc.INVALID_REQUEST, problem, 400))
                 return
             name = (b"mcp-session-id", session.name.encode())
             await self._call(session, message, self._mode.request(session, message), receive, send, more=[name])
@@ -203,11 +192,11 @@ class Application:
             session, answer = await self._mode.initialize(message)
         except Refusal as refusal:
             _count("initialize", _OUTCOMES.get(refusal.code, "error"), started)
-            await _refuse(send, message["id"], refusal)
+            await refuse(send, message["id"], refusal)
             return
         _count("initialize", "error" if "error" in answer else "ok", started)
         name = (b"mcp-session-id", session.name.encode())
-        await _respond(send, 200, _JSON if "error" in answer else [*_JSON, name], jsonrpc.encoded(answer))
+        await respond(send, 200, JSON if "error" in answer else [*JSON, name], jsonrpc.encoded(answer))
 
     async def _post_stateless(
         self, message: Message, version: str, headers: dict[bytes, bytes], receive: Receive, send: Send
@@ -217,14 +206,14 @@ class Application:
             if "method" not in message:
                 raise Refusal(jsonrpc.INVALID_REQUEST, "a stateless client has no questions to answer", 400)
             if "id" not in message:
-                await _respond(send, 202, [], b"")
+                await respond(send, 202, [], b"")
                 return
             check_headers(message, version, headers)
             if message["method"] == "initialize":
                 # A child would name the versions that it speaks; over HTTP the method is one that is not there.
                 raise Refusal(jsonrpc.METHOD_NOT_FOUND, "Method not found", 404, data="initialize")
         except Refusal as refusal:
-            await _refuse(send, request_id, refusal)
+            await refuse(send, request_id, refusal)
             return
         caller = caller_of(message, headers)
         await self._call(caller, message, self._mode.stateless(caller, message), receive, send, more=[])
@@ -246,14 +235,14 @@ class Application:
         self.active += 1
         self._nothing_active.clear()
         # The body is read: what comes now is the end of the connection.
-        left = asyncio.ensure_future(_disconnected(receive))
+        left = asyncio.ensure_future(disconnected(receive))
         try:
             call = await starting
             caller.calls[key] = call
             outcome = await self._answer(call, left, more, send)
         except Refusal as refusal:
             outcome = _OUTCOMES.get(refusal.code, "error")
-            await _refuse(send, request_id, refusal, more)
+            await refuse(send, request_id, refusal, more)
         finally:
             self.active -= 1
             if not self.active:
@@ -282,39 +271,39 @@ class Application:
                         status, more = 503, [*more, (b"retry-after", b"1")]
                     elif call.caller.stateless:
                         status = _STATUS.get(code, 200)
-                await _respond(send, status, _JSON + more, jsonrpc.encoded(message))
+                await respond(send, status, JSON + more, jsonrpc.encoded(message))
                 return _outcome(message)
             if not streaming:
-                await send({"type": "http.response.start", "status": 200, "headers": _EVENTS + more})
+                await send({"type": "http.response.start", "status": 200, "headers": EVENTS + more})
                 streaming = True
-            await send({"type": "http.response.body", "body": _event(message), "more_body": not last})
+            await send({"type": "http.response.body", "body": event(message), "more_body": not last})
             if last and message is not None:
                 return _outcome(message)
 
     async def _stream(self, session: Session, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
-        _accepts(headers, b"text/event-stream", b"text/*")
+        accepts(headers, b"text/event-stream", b"text/*")
         if session.stream.open:
             problem = "this session has a stream open already; one at a time"
             raise Refusal(jsonrpc.INVALID_REQUEST, problem, 409)
         stream = session.stream
         stream.open = True
         self._streams.add(session)
-        left = asyncio.ensure_future(_disconnected(receive))
+        left = asyncio.ensure_future(disconnected(receive))
         left.add_done_callback(stream.wake)
         try:
             name = (b"mcp-session-id", session.name.encode())
-            await send({"type": "http.response.start", "status": 200, "headers": [*_EVENTS, name]})
+            await send({"type": "http.response.start", "status": 200, "headers": [*EVENTS, name]})
             # Something has to be sent, or the client waits for the headers too.
             await send({"type": "http.response.body", "body": b": open\n\n", "more_body": True})
             while not left.done():
                 message = stream.take()
                 if message is not None:
-                    await send({"type": "http.response.body", "body": _event(message), "more_body": True})
+                    await send({"type": "http.response.body", "body": event(message), "more_body": True})
                 elif stream.closed:
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                     return
                 elif not await stream.changed(_KEEP_ALIVE_SECONDS):
-                    await send({"type": "http.response.body", "body": _event(None), "more_body": True})
+                    await send({"type": "http.response.body", "body": event(None), "more_body": True})
         finally:
             left.cancel()
             stream.open = False
@@ -324,67 +313,6 @@ class Application:
 @functools.lru_cache(maxsize=256)
 def _refused(host: bytes, origin: bytes) -> tuple[int, str] | None:
     return refusal({"host": host.decode("latin-1"), "origin": origin.decode("latin-1")}, os.environ)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def _headers(scope: Scope) -> dict[bytes, bytes]:
-    headers: dict[bytes, bytes] = {}
-    for name, padded in scope["headers"]:
-        # RFC 9110, 5.5: the white space around a value is no part of it. Not every parser takes it off.
-        value = padded.strip(b" \t")
-        # A doubled header joins its values, which then match nothing: two readers might disagree on which one counts.
-        headers[name] = headers[name] + b", " + value if name in headers else value
-    return headers
-
-
-def _accepts(headers: dict[bytes, bytes], *kinds: bytes) -> None:
-    accepted = {part.split(b";")[0].strip().lower() for part in headers.get(b"accept", b"").split(b",")}
-    if not accepted.intersection((*kinds, b"*/*")):
-        problem = f"the header Accept must name {kinds[0].decode()}"
-        raise Refusal(jsonrpc.INVALID_REQUEST, problem, 406)
-
-
-async def _message(headers: dict[bytes, bytes], receive: Receive) -> Message:
-    _accepts(headers, b"application/json", b"application/*")
-    _accepts(headers, b"text/event-stream", b"text/*")
-    kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-    if kind != b"application/json":
-        raise Refusal(jsonrpc.INVALID_REQUEST, "the header Content-Type must be application/json", 415)
-    body = await _body(headers, receive)
-    try:
-        message = jsonrpc.decoded(body)
-    except ValueError:
-        raise Refusal(jsonrpc.PARSE_ERROR, "the body is no JSON", 400) from None
-    if not jsonrpc.is_message(message):
-        raise Refusal(jsonrpc.INVALID_REQUEST, "the body is not one JSON-RPC 2.0 message", 400)
-    return dict(message)
-
-
-async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
-    length = headers.get(b"content-length", b"")
-    size = int(length) if length.isdigit() else 0
-    chunks: list[bytes] = []
-    more = True
-    while more and size <= LARGEST_MESSAGE_BYTES:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            raise Refusal(jsonrpc.INVALID_REQUEST, "the body is incomplete", 400)
-        chunks.append(event.get("body", b""))
-        more = event.get("more_body", False)
-        size = max(size, sum(map(len, chunks)) if more else 0)
-    body = b"".join(chunks)
-    if max(size, len(body)) > LARGEST_MESSAGE_BYTES:
-        problem = f"the message has {max(size, len(body))} bytes or more; at most {LARGEST_MESSAGE_BYTES} pass"
-        raise Refusal(jsonrpc.TOO_LARGE, problem, 413)
-    return body
-
-
-def _event(message: Message | None) -> bytes:
-    return b": alive\n\n" if message is None else b"event: message\ndata: " + jsonrpc.encoded(message) + b"\n\n"
 
 
 def _outcome(answer: Message) -> str:
@@ -398,21 +326,3 @@ def _count(method: str, outcome: str, started: float) -> None:
     label = method if method in METHODS else "other"
     REQUESTS.labels(label, outcome).inc()
     SECONDS.labels(label).observe(time.perf_counter() - started)
-
-
-async def _respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-async def _json(send: Send, status: int, value: Message) -> None:
-    await _respond(send, status, _JSON, json.dumps(value).encode())
-
-
-async def _refuse(send: Send, request_id: Any, refusal: Refusal, more: Headers | None = None) -> None:
-    headers = _JSON + (more or [])
-    if refusal.retry_after_seconds is not None:
-        headers = [*headers, (b"retry-after", str(refusal.retry_after_seconds).encode())]
-    answer = jsonrpc.error(request_id, refusal.code, refusal.message, refusal.data)
-    await _respond(send, refusal.status, headers, jsonrpc.encoded(answer))

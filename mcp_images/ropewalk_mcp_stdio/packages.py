@@ -113,7 +113,8 @@ async def install(package: str, command: Sequence[str], variables: Mapping[str, 
             while process.stdout is not None and (line := await process.stdout.readline()):
                 text = _without_credentials(line.decode(errors="replace").rstrip()[:1000])
                 said.append(text)
-                _log.info(text, extra={"package": package})
+                if text:
+                    _log.info(text, extra={"package": package})
             code = await process.wait()
     except (TimeoutError, ValueError):
         raise InstallError(f"package {package!r} was not installed in {_INSTALL_SECONDS:.0f} seconds") from None

@@ -18,7 +18,6 @@ from ropewalk_mcp_stdio.calls import Call, Caller
 from ropewalk_mcp_stdio.jsonrpc import Message, Refusal
 from ropewalk_mcp_stdio.link import Link
 from ropewalk_mcp_stdio.metrics import SESSIONS, UNROUTED
-from ropewalk_mcp_stdio.mirrored import Mirrored, check, mirrored
 from ropewalk_mcp_stdio.program import Program
 from ropewalk_mcp_stdio.protocol import (
     NEEDED_CAPABILITY,
@@ -26,7 +25,6 @@ from ropewalk_mcp_stdio.protocol import (
     Greeting,
     discover_answer,
     initialize_answer,
-    own_params,
 )
 from ropewalk_mcp_stdio.routing import (
     LIST_CHANGED,
@@ -38,12 +36,12 @@ from ropewalk_mcp_stdio.routing import (
 )
 from ropewalk_mcp_stdio.sessions import Session, named_session, new_name
 from ropewalk_mcp_stdio.supervisor import Supervisor
+from ropewalk_mcp_stdio.tool_headers import ToolHeaders
 from ropewalk_mcp_stdio.translation import NOT_STATELESS, Parking, make_stateless, without_envelope
 
 # A session costs some hundred bytes. The one idle for longest goes first, and comes back with its next request.
 _MOST_SESSIONS = 10_000
 _MOST_ENDED = 10_000
-_MOST_PAGES = 100
 _log = logging.getLogger("ropewalk.mcp.stdio")
 
 
@@ -60,9 +58,7 @@ class Shared:
         self._listeners: list[tuple[Call, Message]] = []
         self._parking = Parking(program.timing.parked)
         self._numbers = itertools.count(1)
-        # Which arguments of which tool are repeated in headers, and which child was asked for it.
-        self._mirrored: dict[str, list[Mirrored]] = {}
-        self._listed: Link | None = None
+        self._headers = ToolHeaders()
 
     async def start(self) -> None:
         """Start the child."""
@@ -183,11 +179,11 @@ class Shared:
         supervisor = await self._supervisor(stateless=True)
         link, greeting = await supervisor.ready()
         if message["method"] == "tools/call":
-            await self._check_headers(link, greeting, caller, message["params"])
+            await self._headers.check(link, greeting, message["params"], caller.headers)
         call = Call(caller, message, long=message["method"] == "subscriptions/listen")
         if greeting.stateless:
             if call.method == "tools/list":
-                call.after = self._learn
+                call.after = self._headers.learn
             link.call(call)
         else:
             self._translate(link, greeting, call)
@@ -211,7 +207,7 @@ class Shared:
                 meta[SUBSCRIPTION_KEY] = call.request_id
                 call.put(message)
         elif method in LIST_CHANGED or method == RESOURCE_UPDATED:
-            self._listed = None
+            self._headers.forget()
             self._publish(message)
         elif method == "notifications/cancelled" and isinstance(params, dict):
             self._withdraw(link, params)
@@ -331,7 +327,7 @@ class Shared:
         def after(answer: Message) -> None:
             make_stateless(greeting, method, answer)
             if method == "tools/list":
-                self._learn(answer)
+                self._headers.learn(answer)
 
         call.after = after
         if method == "server/discover":
@@ -349,35 +345,6 @@ class Shared:
             if level is not None and "logging" in greeting.capabilities:
                 self._ask(link, "logging/setLevel", {"level": most_verbose([level, *self._levels()])})
             link.call(call)
-
-    async def _check_headers(self, link: Link, greeting: Greeting, caller: Caller, params: Message) -> None:
-        if params.get("name") not in self._mirrored and self._listed is not link:
-            self._listed = link
-            await self._list_tools(link, greeting)
-        declared = self._mirrored.get(params["name"]) if isinstance(params.get("name"), str) else None
-        if declared:
-            check(declared, params.get("arguments"), caller.headers)
-
-    async def _list_tools(self, link: Link, greeting: Greeting) -> None:
-        own: Message = own_params(greeting) or {}
-        cursor: Any = None
-        for _ in range(_MOST_PAGES):
-            try:
-                answer = await link.ask("tools/list", own | ({"cursor": cursor} if cursor is not None else {}))
-            except (TimeoutError, Refusal):
-                return
-            self._learn(answer)
-            result = answer.get("result")
-            cursor = result.get("nextCursor") if isinstance(result, dict) else None
-            if not isinstance(cursor, str):
-                return
-
-    def _learn(self, answer: Message) -> None:
-        result = answer.get("result")
-        tools = result.get("tools") if isinstance(result, dict) else None
-        for tool in tools if isinstance(tools, list) else []:
-            if isinstance(tool, dict) and isinstance(tool.get("name"), str):
-                self._mirrored[tool["name"]] = mirrored(tool.get("inputSchema"))
 
     def _listen(self, link: Link, call: Call, params: Any) -> None:
         wanted = params.get("notifications") if isinstance(params, dict) else None

@@ -35,9 +35,10 @@ class Supervisor:
         self.refused_era = False
         self.on_up: Callable[[Link, Greeting], None] | None = None
         self._events = events
-        self._up = asyncio.Event()
+        self._news = asyncio.Event()
         self._settled = asyncio.Event()
         self._next_start = 0.0
+        self._ended_once = False
         self._loop = asyncio.get_running_loop()
         self._restarting = ""
 
@@ -48,12 +49,14 @@ class Supervisor:
             started = self._loop.time()
             well = await self._one_life()
             self._settled.set()
+            self._ended_once = True
             failures = 0 if well and self._loop.time() - started >= self.program.timing.steady else failures + 1
             if self.refused_era:
                 return
             timing = self.program.timing
             pause = min(timing.longest_pause, timing.first_pause * 2 ** (failures - 1)) if failures else 0.0
             self._next_start = self._loop.time() + pause
+            self._news.set()
             RESTARTS.labels(self._restarting).inc()
             _log.warning(
                 "starting again",
@@ -63,16 +66,19 @@ class Supervisor:
 
     async def ready(self) -> tuple[Link, Greeting]:
         """Return the connection to a child and its greeting; Refusal where there is none and none is about to be."""
-        if (greeted := self._alive()) is not None:
-            return greeted
-        wait = self.program.timing.wait
-        pause = self._next_start - self._loop.time()
-        if pause <= wait:
-            self._up.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._up.wait(), wait)
+        asked = self._loop.time()
+        while True:
             if (greeted := self._alive()) is not None:
                 return greeted
+            # The first start may take its time; for a later one nobody waits long.
+            wait = self.program.timing.wait if self._ended_once else self.program.timing.start
+            left = asked + wait - self._loop.time()
+            pause = self._next_start - self._loop.time()
+            if left <= max(0, pause):
+                break
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), left)
         problem = f"the process of server {self.program.name!r} is not running: {self.problem}; try again later"
         raise Refusal(jsonrpc.UNAVAILABLE, problem, 503, max(1, math.ceil(pause)))
 
@@ -98,7 +104,7 @@ class Supervisor:
             greeting = await greet(link, self.stateless, program.timing)
             self.stateless = greeting.stateless
             self._greeted = link, greeting
-            self._up.set()
+            self._news.set()
             self._settled.set()
             if self.on_up is not None:
                 self.on_up(link, greeting)
@@ -117,7 +123,6 @@ class Supervisor:
             self.problem = refusal.message
         finally:
             self._greeted = None
-            self._up.clear()
             await link.close("stopped")
         return well
 

@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from mcp_stdio import QUICK, Peer, bridged, eventually
+from mcp_stdio import BY_HAND, QUICK, Peer, bridged, eventually
 from ropewalk_mcp_stdio import jsonrpc, link
 
 pytestmark = pytest.mark.timeout(60)
@@ -241,3 +242,12 @@ async def test_stderr_is_logged_line_by_line_with_the_servers_name_and_its_own_l
     ]
     assert {record.server for record in lines()} == {"tested"}
     assert max(len(record.message) for record in lines()) == 4096
+
+
+async def test_a_first_start_may_take_its_time(tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(f"import time\ntime.sleep(0.5)\n__name__ = '__main__'\nexec(open({BY_HAND[1]!r}).read())")
+    timing = replace(QUICK, wait=0.1)
+    async with bridged(sys.executable, str(script), timing=timing, ready=False) as url, Peer.of(url) as peer:
+        await peer.initialize()
+        assert await peer.call("echo", text="late") == "late"
