@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 
-_PARTS = ("throughput", "lifecycle", "imports", "tools", "stdio", "soak", "scale", "pods")
+_PARTS = ("throughput", "lifecycle", "imports", "tools", "stdio", "soak", "scale", "pods", "swaps")
 
 
 def main() -> int:

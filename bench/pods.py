@@ -21,7 +21,7 @@ _AGENTS = 20
 def run() -> list[tuple[str, str, str]]:
     """Rows of (measure, figure, goal)."""
     install_chart()
-    with _namespace("ropewalk-bench") as space:
+    with namespace("ropewalk-bench") as space:
         space.apply(mcpserver(), agent("warm", "math"))
         space.wait("agent/warm")
         times = []
@@ -81,7 +81,8 @@ def _read(path: Path) -> str:
 
 
 @contextmanager
-def _namespace(name: str) -> Iterator[Workspace]:
+def namespace(name: str) -> Iterator[Workspace]:
+    """A namespace of that name with the demo model in it, which ends with the block."""
     space = Workspace(name)
     kubectl("create", "namespace", name)
     try:

@@ -11,39 +11,17 @@ import pytest
 from e2e_cluster import Json, Workspace, agent, eventually, image, mcpserver
 from e2e_programs import calls_by_replica, odd_server, stubborn_model, tool
 from e2e_queries import RIGHT, UNAVAILABLE, Queries, constant_queries
-
-_KINDS = ("math", "unsafe", "sessions", "stdio")
-_STDIO = {"image": image("mcp-math"), "command": ["/opt/ropewalk/bin/ropewalk-mcp"], "args": ["--stdio"]}
+from e2e_swaps import KINDS, life, pod_url, servers_of_each_kind, settle
 
 
 @pytest.fixture(scope="module", autouse=True)
 def servers(space: Workspace) -> None:
     """A server of each kind that a swap may hurt, and an agent that cannot do without it."""
-    space.apply(
-        mcpserver("math"),
-        # Calls that take their time and may not be made twice: whoever cuts one has lost it.
-        odd_server("unsafe", tool("add"), call_seconds=0.1),
-        odd_server("sessions", tool("add"), call_seconds=0.1, sessions=True),
-        mcpserver("stdio", stdio=_STDIO),
-        *[agent(f"{name}-user", name) for name in _KINDS],
-        agent("relaxed", {"name": "math", "required": False}),
-    )
-    for name in _KINDS:
+    users = [agent(f"{name}-user", name) for name in KINDS]
+    space.apply(*servers_of_each_kind(), *users, agent("relaxed", {"name": "math", "required": False}))
+    for name in KINDS:
         space.wait(f"agent/{name}-user")
     space.wait("agent/relaxed")
-
-
-def life(space: Workspace, name: str) -> tuple[object, ...]:
-    """What changes when an agent's only pod, its container or its process is another."""
-    (pod,) = space.pods(f"ropewalk.dev/agent={name}")
-    container = pod["status"]["containerStatuses"][0]
-    return pod["metadata"]["uid"], container["restartCount"], container["state"]["running"]["startedAt"]
-
-
-def pod_url(space: Workspace, name: str) -> str:
-    """The agent's pod itself: its Service leads to nobody while it is not ready."""
-    (pod,) = space.pods(f"ropewalk.dev/agent={name}")
-    return f"http://{pod['status']['podIP']}:8080"
 
 
 @contextmanager
@@ -57,26 +35,12 @@ def asked_without_end(space: Workspace, name: str, *, url: str = "") -> Iterator
     assert life(space, name) == before
 
 
-def settle(space: Workspace, server: str) -> None:
-    """Wait until all pods of a server are of its current spec and ready, and the former ones are gone."""
-
-    def only_new_pods() -> bool:
-        deployment = space.get(f"deployment/{server}-mcp")
-        status, replicas = deployment["status"], deployment["spec"]["replicas"]
-        pods = space.get("pods", "-l", f"ropewalk.dev/mcpserver={server}")["items"]
-        assert status.get("observedGeneration") == deployment["metadata"]["generation"]
-        return {len(pods), status.get("updatedReplicas", 0), status.get("readyReplicas", 0)} == {replicas}
-
-    space.wait(f"mcpserver/{server}")
-    eventually(only_new_pods, f"only new pods of {server} are left", seconds=90)
-
-
 def tools_of(space: Workspace, name: str) -> Json:
     """What an agent's /tools says, from its own pod."""
     return dict(httpx.get(f"{pod_url(space, name)}/tools", timeout=5).json())
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_rolling_restart_fails_no_query(space: Workspace, kind: str) -> None:
     with asked_without_end(space, f"{kind}-user") as queries:
         space.kubectl("rollout", "restart", f"deployment/{kind}-mcp")
@@ -185,7 +149,10 @@ def test_a_tool_that_a_filter_hides_is_not_run_even_when_the_model_names_it(spac
 
 
 def test_a_clash_of_names_is_reported_and_a_prefix_settles_it(space: Workspace) -> None:
-    space.apply(mcpserver("one"), mcpserver("two"), agent("double", "one", "two"))
+    space.apply(mcpserver("one"), mcpserver("two"))
+    space.wait("mcpserver/one")
+    space.wait("mcpserver/two")
+    space.apply(agent("double", "one", "two"))
     clash = space.wait("agent/double", "ToolsReady", "False")
     assert clash["reason"] == "ToolNamesClash"
     for named in ('"add"', "one", "two", "spec.mcpServers[].prefix"):

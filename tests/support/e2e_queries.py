@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ class Queries:
     """How each query ended: RIGHT, UNAVAILABLE (the model was told so), or what came instead."""
 
     outcomes: list[str] = field(default_factory=list)
+    slowest_seconds: float = 0.0
 
     def more(self, count: int, outcome: str = RIGHT) -> None:
         """Wait until so many further queries have ended so."""
@@ -46,7 +48,9 @@ def constant_queries(url: str) -> Iterator[Queries]:
     def keep_asking() -> None:
         with httpx.Client(base_url=url, timeout=30) as client:
             while not done.wait(_PAUSE_SECONDS):
+                began = time.monotonic()
                 seen.outcomes.append(_outcome(client, next(numbers)))
+                seen.slowest_seconds = max(seen.slowest_seconds, time.monotonic() - began)
 
     askers = [threading.Thread(target=keep_asking) for _ in range(_ASKERS)]
     for asker in askers:
