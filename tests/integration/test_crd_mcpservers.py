@@ -72,6 +72,13 @@ WRONG: dict[str, tuple[Object, str]] = {
         changed(stdio(image="i", command=["c"]), spec__args=["--stdio"]),
         "spec.command and spec.args go with spec.image: remove them, or for a stdio server move them to",
     ),
+    **{
+        f"stdio at the path {path}": (
+            changed(stdio(image="i", command=["c"]), spec__path=path),
+            "spec.path of a stdio server must be a path such as /mcp",
+        )
+        for path in ("/", "/mcp/", "/health", "/ready", "/metrics", "/a%20b")
+    },
     "a package of two registries": (
         package(python="a==1", node="a@1"),
         "set exactly one of spec.stdio.package.python and spec.stdio.package.node",
@@ -199,7 +206,7 @@ def test_what_is_wrong_is_refused_with_the_fix(server: ApiServer, body: Object, 
         package(python="mcp_server[extra,more]==1.0.0rc1"),
         package(node="@scope/name@1.2.3-beta.1"),
         package(node="name@1.2.3"),
-        changed(package(node="name@1.2.3"), spec__stdio__command=["other-name"], spec__port=9000, spec__path="/"),
+        changed(package(node="name@1.2.3"), spec__stdio__command=["other-name"], spec__port=9000, spec__path="/a/b"),
     ],
     ids=lambda body: json.dumps(body["spec"], separators=(",", ":"))[:60],
 )  # fmt: skip
