@@ -104,10 +104,10 @@ async def test_calls_wait_while_a_forgotten_session_is_replaced() -> None:
     async with connected_in("older") as (connection, older):
         session = connection.session
         older.forget = older.session
-        calls: list[asyncio.Task[ToolResult]] = []
+        calls: list[asyncio.Future[ToolResult]] = []
 
         def is_replaced_while_all_call() -> bool:
-            calls.append(asyncio.create_task(named(connection, "grow").call({})))
+            calls.append(asyncio.ensure_future(named(connection, "grow").call({})))
             return connection.session not in (session, None)
 
         await until(is_replaced_while_all_call)
