@@ -143,8 +143,6 @@ class Application:
         version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
         stateless = bool(version) and version not in SESSION_VERSIONS
         if method == "POST":
-            if self.draining:
-                raise Refusal(jsonrpc.UNAVAILABLE, f"server {self._name!r} is shutting down; try again", 503, 1)
             message = await message_of(headers, receive)
             if stateless:
                 await self._post_stateless(message, version, headers, receive, send)

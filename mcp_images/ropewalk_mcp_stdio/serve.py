@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -48,7 +49,7 @@ async def serve(options: ServeOptions, program: Program, listener: socket.socket
     application = Application(mode, options.path, program.name)
     config = uvicorn.Config(
         application, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=75,
-        timeout_graceful_shutdown=1, server_header=False, date_header=False,
+        timeout_graceful_shutdown=math.ceil(program.timing.drain), server_header=False, date_header=False,
     )  # fmt: skip
     server = _Server(config)
     stopping = asyncio.Event()
@@ -72,6 +73,8 @@ async def serve(options: ServeOptions, program: Program, listener: socket.socket
         await stopping.wait()
         _log.info("ending", extra={"server": program.name, "calls": application.active})
         application.draining = True
+        # Begins with closing idle connections: the next calls of their clients go to another pod instead of being refused.
+        server.should_exit = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(application.drained(), program.timing.drain)
     finally:
