@@ -19,6 +19,8 @@ _LONGEST_ANSWER_SECONDS = 30.0
 """An answer that takes longer is lost."""
 _PAUSE_SECONDS = 0.05
 """After a refusal, before the next call: a server that refuses is not called in a tight loop."""
+_REOPEN_SECONDS = 1.0
+"""The same after a refusal of initialize."""
 
 
 @dataclass
@@ -48,14 +50,17 @@ class Client:
         self._id = 0
 
     async def open(self) -> None:
-        """Open a session, where the era has one; raises RuntimeError where the server refuses it."""
+        """Open a session, where the era has one; a refusal is counted, and it is tried again."""
         if self._stateless:
             return
         self._session = ""
         hello = {"protocolVersion": _REVISION, "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
-        status, headers, message = await self._post("initialize", hello, {})
-        if status != 200 or "result" not in message:
-            raise RuntimeError(f"initialize was refused: {_refusal(status, message)}")
+        while True:
+            status, headers, message = await self._post("initialize", hello, {})
+            if status == 200 and "result" in message:
+                break
+            self.tally.refused[f"initialize: {_refusal(status, message)}"] += 1
+            await asyncio.sleep(_REOPEN_SECONDS)
         self._session = headers.get("mcp-session-id", "")
         status, _, message = await self._post("notifications/initialized", None, {})
         if status != 202:

@@ -100,6 +100,9 @@ async def _load(target: Target, *, stateless: int, kill: bool) -> Load:
     tally = Tally()
     clients = [Client(target.port, tally, stateless=number < stateless) for number in range(_CLIENTS)]
     await _few_at_once(client.open() for client in clients)
+    for client in clients:
+        # Where that took long, the server may have ended a connection that was idle, which would look like a lost call.
+        client.close()
     await _few_at_once(client.call() for client in clients)
     family = Family(target.process.pid)
     mib, cpu, began = family.pss_mib(), family.cpu_seconds(), time.monotonic()
