@@ -73,7 +73,7 @@ async def serve(options: ServeOptions, program: Program, listener: socket.socket
         await stopping.wait()
         _log.info("ending", extra={"server": program.name, "calls": application.active})
         application.draining = True
-        # Begins with closing idle connections: the next calls of their clients go to another pod instead of being refused.
+        # It begins with closing idle connections: the next calls of their clients go to another pod.
         server.should_exit = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(application.drained(), program.timing.drain)
