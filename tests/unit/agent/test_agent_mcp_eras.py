@@ -33,6 +33,9 @@ class Older:
         self.methods: list[str] = []
         self.session: str | None = None
         self.forget: str | None = None
+        self.refused = 0
+        self.gate: asyncio.Event | None = None
+        """Holds the next request."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -45,7 +48,11 @@ class Older:
         if discovers or (self.forget is not None and headers.get("mcp-session-id") == self.forget):
             await send({"type": "http.response.start", "status": 404, "headers": []})
             await send({"type": "http.response.body", "body": b"Not Found"})
+            self.refused += 1
             return
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            await gate.wait()
         await self._app(scope, receive, send)
 
 
@@ -69,6 +76,28 @@ async def connected_in(era: str, **options: Any) -> AsyncIterator[tuple[Connecti
         assert connection.session is not None
         assert connection.session.protocol_version == ERAS[era]
         yield connection, older
+
+
+async def test_a_result_that_does_not_say_of_what_kind_it_is_counts_as_complete() -> None:
+    app = growing("newer").streamable_http_app(host="127.0.0.1", stateless_http=True, json_response=True)
+
+    async def terse(scope: Any, receive: Any, send: Any) -> None:
+        async def cut(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = [(name, value) for name, value in message["headers"] if name != b"content-length"]
+                message = {**message, "headers": headers}
+            elif message.get("body"):
+                answer = json.loads(message["body"])
+                kinds.append(answer["result"].pop("resultType"))
+                message = {**message, "body": json.dumps(answer).encode()}
+            await send(message)
+
+        await app(scope, receive, cut if scope["type"] == "http" else send)
+
+    kinds: list[str] = []
+    async with served(terse) as base, connected_to(f"{base}/mcp") as connection:
+        assert (await named(connection, "grow").call({})).content == [{"text": "grown"}]
+    assert set(kinds) == {"complete"}
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -112,6 +141,22 @@ async def test_calls_wait_while_a_forgotten_session_is_replaced() -> None:
 
         await until(is_replaced_while_all_call)
         assert {(await call).outcome for call in calls} == {"ok"}
+
+
+async def test_a_call_on_its_way_when_its_session_is_forgotten_gets_its_answer() -> None:
+    async with connected_in("older") as (connection, older):
+        grow = named(connection, "grow")
+        gate = older.gate = asyncio.Event()
+        on_its_way = asyncio.create_task(grow.call({}))
+        await until(lambda: older.gate is None)
+        refused, older.forget = older.refused, older.session
+        next_one = asyncio.create_task(grow.call({}))
+        # The next call and the listing that it makes due.
+        await until(lambda: older.refused >= refused + 2)
+        await asyncio.wait({on_its_way}, timeout=0.3)
+        gate.set()
+        assert (await on_its_way).outcome == "ok"
+        assert (await next_one).outcome == "ok"
 
 
 async def test_a_server_of_the_older_era_with_json_answers_and_no_stream_works() -> None:

@@ -25,7 +25,10 @@ _pause = asyncio.sleep
 
 
 class SiftingDispatcher(JSONRPCDispatcher[TransportContext]):
-    """Hands each result of tools/list to `sift` before the session validates it as a whole."""
+    """Hands each result of tools/list to `sift` before the session validates it as a whole.
+
+    A result without a resultType is taken for a complete one.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,8 @@ class SiftingDispatcher(JSONRPCDispatcher[TransportContext]):
     ) -> dict[str, Any]:
         """See JSONRPCDispatcher."""
         result = await super().send_raw_request(method, params, opts, _related_request_id=_related_request_id)
+        # A result that does not say of what kind it is, is complete (SEP-2322); the mcp package refuses it.
+        result = {"resultType": "complete", **result}
         return await self._sift(result) if method == "tools/list" else result
 
 
