@@ -30,9 +30,7 @@ def agent_config(agent: Agent, system_prompt: str, servers: Mapping[str, MCPServ
         "fallbacks": [
             _model(model, names.fallback_key_file(index)) for index, model in enumerate(agent.model.fallbacks)
         ],
-        "mcpServers": [
-            _mcp_server(ref, servers[ref.name]) for ref in agent.mcp_servers
-        ],
+        "mcpServers": [_mcp_server(ref, servers[ref.name]) for ref in agent.mcp_servers],
         "localTools": list(agent.local_tools),
         "outputSchema": agent.output_schema,
         "limits": {

@@ -48,9 +48,7 @@ def auth(server: MCPServer) -> dict[str, Any] | None:
 def headers(server: MCPServer) -> list[dict[str, str]]:
     """The headers to send, as agent.json has them."""
     asked = server.remote.headers if server.remote else ()
-    return [
-        {"name": header.name, "valueFile": _file(server, f"header-{index}")} for index, header in enumerate(asked)
-    ]
+    return [{"name": header.name, "valueFile": _file(server, f"header-{index}")} for index, header in enumerate(asked)]
 
 
 def _file(server: MCPServer, name: str) -> str:

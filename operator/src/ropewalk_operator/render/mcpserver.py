@@ -15,9 +15,7 @@ DEFAULT_RESOURCES = {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"m
 GRACE_SECONDS = 30
 
 
-def mcp_children(
-    server: MCPServer, *, stdio_image: str, pull_policy: str, sticky: bool = False
-) -> list[Manifest]:
+def mcp_children(server: MCPServer, *, stdio_image: str, pull_policy: str, sticky: bool = False) -> list[Manifest]:
     """All children that the server shall have. The Deployment comes last: its pods need the others.
 
     `sticky`: whether a client has to meet the same pod every time.
