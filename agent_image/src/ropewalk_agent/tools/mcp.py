@@ -56,6 +56,8 @@ _FAILED_CHECKS = 2
 """So many listings in a row without a result end a connection; a single one may be a busy server, or a lost replica."""
 _SILENCE_SECONDS = 10.0
 """So long a call that is on its way excuses a server that answers nothing else; then it counts as hung."""
+_LAST_ANSWERS_SECONDS = 5.0
+"""So long calls in a session that the server forgot may take to end, before they are cut with it."""
 _MOST_TOOL_PAGES = 20
 _LONGEST_NAME = 256
 """Characters of what a server calls itself."""
@@ -267,12 +269,21 @@ class Connection:
                     raise TimeoutError(f"no answer within {limit:.3g} s, {failed} times") from None
             except WireError as error:
                 failed, pause = failed + 1, _LEAST_PAUSE_SECONDS
+                if error.fault.kind == "session_gone":
+                    await self._last_answers()
                 if failed >= _FAILED_CHECKS or error.fault.kind in ("lost", "session_gone"):
                     raise
             else:
                 failed, pause = 0, CHECK_SECONDS
                 self._replaced.set()
                 self._adopt(*listing)
+
+    async def _last_answers(self) -> None:
+        """Let calls end that a pod on its way out still works on, while others wait for the next session."""
+        self.forgotten()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_ANSWERS_SECONDS):
+                await self.calls.answered()
 
     async def _list(self, session: ClientSession) -> tuple[tuple[mcp_types.Tool, ...], tuple[LeftOut, ...]]:
         """Return the server's tools and those that are left out; raises WireError, or TimeoutError by the caller's."""

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -109,12 +109,19 @@ class Calls:
         self._outgoing_context = outgoing_context
         self._last_reason = ""
         self.in_flight = 0
+        self._on_the_wire = 0
+        self._nothing_on_the_wire = asyncio.Event()
+        self._nothing_on_the_wire.set()
         self.breaker = Breaker()
         metrics.mcp_breaker_open.labels(server=config.name).set(0)
 
     def reconnected(self) -> None:
         """Let the breaker know that there is a new connection."""
         self.breaker = self.breaker.reconnected(self._clock())
+
+    async def answered(self) -> None:
+        """Wait until no request is on its way to the server; calls that wait for a session have none."""
+        await self._nothing_on_the_wire.wait()
 
     async def call(self, spec: mcp_types.Tool, arguments: dict[str, Any]) -> ToolResult:
         """Call a tool by the server's own name for it."""
@@ -178,7 +185,7 @@ class Calls:
         if session is None:
             return _Failed(self._unavailable(self._link.why_not()), repeatable=True, counts=True)
         headers = self._outgoing_context()
-        with exchange(headers) as one:
+        with exchange(headers) as one, self._sending():
             try:
                 async with asyncio.timeout(deadline - self._clock()):
                     result = await session.call_tool(
@@ -200,6 +207,17 @@ class Calls:
         if isinstance(result, mcp_types.InputRequiredResult):
             return failure("error", f"tool {spec.name} of {self._server} asks for input, which an agent cannot give")
         return ToolResult("error" if result.is_error else "ok", bounded(_blocks(result)))
+
+    @contextlib.contextmanager
+    def _sending(self) -> Iterator[None]:
+        self._on_the_wire += 1
+        self._nothing_on_the_wire.clear()
+        try:
+            yield
+        finally:
+            self._on_the_wire -= 1
+            if not self._on_the_wire:
+                self._nothing_on_the_wire.set()
 
     async def _session(self, deadline: float) -> ClientSession | None:
         with contextlib.suppress(TimeoutError):
