@@ -264,11 +264,11 @@ class Application:
             if last and message is not None and not streaming:
                 status = 200
                 if "error" in message and call.caller is not None:
-                    code = message["error"].get("code")
+                    code = jsonrpc.error_code(message)
                     if code in (jsonrpc.UNAVAILABLE, jsonrpc.BUSY):
                         status, more = 503, [*more, (b"retry-after", b"1")]
                     elif call.caller.stateless:
-                        status = _STATUS.get(code, 200)
+                        status = _STATUS.get(code or 0, 200)
                 await respond(send, status, JSON + more, jsonrpc.encoded(message))
                 return _outcome(message)
             if not streaming:
@@ -314,10 +314,7 @@ def _refused(host: bytes, origin: bytes) -> tuple[int, str] | None:
 
 
 def _outcome(answer: Message) -> str:
-    if "error" not in answer:
-        return "ok"
-    code = answer["error"].get("code") if isinstance(answer["error"], dict) else None
-    return _OUTCOMES.get(code, "error") if isinstance(code, int) else "error"
+    return "ok" if "error" not in answer else _OUTCOMES.get(jsonrpc.error_code(answer) or 0, "error")
 
 
 def _count(method: str, outcome: str, started: float) -> None:

@@ -1,6 +1,7 @@
 """JSON-RPC 2.0 as plain objects: reading, writing, and the bridge's own refusals. It knows no method of MCP."""
 
 import json
+import math
 from typing import Any
 
 Message = dict[str, Any]
@@ -37,11 +38,18 @@ def _no_such_number(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-_decode = json.JSONDecoder(parse_constant=_no_such_number).decode
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+_decode = json.JSONDecoder(parse_constant=_no_such_number, parse_float=_finite).decode
 
 
 def decoded(text: bytes) -> Any:
-    """Return the value that the JSON text means; ValueError where it is none."""
+    """Return the value that the JSON text means; ValueError where it is none, or a number fits no float."""
     try:
         return _decode(text.decode())
     except RecursionError:
@@ -49,8 +57,11 @@ def decoded(text: bytes) -> Any:
 
 
 def encoded(message: Any) -> bytes:
-    """Return the JSON text on one line, in ASCII, so that it holds no line break of any kind."""
-    return _encode(message).encode()
+    """Return the JSON text on one line, in ASCII, so that it holds no line break; ValueError where it is too deep."""
+    try:
+        return _encode(message).encode()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def is_request_id(value: object) -> bool:
@@ -65,6 +76,13 @@ def is_message(value: object) -> bool:
     if "method" in value:
         return isinstance(value["method"], str) and ("id" not in value or is_request_id(value["id"]))
     return "id" in value and (("result" in value) != ("error" in value))
+
+
+def error_code(message: Message) -> int | None:
+    """Return the code of the error that a response carries, or None where it has none."""
+    problem = message.get("error")
+    code = problem.get("code") if isinstance(problem, dict) else None
+    return code if isinstance(code, int) else None
 
 
 def result(request_id: RequestId | None, value: Any) -> Message:

@@ -110,8 +110,7 @@ class Link:
 
     def tell(self, message: Message) -> None:
         """Send a notification or a response."""
-        if self.process is not None and self.gone is None:
-            self.process.write(jsonrpc.encoded(message))
+        self._write(jsonrpc.encoded(message))
 
     def cancel(self, call: Call, reason: str, *, answer: bool = True) -> None:
         """Give up a call: the child is told, and the client gets the error that says so."""
@@ -144,26 +143,34 @@ class Link:
             if not call.long:
                 self.in_flight += 1
 
+    def _write(self, line: bytes) -> None:
+        if self.process is not None and self.gone is None:
+            self.process.write(line)
+
     def _clogged(self) -> bool:
         return self.process is not None and self.process.clogged
 
     def _send(self, call: Call) -> None:
         self._last_id += 1
         call.sub_id = self._last_id
-        message = call.message
+        message, call.message = call.message, {}
         message["id"] = call.sub_id
         params = message.get("params")
         meta = params.get("_meta") if isinstance(params, dict) else None
         if isinstance(meta, dict) and "progressToken" in meta:
             call.token = meta["progressToken"]
             meta["progressToken"] = call.sub_id
+        try:
+            line = jsonrpc.encoded(message)
+        except ValueError as problem:
+            call.state = "done"
+            call.finish(jsonrpc.error(call.request_id, jsonrpc.INVALID_REQUEST, f"the request is {problem}"))
+            return
         self.calls[call.sub_id] = call
         if not call.long:
             self.in_flight += 1
         call.state = "sent"
-        self.tell(message)
-        # The request may be large, and is not needed any more.
-        call.message = {}
+        self._write(line)
 
     def _leave(self, call: Call) -> None:
         if not call.long and call.state == "sent":

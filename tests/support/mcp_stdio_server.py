@@ -143,6 +143,9 @@ def answer(request: Message) -> None:
         result = call(request)
     elif method == "x/unknown":
         result = {"unknown": params, "float": 1.5, "big": 2**70}
+    elif method == "x/error":
+        say({"id": request["id"], "error": params["error"]})
+        return
     elif method not in ("logging/setLevel", "resources/subscribe", "resources/unsubscribe", "ping"):
         say({"id": request["id"], "error": {"code": -32601, "message": f"no {method}", "data": {"why": "test"}}})
         return

@@ -187,6 +187,7 @@ async def test_a_child_that_stops_reading_fills_the_queue_and_hangs_nobody(monke
         ('{"jsonrpc": "1.0", "id": 1, "method": "ping"}', 400, jsonrpc.INVALID_REQUEST),
         ('{"jsonrpc": "2.0", "id": NaN, "method": "ping"}', 400, jsonrpc.PARSE_ERROR),
         ("[" * 100_000, 400, jsonrpc.PARSE_ERROR),
+        ('{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"a": -1e999}}', 400, jsonrpc.PARSE_ERROR),
     ],
 )
 async def test_a_body_that_is_no_message_never_reaches_the_child(body: str, status: int, code: int) -> None:
@@ -195,6 +196,31 @@ async def test_a_body_that_is_no_message_never_reaches_the_child(body: str, stat
         answer = await peer.http.post(peer.url, content=body, headers=peer.headers)
         assert answer.status_code == status
         assert answer.json()["error"]["code"] == code
+
+
+async def test_a_request_that_cannot_be_written_again_gives_up_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(message: Any) -> str:
+        if message.get("method") == "x/deep":
+            raise RecursionError
+        return json.dumps(message)
+
+    monkeypatch.setattr(jsonrpc, "_encode", refuse)
+    monkeypatch.setattr(link, "IN_FLIGHT", 1)
+    async with bridged() as url, Peer.of(url) as peer:
+        await peer.initialize()
+        for _ in range(2):
+            answer = await peer.ask("x/deep")
+            assert answer["error"]["message"] == "the request is nested too deeply"
+        assert await peer.call("echo", text="on") == "on"
+
+
+@pytest.mark.parametrize("error", ["boom", {"code": [], "message": "x"}, None])
+async def test_an_error_of_a_wrong_form_passes_as_it_is(error: Any) -> None:
+    async with bridged() as url, Peer.of(url) as peer:
+        await peer.initialize()
+        answer = await peer.post(peer.request("x/error", {"error": error}))
+        assert answer.status_code == 200
+        assert answer.json()["error"] == error
 
 
 @pytest.mark.parametrize(
