@@ -4,6 +4,7 @@ Source: Prometheus' documentation, "HTTP API".
 """
 
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +34,26 @@ class PrometheusApi:
         Raises CodedError: INVALID_INPUT with Prometheus' own words for what is wrong with the query, NOT_FOUND for a
         path that this server does not have, FORBIDDEN for credentials, and the codes of an upstream.
         """
-        try:
-            url = f"{self._base_url}/api/v1/{path}"
-            answer = await self._upstream.get(url, query, headers=self._headers(), cache_seconds=cache_seconds)
-        except CodedError as error:
-            if error.code not in ("UPSTREAM_TIMEOUT", "UPSTREAM_INVALID"):
-                raise
-            # It takes long, or is larger than what is read of an answer: often the query's doing.
-            said = str(error).removeprefix(f"{error.code}: ")
-            raise CodedError(error.code, f"{said}; or {_ASK_FOR_LESS}") from None
-        try:
-            document = json.loads(answer.body)
-        except (ValueError, RecursionError):
-            # A proxy before it, and Prometheus itself for an unknown path, refuse in plain text.
-            document = None
-        document = document if isinstance(document, dict) else {}
-        if answer.status < 400 and document.get("status") == "success" and "data" in document:
-            return document
-        raise self._refusal(answer.status, document)
+        async with AsyncExitStack() as kept:
+            try:
+                url = f"{self._base_url}/api/v1/{path}"
+                asking = self._upstream.asked(url, query, headers=self._headers(), cache_seconds=cache_seconds)
+                answer = await kept.enter_async_context(asking)
+            except CodedError as error:
+                if error.code not in ("UPSTREAM_TIMEOUT", "UPSTREAM_INVALID"):
+                    raise
+                # It takes long, or is larger than what is read of an answer: often the query's doing.
+                said = str(error).removeprefix(f"{error.code}: ")
+                raise CodedError(error.code, f"{said}; or {_ASK_FOR_LESS}") from None
+            try:
+                document = json.loads(answer.body)
+            except (ValueError, RecursionError):
+                # A proxy before it, and Prometheus itself for an unknown path, refuse in plain text.
+                document = None
+            document = document if isinstance(document, dict) else {}
+            if answer.status < 400 and document.get("status") == "success" and "data" in document:
+                return document
+            raise self._refusal(answer.status, document)
 
     def unreadable(self) -> CodedError:
         """Return the error for an answer whose data has another form than documented."""

@@ -44,7 +44,6 @@ class Answer:
     """A complete answer whose status is 200 to 299, or 400 to 499 but for 429, which is for the caller to explain."""
 
     status: int
-    content_type: str
     body: bytes
     cache_seconds: float = 0.0
 
@@ -108,41 +107,31 @@ class Upstream:
                 "UPSTREAM_TIMEOUT", f"{self.name} did not answer within {seconds:g} s; try again later"
             ) from None
 
-    async def get_json(
+    @asynccontextmanager
+    async def asked(
         self, url: str, query: Mapping[str, str], *, headers: Mapping[str, str] | None = None, cache_seconds: float = 0
-    ) -> tuple[int, Any]:
-        """Return status and document of an answer, as `get` does; what is no JSON raises UPSTREAM_INVALID."""
-        answer = await self.get(url, query, headers=headers, cache_seconds=cache_seconds)
-        try:
-            return answer.status, json.loads(answer.body)
-        except (ValueError, RecursionError):
-            raise self.invalid(f"status {answer.status} without JSON") from None
+    ) -> AsyncIterator[Answer]:
+        """Give the answer to a GET request, from the cache where one of status 200 is younger than `cache_seconds`.
 
-    async def get(
-        self, url: str, query: Mapping[str, str], *, headers: Mapping[str, str] | None = None, cache_seconds: float = 0
-    ) -> Answer:
-        """Return the answer to a GET request, from the cache where one of status 200 is younger than `cache_seconds`.
-
+        What the block raises says that the answer is not what it should be: it is not kept, and asked for again.
         Raises CodedError with one of the four codes of an upstream, within the deadline.
         """
         key = (url, tuple(query.items()), tuple((headers or {}).items()))
-        outcome = "internal"
+        if cache_seconds and (kept := self._cache.get(key)):
+            self._count("cached")
+            yield kept
+            return
+        answer = await self._fresh(url, query, headers, cache_seconds)
+        yield answer
+        if cache_seconds and answer.status == 200 and len(answer.body) < self._limits.cache_bytes / 2:
+            self._cache[key] = answer
+
+    def document(self, answer: Answer) -> Any:
+        """Return the JSON of an answer; raises UPSTREAM_INVALID for what is none."""
         try:
-            if cache_seconds and (kept := self._cache.get(key)):
-                outcome = "cached"
-                return kept
-            async with self.deadline(self._limits.deadline_seconds):
-                await self._turn()
-                answer = await self._sent(httpx2.URL(url).copy_merge_params(query), headers, cache_seconds)
-            outcome = "ok" if answer.status < 400 else "refused"
-            if cache_seconds and answer.status == 200 and len(answer.body) < self._limits.cache_bytes / 2:
-                self._cache[key] = answer
-            return answer
-        except CodedError as error:
-            outcome = error.code.lower()
-            raise
-        finally:
-            self._requests.labels(self.name, outcome).inc()
+            return json.loads(answer.body)
+        except (ValueError, RecursionError):
+            raise self.invalid(f"status {answer.status} without JSON") from None
 
     def invalid(self, what: str) -> CodedError:
         """Return the error for an answer that is not of the documented form."""
@@ -151,6 +140,28 @@ class Upstream:
             f"{self.name} answered with {what}, which is not what it documents; try again later, and check this "
             "server's base URL",
         )
+
+    def _count(self, outcome: str) -> None:
+        self._requests.labels(self.name, outcome).inc()
+
+    async def _fresh(
+        self, url: str, query: Mapping[str, str], headers: Mapping[str, str] | None, cache_seconds: float
+    ) -> Answer:
+        outcome = "internal"
+        try:
+            async with self.deadline(self._limits.deadline_seconds):
+                await self._turn()
+                answer = await self._sent(httpx2.URL(url).copy_merge_params(query), headers, cache_seconds)
+            outcome = "ok" if answer.status < 400 else "refused"
+            return answer
+        except CodedError as error:
+            outcome = error.code.lower()
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            self._count(outcome)
 
     async def _turn(self) -> None:
         try:
@@ -168,8 +179,7 @@ class Upstream:
                     if not following:
                         self._judge(response)
                         body = await self._bounded(response)
-                        kind = response.headers.get("content-type", "")
-                        return Answer(response.status_code, kind, body, cache_seconds)
+                        return Answer(response.status_code, body, cache_seconds)
                     if (following.url.host, following.url.scheme) not in (
                         (request.url.host, request.url.scheme),
                         (request.url.host, "https"),

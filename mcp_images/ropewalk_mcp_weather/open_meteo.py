@@ -56,11 +56,8 @@ class OpenMeteo:
     async def candidates(self, text: str) -> list[Candidate]:
         """Return the places of this name, in Open-Meteo's order, at most 100."""
         query = {"name": parts(text)[0], "count": "100", "language": "en", "format": "json"}
-        document = await self._asked(_PLACES, query, _PLACES_CACHE_SECONDS)
-        try:
+        async with self._asked(_PLACES, query, _PLACES_CACHE_SECONDS, "no list of places") as document:
             return documents.candidates(document)
-        except ValueError:
-            raise self._upstream.invalid("no list of places") from None
 
     async def forecast(
         self,
@@ -74,8 +71,8 @@ class OpenMeteo:
     ) -> Weather:
         """Return a forecast; span: forecast_days, forecast_hours, or start_date and end_date."""
         query = _query(place, units, current=current, hourly=hourly, daily=daily) | span
-        document = await self._asked(_FORECAST, query, _FORECAST_CACHE_SECONDS)
-        return self._weather(document, current, hourly, daily)
+        async with self._asked(_FORECAST, query, _FORECAST_CACHE_SECONDS, "no weather") as document:
+            return _weather(document, current, hourly, daily)
 
     async def archive(
         self,
@@ -90,30 +87,37 @@ class OpenMeteo:
         """Return what was, from the first to the last day, both included."""
         query = _query(place, units, hourly=hourly, daily=daily)
         query |= {"start_date": start.isoformat(), "end_date": end.isoformat()}
-        return self._weather(await self._asked(_ARCHIVE, query, _ARCHIVE_CACHE_SECONDS), (), hourly, daily)
+        async with self._asked(_ARCHIVE, query, _ARCHIVE_CACHE_SECONDS, "no weather") as document:
+            return _weather(document, (), hourly, daily)
 
-    def _weather(
-        self, document: Any, current: Sequence[Variable], hourly: Sequence[Variable], daily: Sequence[Variable]
-    ) -> Weather:
-        try:
-            return Weather(
-                str(document["timezone"])[:100],
-                documents.row(document, "current", current) if current else {},
-                documents.rows(document, "hourly", hourly) if hourly else [],
-                documents.rows(document, "daily", daily) if daily else [],
-            )
-        except (ValueError, KeyError, TypeError):
-            raise self._upstream.invalid("no weather") from None
-
-    async def _asked(self, endpoint: tuple[str, str], query: dict[str, str], cache_seconds: float) -> Any:
+    @asynccontextmanager
+    async def _asked(
+        self, endpoint: tuple[str, str], query: dict[str, str], cache_seconds: float, otherwise: str
+    ) -> AsyncIterator[Any]:
+        """Give the document; one that the block cannot read is UPSTREAM_INVALID: `otherwise` is what it was."""
         host, path = endpoint
         url = (self._base_url or host) + path
-        status, document = await self._upstream.get_json(url, query, cache_seconds=cache_seconds)
-        if status == 400 and isinstance(document, dict) and isinstance(document.get("reason"), str):
-            raise CodedError("INVALID_INPUT", f"Open-Meteo refuses this: {document['reason'][:300]}")
-        if status != 200:
-            raise self._upstream.invalid(f"status {status}")
-        return document
+        async with self._upstream.asked(url, query, cache_seconds=cache_seconds) as answer:
+            document = self._upstream.document(answer)
+            if answer.status == 400 and isinstance(document, dict) and isinstance(document.get("reason"), str):
+                raise CodedError("INVALID_INPUT", f"Open-Meteo refuses this: {document['reason'][:300]}")
+            if answer.status != 200:
+                raise self._upstream.invalid(f"status {answer.status}")
+            try:
+                yield document
+            except (ValueError, KeyError, TypeError):
+                raise self._upstream.invalid(otherwise) from None
+
+
+def _weather(
+    document: Any, current: Sequence[Variable], hourly: Sequence[Variable], daily: Sequence[Variable]
+) -> Weather:
+    return Weather(
+        str(document["timezone"])[:100],
+        documents.row(document, "current", current) if current else {},
+        documents.rows(document, "hourly", hourly) if hourly else [],
+        documents.rows(document, "daily", daily) if daily else [],
+    )
 
 
 def _query(place: Place, units: Units, **sections: Sequence[Variable]) -> dict[str, str]:

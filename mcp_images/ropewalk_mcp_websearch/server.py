@@ -76,20 +76,20 @@ class WebSearch:
             parameters["kl"] = region
         if time_range != "any":
             parameters["df"] = _TIME_RANGE[time_range]
-        found = page.results(await self._page(parameters))
+        found = await self._found(parameters)
         shown = found[:max_results]
         return result(_text(shown), SearchResults(results=shown, more=len(found) - len(shown)))
 
-    async def _page(self, parameters: dict[str, str]) -> str:
-        answer = await self._upstream.get(self._url, parameters, cache_seconds=CACHE_SECONDS)
-        if answer.status in (401, 403):
-            raise CodedError("RATE_LIMITED", page.TAKEN_FOR_A_ROBOT)
-        if answer.status >= 400:
-            raise CodedError(
-                "UPSTREAM_INVALID",
-                f"DuckDuckGo refuses the search with HTTP status {answer.status}; check the base URL of this server",
-            )
-        return answer.body.decode(errors="replace")
+    async def _found(self, parameters: dict[str, str]) -> list[SearchResult]:
+        async with self._upstream.asked(self._url, parameters, cache_seconds=CACHE_SECONDS) as answer:
+            if answer.status in (401, 403):
+                raise CodedError("RATE_LIMITED", page.TAKEN_FOR_A_ROBOT)
+            if answer.status >= 400:
+                raise CodedError(
+                    "UPSTREAM_INVALID",
+                    f"DuckDuckGo refuses the search with HTTP status {answer.status}; check this server's base URL",
+                )
+            return page.results(answer.body.decode(errors="replace"))
 
 
 def _text(found: list[SearchResult]) -> str:

@@ -30,9 +30,19 @@ def upstream(limits: Limits = USUAL, clock: Clock | None = None, trust_environme
     )
 
 
+async def get(api: Upstream, url: str, query: dict[str, str], cache_seconds: float = 0) -> int:
+    async with api.asked(url, query, cache_seconds=cache_seconds) as answer:
+        return answer.status
+
+
+async def get_json(api: Upstream, url: str, query: dict[str, str], cache_seconds: float = 0) -> tuple[int, object]:
+    async with api.asked(url, query, cache_seconds=cache_seconds) as answer:
+        return answer.status, api.document(answer)
+
+
 async def refused(url: str, limits: Limits = USUAL) -> CodedError:
     with pytest.raises(CodedError) as raised:
-        await upstream(limits).get_json(url, {"q": "a secret question"})
+        await get_json(upstream(limits), url, {"q": "a secret question"})
     assert "secret" not in str(raised.value)
     assert "Somebody" in str(raised.value)
     return raised.value
@@ -41,8 +51,8 @@ async def refused(url: str, limits: Limits = USUAL) -> CodedError:
 async def test_an_answer_comes_with_its_status_and_document() -> None:
     async with answering(plain('{"a": 1}'), plain('{"reason": "no"}', "400 Bad Request")) as raw:
         api = upstream()
-        assert await api.get_json(f"{raw.url}/v1?key=1", {"q": "a b&c"}) == (200, {"a": 1})
-        assert await api.get_json(f"{raw.url}/v1", {}) == (400, {"reason": "no"})
+        assert await get_json(api, f"{raw.url}/v1?key=1", {"q": "a b&c"}) == (200, {"a": 1})
+        assert await get_json(api, f"{raw.url}/v1", {}) == (400, {"reason": "no"})
     assert raw.requests[0].startswith("GET /v1?key=1&q=a+b%26c HTTP/1.1\r\n")
 
 
@@ -90,8 +100,8 @@ async def test_several_requests_share_a_deadline() -> None:
 
         async def both() -> None:
             async with api.deadline(0.2):
-                await api.get(raw.url, {})
-                await api.get(raw.url, {})
+                await get(api, raw.url, {})
+                await get(api, raw.url, {})
 
         with pytest.raises(CodedError, match=r"UPSTREAM_TIMEOUT: Somebody did not answer within 0\.2 s"):
             await both()
@@ -101,7 +111,7 @@ async def test_several_requests_share_a_deadline() -> None:
 async def test_a_redirect_within_the_host_is_followed_without_a_cookie() -> None:
     moved = plain("", "301 Moved", "location: /new?x=1", "set-cookie: a=b")
     async with answering(moved, plain('"here"')) as raw:
-        assert await upstream().get_json(f"{raw.url}/old", {}) == (200, "here")
+        assert await get_json(upstream(), f"{raw.url}/old", {}) == (200, "here")
     assert raw.requests[1].startswith("GET /new?x=1 ")
     assert "cookie" not in raw.requests[1].lower()
 
@@ -112,23 +122,42 @@ async def test_an_answer_is_asked_for_once_while_it_is_fresh() -> None:
         api = upstream(clock=clock)
         for seconds, expected in ((0, 1), (599, 1), (2, 2)):
             clock.now += seconds
-            assert (await api.get_json(raw.url, {"q": "x"}, cache_seconds=600))[1] == expected
-        assert (await api.get_json(raw.url, {"q": "y"}, cache_seconds=600))[1] == 3
+            assert (await get_json(api, raw.url, {"q": "x"}, cache_seconds=600))[1] == expected
+        assert (await get_json(api, raw.url, {"q": "y"}, cache_seconds=600))[1] == 3
     assert len(raw.requests) == 3
 
 
 async def test_a_refusal_is_not_kept() -> None:
     async with answering(plain("1", "404 Not Found"), plain("2")) as raw:
         api = upstream()
-        assert await api.get_json(raw.url, {}, cache_seconds=600) == (404, 1)
-        assert await api.get_json(raw.url, {}, cache_seconds=600) == (200, 2)
+        assert await get_json(api, raw.url, {}, cache_seconds=600) == (404, 1)
+        assert await get_json(api, raw.url, {}, cache_seconds=600) == (200, 2)
+
+
+async def test_an_answer_that_is_not_what_it_should_be_is_not_kept() -> None:
+    async with answering(plain("<html>maintenance</html>"), plain("2")) as raw:
+        api = upstream()
+        with pytest.raises(CodedError, match="UPSTREAM_INVALID"):
+            await get_json(api, raw.url, {}, cache_seconds=600)
+        assert await get_json(api, raw.url, {}, cache_seconds=600) == (200, 2)
+
+
+async def test_a_request_that_is_given_up_is_no_fault_of_the_server() -> None:
+    registry = CollectorRegistry()
+    api = Upstream("Somebody", registry, trust_environment=False)
+    async with answering(None) as raw:
+        with pytest.raises(CodedError, match="UPSTREAM_TIMEOUT"):
+            async with api.deadline(0.2):
+                await get(api, raw.url, {})
+    labels = {"upstream": "Somebody", "outcome": "cancelled"}
+    assert registry.get_sample_value("ropewalk_mcp_upstream_requests_total", labels) == 1
 
 
 async def test_what_is_kept_is_bounded_in_bytes() -> None:
     async with answering(plain(f'"{"x" * 3000}"')) as raw:
         api = upstream(Limits(cache_bytes=10_000, burst=100))
         for number in [*range(20), 19, 0]:
-            await api.get(raw.url, {"n": str(number)}, cache_seconds=600)
+            await get(api, raw.url, {"n": str(number)}, cache_seconds=600)
     assert len(raw.requests) == 21
 
 
@@ -137,7 +166,7 @@ async def test_requests_are_spread_and_refused_where_they_would_wait_too_long() 
     async with answering(plain()) as raw:
         api = upstream(Limits(requests_per_second=2, burst=3, patience_seconds=1), clock)
         for _ in range(5):
-            await api.get(raw.url, {})
+            await get(api, raw.url, {})
         assert clock.slept == [0.5, 0.5]
     bucket = TokenBucket(2, 3, clock := Clock())
     assert [bucket.take(1) for _ in range(5)] == [0, 0, 0, 0.5, 1.0]
@@ -165,22 +194,22 @@ async def test_who_asks_for_fewer_requests_gets_none_until_then(header: str, sec
         with pytest.raises(
             CodedError, match=f"RATE_LIMITED: Somebody asks for fewer requests; try again in {seconds} s"
         ):
-            await api.get(raw.url, {})
+            await get(api, raw.url, {})
         if seconds > 1:
             with pytest.raises(CodedError, match="RATE_LIMITED: Somebody is not asked now"):
-                await api.get(raw.url, {})
+                await get(api, raw.url, {})
         assert len(raw.requests) == 1
         clock.now += seconds
-        await api.get(raw.url, {})
+        await get(api, raw.url, {})
 
 
 async def test_a_proxy_of_the_environment_serves_the_internet_only(monkeypatch: pytest.MonkeyPatch) -> None:
     async with answering(plain('"by proxy"')) as raw:
         monkeypatch.setenv("HTTP_PROXY", raw.url)
-        assert (await upstream(trust_environment=True).get_json("http://api.invalid/v1", {}))[1] == "by proxy"
+        assert (await get_json(upstream(trust_environment=True), "http://api.invalid/v1", {}))[1] == "by proxy"
         assert raw.requests[0].startswith("GET http://api.invalid/v1")
         with pytest.raises(CodedError, match=r"UPSTREAM_UNAVAILABLE: Somebody at api\.invalid cannot be reached"):
-            await upstream().get("http://api.invalid/v1", {})
+            await get(upstream(), "http://api.invalid/v1", {})
 
 
 async def test_requests_are_counted_by_outcome_and_never_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -188,11 +217,11 @@ async def test_requests_are_counted_by_outcome_and_never_logged(caplog: pytest.L
     registry = CollectorRegistry()
     api = Upstream("Somebody", registry, trust_environment=False)
     async with answering(plain(), plain(status="404 Not Found"), plain(status="500 Error")) as raw:
-        await api.get(raw.url, {"q": "secret"}, cache_seconds=60)
-        await api.get(raw.url, {"q": "secret"}, cache_seconds=60)
-        await api.get(raw.url, {"q": "other"})
+        await get(api, raw.url, {"q": "secret"}, cache_seconds=60)
+        await get(api, raw.url, {"q": "secret"}, cache_seconds=60)
+        await get(api, raw.url, {"q": "other"})
         with pytest.raises(CodedError):
-            await api.get(raw.url, {"q": "other"})
+            await get(api, raw.url, {"q": "other"})
     outcomes = {
         outcome: registry.get_sample_value(
             "ropewalk_mcp_upstream_requests_total", {"upstream": "Somebody", "outcome": outcome}

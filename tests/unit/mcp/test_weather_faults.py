@@ -119,6 +119,13 @@ async def test_a_list_of_places_that_is_none_has_a_code() -> None:
             )
 
 
+async def test_a_list_of_places_that_is_none_is_asked_for_again() -> None:
+    answers = (plain("<html>Welcome to the hotel</html>"), plain('{"results": 1}'), plain("{}"))
+    async with broken(*answers) as caller:
+        for said in ("UPSTREAM_INVALID: ", "UPSTREAM_INVALID: ", "NOT_FOUND: "):
+            assert (await caller.refused("current_weather", place="Berlin")).startswith(said)
+
+
 async def test_a_refusal_of_open_meteo_is_passed_on_in_its_own_words() -> None:
     async with broken(plain('{"error": true, "reason": "No data there."}', "400 Bad Request")) as caller:
         said = await caller.refused("current_weather", place="52,13")

@@ -178,16 +178,17 @@ async def test_a_page_that_never_comes_is_given_up() -> None:
 
 async def test_the_same_search_is_asked_once_in_a_quarter_of_an_hour_and_a_challenge_is_not_kept() -> None:
     clock = Clock()
-    pages = (plain(CHALLENGE, "202 Accepted"), plain('<div id="links"></div>'))
+    pages = (plain(CHALLENGE, "202 Accepted"), plain(CHALLENGE), plain('<div id="links"></div>'))
     async with answering(*pages) as page, searching(page.url, clock) as url:
+        assert (await called(url, query="cats")).is_error
         assert (await called(url, query="cats")).is_error
         assert not (await called(url, query="cats")).is_error
         clock.now += 800
         assert not (await called(url, query=" cats ")).is_error
-        assert len(page.requests) == 2
+        assert len(page.requests) == 3
         clock.now += 200
         await called(url, query="cats")
-        assert len(page.requests) == 3
+        assert len(page.requests) == 4
 
 
 @pytest.mark.parametrize(("patience_seconds", "outcome"), [(3, "waited"), (1, "refused")])
@@ -216,13 +217,8 @@ async def test_metrics_have_no_word_of_a_search() -> None:
 async def test_the_stand_in_refuses_what_duckduckgo_does_not_document() -> None:
     async with served(create_app()) as page:
         upstream = Upstream("stand-in", CollectorRegistry(), trust_environment=False)
-        statuses = [
-            (await upstream.get(f"{page}/html/", query)).status
-            for query in (
-                {"q": "pods"},
-                {"q": "pods", "kp": "2"},
-                {"q": "pods", "safe": "on"},
-                {"q": "pods", "df": "h"},
-            )
-        ]
+        statuses = []
+        for more in ({}, {"kp": "2"}, {"safe": "on"}, {"df": "h"}):
+            async with upstream.asked(f"{page}/html/", {"q": "pods"} | more) as answer:
+                statuses.append(answer.status)
     assert statuses == [200, 400, 400, 400]
