@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from ropewalk_mcp_stdio import jsonrpc
 from ropewalk_mcp_stdio.calls import Call
 from ropewalk_mcp_stdio.jsonrpc import Message, Refusal, RequestId
+from ropewalk_mcp_stdio.lines import KEPT_BYTES
 from ropewalk_mcp_stdio.process import Process
 from ropewalk_mcp_stdio.stderr import ErrorLines
 
@@ -189,8 +190,12 @@ class Link:
         except ValueError:
             message = None
         if not jsonrpc.is_message(message):
-            shown = line[:_GARBAGE_SHOWN].decode(errors="replace")
-            _log.warning("a line on stdout is no JSON-RPC", extra={"server": self.name, "line": shown})
+            # What looks like a broken message may hold a part of an answer, which no log is to have.
+            shown = None if line.lstrip()[:1] in (b"{", b"[") else line[:_GARBAGE_SHOWN].decode(errors="replace")
+            extra = {"server": self.name, "bytes": len(line)} | ({} if shown is None else {"line": shown})
+            _log.warning("a line on stdout is no JSON-RPC", extra=extra)
+            problem = f"the answer of server {self.name!r} is no JSON-RPC"
+            self._fail(line[:KEPT_BYTES], line[-KEPT_BYTES:], jsonrpc.INTERNAL_ERROR, problem)
             return
         self.heard = self._loop.time()
         if "method" not in message:
@@ -222,12 +227,16 @@ class Link:
         self.heard = self._loop.time()
         limit = jsonrpc.LARGEST_MESSAGE_BYTES
         _log.warning("a message is too large", extra={"server": self.name, "bytes": size, "limit_bytes": limit})
+        problem = (
+            f"the answer of server {self.name!r} has {size} bytes; at most {limit} pass: ask for less, or by pages"
+        )
+        self._fail(head, tail, jsonrpc.TOO_LARGE, problem)
+
+    def _fail(self, head: bytes, tail: bytes, code: int, problem: str) -> None:
+        """Answer the call that a line which cannot be passed on names, if it does."""
         match = _ID_AT_START.search(head) or _ID_AT_END.search(tail)
         if match:
-            problem = (
-                f"the answer of server {self.name!r} has {size} bytes; at most {limit} pass: ask for less, or by pages"
-            )
-            self._answer(int(match[1]), jsonrpc.error(None, jsonrpc.TOO_LARGE, problem))
+            self._answer(int(match[1]), jsonrpc.error(None, code, problem))
 
     async def _watch_exit(self, process: Process) -> None:
         ending = await process.wait()

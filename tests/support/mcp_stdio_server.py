@@ -95,6 +95,12 @@ def call(request: Message) -> Message:
                 sys.stdout.write("this is no JSON\n{}\n[1]\nNaN\n\n" + '{"jsonrpc": "2.0"}\n' + "x" * 100_000 + "\n")
                 sys.stdout.flush()
             return text("clean")
+        case "broken":
+            with _out:
+                sys.stdout.write(f'{{"jsonrpc": "2.0", "id": {request["id"]}, "result": "secret" 1e999}}\n')
+                sys.stdout.flush()
+            time.sleep(30)
+            return text("too late")
         case "big":
             return text("x" * arguments["bytes"])
         case "stderr":

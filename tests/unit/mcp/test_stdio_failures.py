@@ -108,7 +108,19 @@ async def test_lines_that_are_no_json_rpc_are_logged_and_do_no_harm(caplog: pyte
     lines: list[Any] = [record for record in caplog.records if "no JSON-RPC" in record.message]
     assert [record.server for record in lines] == ["tested"] * 6
     assert lines[0].line == "this is no JSON"
-    assert max(len(record.line) for record in lines) <= 200
+    assert max(len(getattr(record, "line", "")) for record in lines) <= 200
+    # What may be a part of an answer is in no log.
+    assert not any("{" in getattr(record, "line", "") for record in lines)
+
+
+async def test_an_answer_that_is_no_json_fails_its_call_and_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "ropewalk"):
+        async with bridged() as url, Peer.of(url) as peer:
+            await peer.initialize()
+            answer = await peer.ask("tools/call", {"name": "broken"})
+            assert answer["error"]["message"] == "the answer of server 'tested' is no JSON-RPC"
+    (record,) = [record for record in caplog.records if "no JSON-RPC" in record.message]
+    assert "secret" not in str(vars(record))
 
 
 async def test_an_answer_that_is_too_large_fails_its_call_alone(monkeypatch: pytest.MonkeyPatch) -> None:
