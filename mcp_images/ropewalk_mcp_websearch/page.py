@@ -19,6 +19,8 @@ _OWN = "https://duckduckgo.com/"
 _MAX_TITLE = 200
 _MAX_ADDRESS = 2_000
 _MAX_SNIPPET = 500
+# The page has about thirty; each is searched by itself, and in nonsense each may hold all that follow.
+_MAX_BLOCKS = 100
 TAKEN_FOR_A_ROBOT = (
     "DuckDuckGo takes this server for a robot and asks for a person; nothing was found out about the query. Try again "
     "in some minutes, and search less often"
@@ -39,20 +41,27 @@ def results(page: str) -> list[SearchResult]:
 
     Raises CodedError: RATE_LIMITED for the page that asks whether a person is there, UPSTREAM_INVALID for any other.
     """
+    if page.rfind("<") > page.rfind(">") or page.rfind("<!--") > page.rfind("-->"):
+        # The parser looks for the end of each open tag to the end of the page: minutes, where there is none.
+        raise _another_page()
     soup = BeautifulSoup(page, "html.parser")
     if soup.select_one("#challenge-form, .anomaly-modal__modal, .anomaly-modal__title"):
         raise CodedError("RATE_LIMITED", TAKEN_FOR_A_ROBOT)
     found: dict[str, SearchResult] = {}
-    for block in soup.select(".result:not(.result--ad):not(.result--no-result)"):
+    for block in soup.select(".result:not(.result--ad):not(.result--no-result)", limit=_MAX_BLOCKS):
         result = _result(block)
         if result and result.url not in found:
             found[result.url] = result
     if not found and not soup.select_one(".no-results, .result--no-result, #links"):
-        raise CodedError(
-            "UPSTREAM_INVALID",
-            "the answer is not DuckDuckGo's results page; see that the server's --base-url names such a page",
-        )
+        raise _another_page()
     return list(found.values())
+
+
+def _another_page() -> CodedError:
+    return CodedError(
+        "UPSTREAM_INVALID",
+        "the answer is not DuckDuckGo's results page; see that the server's --base-url names such a page",
+    )
 
 
 def _result(block: Tag) -> SearchResult | None:

@@ -1,5 +1,6 @@
 """The tool of the web search server: what it takes, what it asks DuckDuckGo, and what it answers."""
 
+import asyncio
 import inspect
 from typing import Annotated, Literal
 
@@ -14,7 +15,7 @@ from ropewalk_mcp_websearch import page
 from ropewalk_mcp_websearch.page import SearchResult
 
 # DuckDuckGo publishes no limit for its page. One search in two seconds is what a person does.
-LIMITS = Limits(requests_per_second=0.5, burst=5, max_answer_bytes=2**20)
+LIMITS = Limits(requests_per_second=0.5, burst=5, max_answer_bytes=2**19)
 CACHE_SECONDS = 900.0
 # Values of DuckDuckGo's help page "URL Parameters"; df is in the form of the page itself.
 _SAFE_SEARCH = {"strict": "1", "moderate": "-1", "off": "-2"}
@@ -89,7 +90,8 @@ class WebSearch:
                     "UPSTREAM_INVALID",
                     f"DuckDuckGo refuses the search with HTTP status {answer.status}; check this server's base URL",
                 )
-            return page.results(answer.body.decode(errors="replace"))
+            # In a thread: nonsense as large as is allowed takes seconds, in which /health must answer.
+            return await asyncio.to_thread(page.results, answer.body.decode(errors="replace"))
 
 
 def _text(found: list[SearchResult]) -> str:

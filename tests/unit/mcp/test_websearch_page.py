@@ -4,6 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
+import ropewalk_mcp_websearch.page
 from ropewalk_mcp_common.errors import CodedError
 from ropewalk_mcp_websearch.page import SearchResult, address, plain, results
 
@@ -156,3 +157,20 @@ def test_any_other_page_is_told_from_one_without_results(other: str) -> None:
 def test_a_page_that_nests_without_end_is_read_all_the_same() -> None:
     shown = page("<div>" * 20_000 + block("https://a.example/"))
     assert [result.url for result in results(shown)] == ["https://a.example/"]
+
+
+@pytest.mark.parametrize("nonsense", ["<a ", "<!--", "<a/", "<!-- > "])
+def test_a_page_that_breaks_off_in_a_tag_never_comes_to_the_parser(
+    nonsense: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parsed(*_: object) -> None:
+        pytest.fail("for a page of half a megabyte of these the parser takes many minutes")
+
+    monkeypatch.setattr(ropewalk_mcp_websearch.page, "BeautifulSoup", parsed)
+    with pytest.raises(CodedError, match="UPSTREAM_INVALID: the answer is not DuckDuckGo's results page"):
+        results(nonsense * 10)
+
+
+def test_a_page_has_at_most_a_hundred_results() -> None:
+    blocks = (block(leading_to(f"https://a.example/{number}")) for number in range(120))
+    assert len(results(page(*blocks))) == 100
