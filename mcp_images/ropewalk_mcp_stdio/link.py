@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ropewalk_mcp_stdio import jsonrpc
-from ropewalk_mcp_stdio.calls import Call
+from ropewalk_mcp_stdio.calls import Call, Caller
 from ropewalk_mcp_stdio.jsonrpc import Message, Refusal, RequestId
 from ropewalk_mcp_stdio.lines import KEPT_BYTES
 from ropewalk_mcp_stdio.process import Process
@@ -20,6 +20,9 @@ from ropewalk_mcp_stdio.stderr import ErrorLines
 
 IN_FLIGHT = 128
 QUEUE = 512
+# A child may be at work on a call that was given up until it answers it, which many never do.
+_GIVEN_UP_SECONDS = 300.0
+_MOST_GIVEN_UP = 1000
 _GARBAGE_SHOWN = 200
 _ID_AT_START = re.compile(rb'^\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d{1,15})\s*,')
 _ID_AT_END = re.compile(rb',\s*"id"\s*:\s*(\d{1,15})\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
@@ -47,6 +50,11 @@ class Link:
         self.events = events
         self.process: Process | None = None
         self.calls: dict[int, Call] = {}
+        # Whose the calls are that were given up after the child had got them, and until when that counts.
+        self._given_up: dict[int, tuple[Caller, float]] = {}
+        # The first whom the child has worked for; and whether it has worked for others too.
+        self.first_caller: Caller | None = None
+        self.several_callers = False
         self.queue: deque[Call] = deque()
         self.in_flight = 0
         self.heard = 0.0
@@ -119,6 +127,8 @@ class Link:
             self.queue.remove(call)
         elif call.state in ("sent", "parked"):
             self.calls.pop(call.sub_id, None)
+            if call.caller is not None:
+                self._given_up[call.sub_id] = call.caller, self._loop.time() + _GIVEN_UP_SECONDS
             for child_id in call.asked.values():
                 self.tell(jsonrpc.error(child_id, jsonrpc.INTERNAL_ERROR, "the client has gone"))
             # MCP forbids to cancel the handshake.
@@ -130,6 +140,15 @@ class Link:
         call.state = "done"
         if answer:
             call.finish(jsonrpc.error(call.request_id, jsonrpc.CANCELLED, "Request cancelled"))
+
+    def given_up(self) -> list[Caller]:
+        """Return whose calls the child may be at work on though they were given up."""
+        while self._given_up:
+            oldest, (_, until) = next(iter(self._given_up.items()))
+            if until > self._loop.time() and len(self._given_up) <= _MOST_GIVEN_UP:
+                break
+            del self._given_up[oldest]
+        return [caller for caller, _ in self._given_up.values()]
 
     def park(self, call: Call) -> None:
         """Let a call that waits for its client give up its place."""
@@ -168,6 +187,9 @@ class Link:
             call.finish(jsonrpc.error(call.request_id, jsonrpc.INVALID_REQUEST, f"the request is {problem}"))
             return
         self.calls[call.sub_id] = call
+        if call.caller is not None:
+            self.first_caller = self.first_caller or call.caller
+            self.several_callers |= call.caller is not self.first_caller
         if not call.long:
             self.in_flight += 1
         call.state = "sent"
@@ -210,7 +232,9 @@ class Link:
     def _answer(self, sub_id: RequestId | None, message: Message) -> None:
         call = self.calls.pop(sub_id, None) if isinstance(sub_id, int) else None
         if call is None:
-            return  # Late: its client has cancelled it.
+            if isinstance(sub_id, int):
+                self._given_up.pop(sub_id, None)
+            return
         self._leave(call)
         call.state = "done"
         call.finish(message)
@@ -257,6 +281,7 @@ class Link:
             call.finish(jsonrpc.error(call.request_id, refusal.code, refusal.message))
         self.calls.clear()
         self.queue.clear()
+        self._given_up.clear()
         self.in_flight = 0
         self.ended.set()
         self.events.on_gone(self)

@@ -14,11 +14,11 @@ LIST_CHANGED = {
 RESOURCE_UPDATED = "notifications/resources/updated"
 
 
-def only_caller(calls: Iterable[Call]) -> tuple[Call | None, int]:
+def only_caller(calls: Iterable[Call], given_up: Iterable[Caller] = ()) -> tuple[Call | None, int]:
     """Return the newest call of the one client that has calls in flight, or None; and how many have some (2: or more).
 
     Over stdio nothing tells to which call a message of the server belongs. It is certain only where all calls in flight
-    are of one client.
+    are of one client, and so are those that were given up, for the server may be at work on them still.
     """
     caller: Caller | None = None
     newest: Call | None = None
@@ -30,7 +30,11 @@ def only_caller(calls: Iterable[Call]) -> tuple[Call | None, int]:
         elif call.caller is not caller:
             return None, 2
         newest = call
-    return newest, 0 if newest is None else 1
+    for other in given_up:
+        if other is not caller:
+            return None, 1 if caller is None else 2
+        caller = other
+    return newest, 0 if caller is None else 1
 
 
 def wants_log(caller: Caller, params: object) -> bool:

@@ -223,10 +223,7 @@ class Shared:
         if method == "ping":
             link.tell(jsonrpc.result(message["id"], {}))
             return
-        call, clients = only_caller(link.calls.values())
-        caller: Caller | None = call.caller if call else None
-        if clients == 0 and len(self._sessions) == 1:
-            caller = next(iter(self._sessions.values()))
+        call, caller, clients = self._only_one(link)
         if caller is None:
             UNROUTED.labels("request").inc()
             problem = (
@@ -371,11 +368,19 @@ class Shared:
                 meta = {**(params.get("_meta") or {}), SUBSCRIPTION_KEY: call.request_id}
                 call.put(message | {"params": params | {"_meta": meta}})
 
+    def _only_one(self, link: Link) -> tuple[Call | None, Caller | None, int]:
+        """Return the newest call of the only client that a message of the child can be for, and that client."""
+        call, clients = only_caller(link.calls.values(), link.given_up())
+        if call is not None:
+            return call, call.caller, clients
+        if clients == 0 and len(self._sessions) == 1 and not link.several_callers:
+            # The child speaks outside of any call: to the only client that is there, if it has worked for no other.
+            session = next(iter(self._sessions.values()))
+            return None, session if link.first_caller in (None, session) else None, clients
+        return None, None, clients
+
     def _to_the_only_one(self, link: Link, message: Message) -> None:
-        call, clients = only_caller(link.calls.values())
-        caller: Caller | None = call.caller if call else None
-        if clients == 0 and len(self._sessions) == 1:
-            caller = next(iter(self._sessions.values()))
+        call, caller, _ = self._only_one(link)
         if caller is None:
             UNROUTED.labels("notification").inc()
         elif message["method"] != "notifications/message" or wants_log(caller, message.get("params")):

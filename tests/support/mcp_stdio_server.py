@@ -19,6 +19,7 @@ Message = dict[str, Any]
 _out = threading.Lock()
 _answers: dict[int, "queue.Queue[Message]"] = {}
 _cancelled: list[Any] = []
+_lingers, _lingered = threading.Event(), threading.Event()
 _initialized: list[Message] = []
 _numbers = iter(range(1000, 10**9))
 
@@ -54,6 +55,20 @@ def call(request: Message) -> Message:
             while request["id"] not in _cancelled:
                 time.sleep(0.005)
             return text("too late")
+        case "linger":
+            # Takes no notice of being cancelled, and says something of its own to its client afterwards.
+            _lingers.wait(30)
+            say({"method": "notifications/message", "params": {"level": "error", "data": arguments["text"]}})
+            say({"id": next(_numbers), "method": "elicitation/create", "params": {"message": arguments["text"]}})
+            say({"id": request["id"], "result": text("too late")})
+            _lingered.set()
+        case "await_linger":
+            _lingers.set()
+            _lingered.wait(30)
+            return text("done")
+        case "log_after":
+            say({"id": request["id"], "result": text("answered")})
+            say({"method": "notifications/message", "params": {"level": "error", "data": arguments["text"]}})
         case "cancelled":
             return text(len(_cancelled))
         case "initialized":

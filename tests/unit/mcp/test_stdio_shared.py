@@ -190,6 +190,33 @@ async def test_a_log_message_that_may_be_anothers_reaches_nobody() -> None:
         assert await waiting == "slept"
 
 
+async def test_what_a_call_that_was_given_up_still_says_reaches_no_other_client(tmp_path: Path) -> None:
+    methods = tmp_path / "methods"
+    async with bridged(MCP_TEST_FILE=str(methods)) as url, Peer.of(url) as one, Peer.of(url) as two:
+        for peer in (one, two):
+            await peer.initialize(elicitation={})
+        gone = asyncio.create_task(one.ask("tools/call", {"name": "linger", "arguments": {"text": "for one only"}}))
+        await eventually(lambda: seen(methods, "tools/call"))
+        gone.cancel()
+        await eventually(lambda: seen(methods, "notifications/cancelled"))
+        got = messages(await two.post(two.request("tools/call", {"name": "await_linger"})))
+        assert "for one only" not in json.dumps(got)
+        # The late answer of the call says that the child has done with it: now the message is certain again.
+        log = {"name": "log", "arguments": {"text": "for two"}}
+        assert len(messages(await two.post(two.request("tools/call", log)))) == 3
+
+
+async def test_what_the_child_says_outside_of_calls_reaches_one_client_only_while_it_has_worked_for_no_other() -> None:
+    async with bridged() as url, Peer.of(url) as one, Peer.of(url) as other:
+        await one.initialize()
+        async with one.stream() as got:
+            await one.call("log_after", text="for one")
+            assert (await anext(got))["params"]["data"] == "for one"
+            await other.stateless("tools/call", {"name": "log_after", "arguments": {"text": "for another"}})
+            await one.call("changed")
+            assert (await anext(got))["method"] == "notifications/tools/list_changed"
+
+
 async def test_a_question_reaches_the_only_client_that_it_can_be_for_and_its_answer_the_child() -> None:
     async with bridged() as url, Peer.of(url) as one, Peer.of(url) as two:
         await one.initialize(elicitation={})
