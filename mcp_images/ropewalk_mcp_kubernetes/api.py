@@ -90,7 +90,7 @@ class KubeApi:
                     body = await _bounded(answer, access, max_bytes)
         except TimeoutError:
             raise CodedError(
-                "UPSTREAM_UNAVAILABLE",
+                "UPSTREAM_TIMEOUT",
                 f"the API server did not {access} within {self._timeout_seconds:g} s; try again later",
             ) from None
         except (aiohttp.ClientError, OSError, ConfigException) as error:
@@ -118,10 +118,10 @@ async def _bounded(answer: aiohttp.ClientResponse, access: Access, max_bytes: in
 def _parsed(body: bytes, access: Access) -> dict[str, Any]:
     try:
         parsed = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):
-        raise CodedError("UPSTREAM_UNAVAILABLE", f"the API server's answer to {access} is not a JSON object")
+        raise CodedError("UPSTREAM_INVALID", f"the API server's answer to {access} is not a JSON object")
     return parsed
 
 
@@ -155,7 +155,9 @@ def _refusal(status: int, body: bytes, access: Access) -> CodedError:
             code, text = "NOT_FOUND", f"cannot {access}: {said}; describe the pod to see its containers"
         case 409:
             code, text = "CONFLICT", f"cannot {access}: {said}; look at it again, then decide"
-        case _ if status == 429 or status >= 500:
+        case 429:
+            code, text = "RATE_LIMITED", f"the API server has too much to do to {access} ({said}); try again later"
+        case _ if status >= 500:
             code, text = (
                 "UPSTREAM_UNAVAILABLE",
                 f"the API server failed to {access} ({status}: {said}); try again later",

@@ -51,13 +51,19 @@ class Health(BaseModel):
     )
 
 
-def health(items: list[Json], events: list[Json] | None, where: str, now: datetime) -> Health:
-    """Judge the pods of a list (`where` names it) and the Warning events around them; None: they may not be read."""
+def health(items: list[Json], events: list[Json] | None, where: str, now: datetime, *, is_cut: bool = False) -> Health:
+    """Judge the pods of a list (`where` names it) and the Warning events around them; None: they may not be read.
+
+    is_cut: there are more pods than these, of which nothing is known.
+    """
     attention = [found for found in (_attention(item, now) for item in items) if found]
     attention.sort(key=lambda found: found.ready)
     by_uid = {item["metadata"].get("uid"): item for item in items}
     warnings = None if events is None else _warnings(events, by_uid, now)
-    verdict = _verdict(items, attention, warnings, where)
+    verdict = _verdict(items, attention, warnings, f"that were looked at {where}" if is_cut else where)
+    if items and not is_cut and not attention and warnings == []:
+        verdict = f"Nothing is wrong: {verdict}"
+    verdict = verdict[0].upper() + verdict[1:]
     return Health(verdict=verdict, attention=attention, warnings=warnings and warnings[:_MAX_WARNINGS])
 
 
@@ -205,17 +211,15 @@ def _verdict(items: list[Json], attention: list[Attention], warnings: list[Objec
         states = ["ready"]
         states += ["completed"] * any(item.get("status", {}).get("phase") == "Succeeded" for item in items)
         states += ["ending"] * any(_is_ending(item) for item in items)
-        start = "Nothing is wrong: " if not restarted and warnings == [] else ""
         subject, verb = ("the only pod", "is") if count == 1 else (f"all {count} pods", "are")
-        said.append(f"{start}{subject} {where} {verb} {' or '.join(states)}")
+        said.append(f"{subject} {where} {verb} {' or '.join(states)}")
     if restarted:
         said.append(f"{len(restarted)} restarted in the last hour: {_named(restarted)}")
     if warnings is None:
         said.append("warnings may not be read")
     else:
         said.append(f"{len(warnings) or 'no'} warning{'' if len(warnings) == 1 else 's'} in the last hour")
-    line = "; ".join(said) + "."
-    return line[0].upper() + line[1:]
+    return "; ".join(said) + "."
 
 
 def _named(found: list[Attention]) -> str:

@@ -25,6 +25,7 @@ _MAX_LOG_CHARACTERS = 65_536
 _MAX_NODES = 100
 _MAX_NAMESPACES = 100
 _MAX_PODS = 500
+_MAX_ATTENTION = 50
 
 
 class PodManagement(BaseModel):
@@ -177,9 +178,8 @@ class KubernetesTools:
         events, refused = await self._warning_events(scopes)
         items = [item for listed in lists if listed for item in listed["items"]]
         total: int | None = sum(cluster.total(listed) for listed in lists if listed)
-        where = (
-            f"in namespace{'' if len(scopes) == 1 else 's'} {', '.join(scopes)}" if scopes[0] else "in all namespaces"
-        )
+        seen = [scope for scope, listed in zip(scopes, lists, strict=True) if listed]
+        where = f"in namespace{'' if len(seen) == 1 else 's'} {', '.join(seen)}" if seen[0] else "in all namespaces"
         is_cut = any(listed and listed.get("metadata", {}).get("continue") for listed in lists)
         if is_cut:
             # The API server does not count what is left where a selector narrows the list.
@@ -187,8 +187,11 @@ class KubernetesTools:
             notes.append(f"only the first {len(items)} pods were looked at; name a namespace, or narrow label_selector")
         if events is not None and (label_selector or not is_cut):
             events = health.about_these(items, events, these_only=bool(label_selector))
-        found = health.health(items, events, where, self._now())
+        found = health.health(items, events, where, self._now(), is_cut=is_cut)
         worst = {(each.namespace, each.name) for each in found.attention}
+        if (more := len(worst) - _MAX_ATTENTION) > 0:
+            found.attention = found.attention[:_MAX_ATTENTION]
+            notes.append(f"{more} more pods need attention; name a namespace, or narrow label_selector")
         items.sort(key=lambda item: (item["metadata"].get("namespace"), item["metadata"]["name"]) not in worst)
         told = [pods.summary(item) for item in items[:limit]]
         answer = PodManagement(action="list", health=found, pods=told, total=total, notes=[*notes, *refused] or None)

@@ -150,6 +150,27 @@ async def test_list_by_labels_does_not_claim_a_total_that_nobody_counted(server:
     assert "only the first 500 pods were looked at" in text
 
 
+async def test_pods_that_were_not_looked_at_are_not_said_to_be_ready(server: Server) -> None:
+    server.api.pods = [kube.pod(f"web-{number}") for number in range(501)]
+    text, data = await server.call("pod_management", action="list", limit=1)
+    assert text.splitlines()[:2] == [
+        "All 500 pods that were looked at in all namespaces are ready; no warnings in the last hour.",
+        "Note: only the first 500 pods were looked at; name a namespace, or narrow label_selector",
+    ]
+    assert data["total"] == 501
+
+
+async def test_very_many_broken_pods_are_counted_and_not_all_told(server: Server) -> None:
+    waiting = {"name": "main", "state": {"waiting": {"reason": "ImagePullBackOff"}}}
+    broken = {"conditions": [], "containerStatuses": [waiting]}
+    server.api.pods = [kube.pod("fine"), *(kube.pod(f"web-{number}", status=broken) for number in range(60))]
+    text, data = await server.call("pod_management", action="list", limit=60)
+    assert text.startswith("60 of 61 pods in all namespaces are not ready: web-0 (ImagePullBackOff), ")
+    assert len(data["health"]["attention"]) == 50
+    assert "Note: 10 more pods need attention; name a namespace, or narrow label_selector" in text
+    assert "fine" not in {pod["name"] for pod in data["pods"]}
+
+
 async def test_an_empty_namespace_is_said_to_be_empty(server: Server) -> None:
     text, data = await server.call("pod_management", action="list", namespace="empty")
     assert text == "There are no pods in namespace empty; no warnings in the last hour."
@@ -224,6 +245,7 @@ async def test_a_server_for_some_namespaces_does_without_the_one_that_it_may_not
     await server.start(namespaces=("shop", "blog"))
     text, data = await server.call("pod_management", action="list")
     assert [pod["name"] for pod in data["pods"]] == ["web-1"]
+    assert text.startswith("The only pod in namespace shop is ready")
     assert "the verb 'list' on 'pods' by a Role in namespace blog" in text
 
 
@@ -452,7 +474,7 @@ async def test_an_api_server_that_never_answers_is_given_up(server: Server, tool
     await server.start(timeout_seconds=0.05)
     arguments = {"action": "list"} if tool == "pod_management" else {}
     said = await server.refused(tool, **arguments)
-    assert said.startswith("UPSTREAM_UNAVAILABLE: the API server did not")
+    assert said.startswith("UPSTREAM_TIMEOUT: the API server did not")
     assert "within 0.05 s" in said
 
 
@@ -464,9 +486,7 @@ async def test_a_token_that_never_comes_is_given_up(server: Server) -> None:
     client.configuration.refresh_api_key_hook = never
     client.configuration.api_key = {"BearerToken": "old"}
     api = KubeApi(client, timeout_seconds=0.05)
-    with pytest.raises(
-        CodedError, match="UPSTREAM_UNAVAILABLE: the API server did not list pods in the cluster within"
-    ):
+    with pytest.raises(CodedError, match="UPSTREAM_TIMEOUT: the API server did not list pods in the cluster within"):
         await api.get("/api/v1/pods", Access("list", "pods"))
     await api.close()
 
@@ -492,7 +512,7 @@ async def test_an_api_server_that_stops_in_the_middle_is_given_up(server: Server
     server.api.instead = half
     await server.start(timeout_seconds=0.2)
     said = await server.refused("pod_management", action="list")
-    assert said.startswith("UPSTREAM_UNAVAILABLE: ")
+    assert said.startswith("UPSTREAM_TIMEOUT: ")
 
 
 async def test_an_api_server_that_is_gone_is_unavailable(server: Server) -> None:
@@ -501,24 +521,27 @@ async def test_an_api_server_that_is_gone_is_unavailable(server: Server) -> None
     assert said.startswith("UPSTREAM_UNAVAILABLE: the API server cannot be reached to list pods in the cluster")
 
 
-@pytest.mark.parametrize("code", [429, 500, 503])
-async def test_an_api_server_that_fails_is_unavailable(server: Server, code: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "code"), [(429, "RATE_LIMITED"), (500, "UPSTREAM_UNAVAILABLE"), (503, "UPSTREAM_UNAVAILABLE")]
+)
+async def test_an_api_server_that_fails_says_why_under_a_code(server: Server, status: int, code: str) -> None:
     async def fails(_: web.Request) -> web.StreamResponse:
-        return kube.status(code, "Failure", "etcd is on holiday")
+        return kube.status(status, "Failure", "etcd is on holiday")
 
     server.api.instead = fails
     said = await server.refused("pod_management", action="list")
-    assert said.startswith("UPSTREAM_UNAVAILABLE: ")
-    assert f"({code}: etcd is on holiday)" in said
+    assert said.startswith(f"{code}: ")
+    assert "etcd is on holiday)" in said
 
 
-async def test_an_answer_that_is_not_json_is_unavailable(server: Server) -> None:
+@pytest.mark.parametrize("text", ["<html>a proxy</html>", "[]", "[" * 100_000])
+async def test_an_answer_that_is_no_json_object_is_invalid(server: Server, text: str) -> None:
     async def page(_: web.Request) -> web.StreamResponse:
-        return web.Response(text="<html>a proxy</html>")
+        return web.Response(text=text)
 
     server.api.instead = page
     said = await server.refused("pod_management", action="list")
-    assert said.startswith("UPSTREAM_UNAVAILABLE: ")
+    assert said.startswith("UPSTREAM_INVALID: ")
     assert "not a JSON object" in said
 
 
