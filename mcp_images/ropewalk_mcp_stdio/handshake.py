@@ -18,7 +18,20 @@ from ropewalk_mcp_stdio.protocol import (
 
 
 class HandshakeError(Exception):
-    """The child did not greet; the message says what it did instead."""
+    """The child did not greet; the message says what it did instead, and `refused` whether it spoke and refused."""
+
+    def __init__(self, problem: str, *, refused: bool = False) -> None:
+        super().__init__(problem)
+        self.refused = refused
+
+
+def next_try(tried: bool | None, *, ended: bool) -> bool | None:
+    """Return what to greet the next child with where the last one, tried with `tried`, did not greet.
+
+    Some old servers end at any request before initialize: the next one gets initialize first. Others have ended for a
+    reason of their own, so that the one after that is asked again.
+    """
+    return False if tried is None and ended else None
 
 
 async def greet(link: Link, stateless: bool | None, timing: Timing) -> Greeting:
@@ -33,7 +46,7 @@ async def greet(link: Link, stateless: bool | None, timing: Timing) -> Greeting:
                 if greeting is not None:
                     return greeting
                 if stateless:
-                    raise HandshakeError(f"does not speak MCP {STATELESS_VERSION}")
+                    raise HandshakeError(f"does not speak MCP {STATELESS_VERSION}", refused=True)
             return await _initialized(link, discover)
     except Refusal:
         raise HandshakeError(f"{link.gone} during the MCP handshake") from None
@@ -75,6 +88,6 @@ async def _initialized(link: Link, discover: Call | None) -> Greeting:
             raise HandshakeError(f"{link.gone} during the MCP handshake")
         problem = answer.get("error")
         said = str(problem.get("message"))[:200] if isinstance(problem, dict) else "a result without protocolVersion"
-        raise HandshakeError(f"refused the MCP handshake: {said}")
+        raise HandshakeError(f"refused the MCP handshake: {said}", refused=True)
     link.tell(jsonrpc.notification("notifications/initialized"))
     return Greeting(False, result["protocolVersion"], result)

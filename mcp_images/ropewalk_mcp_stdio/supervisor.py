@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 
 from ropewalk_mcp_stdio import jsonrpc
-from ropewalk_mcp_stdio.handshake import HandshakeError, greet
+from ropewalk_mcp_stdio.handshake import HandshakeError, greet, next_try
 from ropewalk_mcp_stdio.jsonrpc import Refusal
 from ropewalk_mcp_stdio.link import Events, Link
 from ropewalk_mcp_stdio.metrics import RESTARTS
@@ -27,7 +27,9 @@ class Supervisor:
     def __init__(self, program: Program, events: Events, stateless: bool | None, *, optional: bool = False) -> None:
         self._optional = optional
         self.program = program
+        # The era of the child, once that is known; till then what the next child is tried with.
         self.stateless = stateless
+        self._try = stateless
         self.link: Link | None = None
         self._greeted: tuple[Link, Greeting] | None = None
         # None where the child is well; else what is wrong, for people.
@@ -38,7 +40,7 @@ class Supervisor:
         self._news = asyncio.Event()
         self._settled = asyncio.Event()
         self._next_start = 0.0
-        self._ended_once = False
+        self._failing = False
         self._loop = asyncio.get_running_loop()
         self._restarting = ""
 
@@ -49,8 +51,8 @@ class Supervisor:
             started = self._loop.time()
             well = await self._one_life()
             self._settled.set()
-            self._ended_once = True
             failures = 0 if well and self._loop.time() - started >= self.program.timing.steady else failures + 1
+            self._failing = failures > 0
             if self.refused_era:
                 return
             timing = self.program.timing
@@ -70,8 +72,8 @@ class Supervisor:
         while True:
             if (greeted := self._alive()) is not None:
                 return greeted
-            # The first start may take its time; for a later one nobody waits long.
-            wait = self.program.timing.wait if self._ended_once else self.program.timing.start
+            # A start may take its time; after one that failed nobody waits long.
+            wait = self.program.timing.wait if self._failing else self.program.timing.start
             left = asked + wait - self._loop.time()
             pause = self._next_start - self._loop.time()
             if left <= max(0, pause):
@@ -101,8 +103,8 @@ class Supervisor:
         self._restarting = "start_failed"
         try:
             await link.open(*await program.command())
-            greeting = await greet(link, self.stateless, program.timing)
-            self.stateless = greeting.stateless
+            greeting = await greet(link, self._try, program.timing)
+            self.stateless = self._try = greeting.stateless
             self._greeted = link, greeting
             self._news.set()
             self._settled.set()
@@ -114,11 +116,9 @@ class Supervisor:
             self.problem = str(problem)
         except HandshakeError as problem:
             self.problem = f"its process {link.gone or problem}"
-            if self.stateless is None and link.gone is not None:
-                # Some old servers end at a request before initialize: the next one gets initialize first.
-                self.stateless = False
-            elif self._optional and link.gone is None:
-                self.refused_era = True
+            if self.stateless is None:
+                self._try = next_try(self._try, ended=link.gone is not None)
+            self.refused_era = self._optional and problem.refused
         except Refusal as refusal:
             self.problem = refusal.message
         finally:

@@ -1,9 +1,10 @@
 """Tries the server once before any client comes: starts a child, greets it, lists its tools, and ends it again."""
 
 import asyncio
+import contextlib
 
 from ropewalk_mcp_stdio import jsonrpc
-from ropewalk_mcp_stdio.handshake import HandshakeError, greet
+from ropewalk_mcp_stdio.handshake import HandshakeError, greet, next_try
 from ropewalk_mcp_stdio.jsonrpc import Message, Refusal
 from ropewalk_mcp_stdio.link import Link
 from ropewalk_mcp_stdio.process import StartError
@@ -19,19 +20,23 @@ class Trial:
         self.problem: str | None = "starting"
         self._program = program
         self._greeting: Greeting | None = None
-        self._stateless: bool | None = None
+        self._try: bool | None = None
+        self._tried = asyncio.Event()
 
     async def run(self) -> None:
         """Try until the server has listed its tools, with growing pauses."""
         timing, failures = self._program.timing, 0
         while self.problem is not None:
             await self._once()
+            self._tried.set()
             if self.problem is not None:
                 failures += 1
                 await asyncio.sleep(min(timing.longest_pause, timing.first_pause * 2 ** (failures - 1)))
 
     async def greeting(self) -> Greeting:
-        """Return how the server greets; Refusal where it has not yet."""
+        """Return how the server greets, once it has; Refusal where it failed to, or takes too long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._tried.wait(), self._program.timing.start)
         if self._greeting is None:
             problem = f"server {self._program.name!r} has not started yet: {self.problem}; try again later"
             raise Refusal(jsonrpc.UNAVAILABLE, problem, 503, 1)
@@ -54,16 +59,16 @@ class Trial:
         link = Link(self._program.name, self)
         try:
             await link.open(*await self._program.command())
-            greeting = await greet(link, self._stateless, self._program.timing)
-            self.problem = await tools_problem(link, greeting, self._program.timing.probe)
-            self._greeting = greeting
+            self._greeting = await greet(link, self._try, self._program.timing)
+            self._try = self._greeting.stateless
+            self._tried.set()
+            self.problem = await tools_problem(link, self._greeting, self._program.timing.probe)
         except StartError as problem:
             self.problem = str(problem)
         except HandshakeError as problem:
             self.problem = f"its process {link.gone or problem}"
-            if link.gone is not None:
-                # Some old servers end at a request before initialize: the next one gets initialize first.
-                self._stateless = False
+            if self._greeting is None:
+                self._try = next_try(self._try, ended=link.gone is not None)
         except Refusal as refusal:
             self.problem = refusal.message
         finally:

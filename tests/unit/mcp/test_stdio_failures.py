@@ -289,3 +289,13 @@ async def test_a_first_start_may_take_its_time(tmp_path: Path) -> None:
     async with bridged(sys.executable, str(script), timing=timing, ready=False) as url, Peer.of(url) as peer:
         await peer.initialize()
         assert await peer.call("echo", text="late") == "late"
+
+
+async def test_a_start_after_a_good_life_may_take_its_time_too(tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(f"import time\ntime.sleep(0.5)\n__name__ = '__main__'\nexec(open({BY_HAND[1]!r}).read())")
+    timing = replace(QUICK, wait=0.1, steady=0)
+    async with bridged(sys.executable, str(script), timing=timing) as url, Peer.of(url) as peer:
+        await peer.initialize()
+        await peer.ask("tools/call", {"name": "crash"})
+        assert await peer.call("echo", text="back") == "back"

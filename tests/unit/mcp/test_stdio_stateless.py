@@ -11,7 +11,7 @@ import mcp
 import mcp_types
 import pytest
 
-from mcp_stdio import META, QUICK, Peer, bridged, content, eventually, messages
+from mcp_stdio import META, PER_SESSION, QUICK, SHARED, Peer, bridged, content, eventually, messages
 
 pytestmark = pytest.mark.timeout(60)
 ELICIT = {"message": "sure?", "requestedSchema": {"type": "object", "properties": {"a": {"type": "integer"}}}}
@@ -201,6 +201,26 @@ async def test_a_server_of_the_stateless_era_only_says_so_to_an_older_client(tmp
         assert "2026-07-28" in answer.json()["error"]["message"]
         # And stays well for others.
         assert messages(await peer.stateless("tools/list"))[0]["result"]["tools"] == []
+
+
+@pytest.mark.parametrize("session_mode", [SHARED, PER_SESSION])
+async def test_a_stateless_server_whose_first_start_failed_is_served_all_the_same(
+    tmp_path: Path, session_mode: str
+) -> None:
+    failed = tmp_path / "failed"
+    fail = f"import pathlib, sys\nif not (it := pathlib.Path({str(failed)!r})).exists(): sys.exit(it.touch() or 1)\n"
+    (tmp_path / "server.py").write_text(fail + NEWEST)
+    serving = bridged(sys.executable, str(tmp_path / "server.py"), mode=session_mode)
+    async with serving as url, Peer.of(url) as peer:
+        assert failed.exists()
+        assert messages(await peer.stateless("tools/list"))[0]["result"]["tools"] == []
+
+
+async def test_a_stateless_call_waits_for_the_first_start_of_a_process_of_its_own() -> None:
+    async with bridged(mode=PER_SESSION, ready=False) as url, Peer.of(url) as peer:
+        assert (
+            content((await peer.stateless("tools/call", {"name": "echo", "arguments": {"text": "up"}})).json()) == "up"
+        )
 
 
 @pytest.mark.parametrize("habit", ["ignore", "die"])
