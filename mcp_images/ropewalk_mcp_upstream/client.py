@@ -166,6 +166,8 @@ class Upstream:
     async def _turn(self) -> None:
         try:
             await self._sleep(self._bucket.take(self._limits.patience_seconds))
+            # Somebody before may have been asked for fewer requests in the meantime.
+            self._bucket.check()
         except TooSoon as soon:
             raise self._rate_limited("is not asked now, to stay within its limits", soon.seconds) from None
 
@@ -228,5 +230,5 @@ def _seconds(retry_after: str) -> float | None:
         return float(retry_after)
     try:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -26,15 +26,19 @@ class TokenBucket:
 
         Raises TooSoon, and takes none, where that is longer than `patience_seconds`, or where the bucket is paused.
         """
+        self.check()
         now = self._clock()
-        if self._paused_until > now:
-            raise TooSoon(self._paused_until - now)
         full_at = max(self._full_at, now)
         wait_seconds = full_at - now - (self._burst - 1) * self._interval_seconds
         if wait_seconds > patience_seconds:
             raise TooSoon(wait_seconds)
         self._full_at = full_at + self._interval_seconds
         return max(0.0, wait_seconds)
+
+    def check(self) -> None:
+        """Raise TooSoon while the bucket is paused."""
+        if (left_seconds := self._paused_until - self._clock()) > 0:
+            raise TooSoon(left_seconds)
 
     def pause(self, seconds: float) -> None:
         """Let nothing pass for so long, because the other side asked for it."""

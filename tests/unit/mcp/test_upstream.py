@@ -182,6 +182,7 @@ async def test_requests_are_spread_and_refused_where_they_would_wait_too_long() 
         ("retry-after: 30", 30),
         ("retry-after: 999999", 3600),
         ("retry-after: soon", 10),
+        ("retry-after: Sat, 01 Jan 2000 00:00:00 +99999999999999999999", 10),
         ("x: y", 10),
         ("retry-after: " + format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True), 3600),
         ("retry-after: Sat, 01 Jan 2000 00:00:00 GMT", 1),
@@ -201,6 +202,30 @@ async def test_who_asks_for_fewer_requests_gets_none_until_then(header: str, sec
         assert len(raw.requests) == 1
         clock.now += seconds
         await get(api, raw.url, {})
+
+
+async def test_who_waits_for_its_turn_is_not_sent_after_others_were_asked_for_fewer() -> None:
+    clock = Clock()
+    async with answering(plain("slow down", "429 Too Many Requests", "retry-after: 30"), plain()) as raw:
+
+        async def another() -> None:
+            with pytest.raises(CodedError, match="asks for fewer requests"):
+                await get(api, raw.url, {})
+
+        others = [another]
+
+        async def sleep(seconds: float) -> None:
+            if others:
+                await others.pop()()
+            await clock.sleep(seconds)
+
+        limits = Limits(requests_per_second=1, burst=1)
+        api = Upstream(
+            "Somebody", CollectorRegistry(), trust_environment=False, limits=limits, clock=clock, sleep=sleep
+        )
+        with pytest.raises(CodedError, match="RATE_LIMITED: Somebody is not asked now"):
+            await get(api, raw.url, {})
+    assert len(raw.requests) == 1
 
 
 async def test_a_proxy_of_the_environment_serves_the_internet_only(monkeypatch: pytest.MonkeyPatch) -> None:
