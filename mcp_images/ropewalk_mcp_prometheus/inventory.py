@@ -44,6 +44,8 @@ class ServerInfo(BaseModel):
     retention: str | None = Field(default=None, description="How long samples are kept")
     series: int | None = Field(default=None, description="Series in memory")
     config_reloaded: bool | None = Field(default=None, description="Whether the last reload of its settings succeeded")
+    targets_up: int | None = Field(default=None, description="Targets that answer, of all jobs")
+    targets_down: int | None = Field(default=None, description="Targets that do not, of all jobs")
     jobs: list[Job] | None = Field(default=None, description="What is scraped, worst first")
     jobs_left_out: int | None = None
     down: list[str] | None = Field(default=None, description="Targets that do not answer, at most 20, as job/instance")
@@ -85,8 +87,9 @@ def info_text(told: ServerInfo) -> str:
     if told.config_reloaded is False:
         lines.append("The last reload of its settings FAILED; it runs with the settings before")
     if told.jobs is not None:
-        down, more = sum(job.down for job in told.jobs), f" and {told.jobs_left_out} more" if told.jobs_left_out else ""
-        lines.append(f"Targets: {sum(job.up for job in told.jobs)} up, {down} down, in {len(told.jobs)} jobs{more}")
+        more = f", of which {len(told.jobs)} are shown" if told.jobs_left_out else ""
+        jobs = len(told.jobs) + (told.jobs_left_out or 0)
+        lines.append(f"Targets: {told.targets_up} up, {told.targets_down} down, in {jobs} jobs{more}")
         lines += [f"  {job.job}: {job.up} up, {job.down} down" for job in told.jobs]
     if told.down:
         lines.append(f"Down: {', '.join(told.down)}")

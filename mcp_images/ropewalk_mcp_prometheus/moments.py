@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from ropewalk_mcp_common.errors import CodedError
 
-# A range of the default step has at most this many points a series, one with a step of its own that many.
+# The default step divides a range into at most so many parts, a step of one's own into that many: both ends are points.
 DEFAULT_POINTS = 60
 MAX_POINTS = 1_000
 # The year 9999: beyond it a moment has no RFC 3339 form.
@@ -59,7 +59,7 @@ def unix_seconds(what: str, text: str, now: datetime) -> float:
 
 
 def step_seconds(start: float, end: float, asked: str) -> float:
-    """Return the time between two points of a range: the one asked for, or a round one that gives at most 60 points."""
+    """Return the time between two points of a range: the one asked for, or a round one for at most 60 parts."""
     length = end - start
     if length <= 0:
         raise CodedError("INVALID_INPUT", f"start ({rfc3339(start)}) is not before end ({rfc3339(end)}); exchange them")

@@ -68,7 +68,7 @@ class PrometheusTools:
         step: Annotated[
             str,
             Field(
-                description="Time between two points, such as 30s, 5m or 1h; empty: at most 60 points", max_length=100
+                description="Time between two points, such as 30s, 5m or 1h; empty: at most 60 of them", max_length=100
             ),
         ] = "",
         max_series: MaxSeries = 20,
@@ -80,7 +80,7 @@ class PrometheusTools:
         now = self._now()
         first, last = unix_seconds("start", start, now), unix_seconds("end", end, now)
         width = step_seconds(first, last, step)
-        asked = {"query": _asked(query), "start": f"{first:.3f}", "end": f"{last:.3f}", "step": f"{width:g}"}
+        asked = {"query": _asked(query), "start": f"{first:.3f}", "end": f"{last:.3f}", "step": str(width)}
         told = await self._answer("query_range", asked, max_series)
         told.start, told.end, told.step_seconds = rfc3339(first), rfc3339(last), width
         return result(series.text(told), told)
@@ -104,8 +104,10 @@ class PrometheusTools:
     ) -> Annotated[CallToolResult, MetricList]:
         """List the metrics that Prometheus has, with type and meaning: the names to use in query and range_query."""
         matcher = {"match[]": series.selector({"job": job})} if job else {}
-        names = await self._api.ask("label/__name__/values", matcher, CACHE_SECONDS)
-        metadata, notes = await self._metadata()
+        # Both at once: one after the other they could take all the time that an agent waits for a tool.
+        names, (metadata, notes) = await asyncio.gather(
+            self._api.ask("label/__name__/values", matcher, CACHE_SECONDS), self._metadata()
+        )
         try:
             found = sorted(name for name in map(str, names["data"]) if contains.lower() in name.lower())
             told = MetricList(
@@ -172,6 +174,7 @@ def _info(found: dict[str, Any]) -> ServerInfo:
             for job, n in _by_label(found["counts"], "job").items()
         ]
         jobs.sort(key=lambda job: (-job.down, job.job))
+        told.targets_up, told.targets_down = sum(job.up for job in jobs), sum(job.down for job in jobs)
         told.jobs, told.jobs_left_out = jobs[:_MAX_JOBS], max(len(jobs) - _MAX_JOBS, 0) or None
     if "targets" in found:
         labels = [item["metric"] for item in _vector(found["targets"])]

@@ -202,11 +202,24 @@ async def test_metrics_are_listed_with_what_they_mean(fake: Fake, url: str) -> N
     assert [metric["name"] for metric in data["metrics"]] == ["a_memory_bytes"]
 
 
+async def test_names_and_meanings_are_asked_for_at_once() -> None:
+    async with answering(None) as prometheus, asking(prometheus.url, limits=Limits(deadline_seconds=0.5)) as url:
+        assert (await refused(url, "list_metrics")).startswith("UPSTREAM_TIMEOUT: ")
+    asked = {line.split()[1].partition("?")[0] for line in prometheus.requests}
+    assert asked == {"/api/v1/label/__name__/values", "/api/v1/metadata"}
+
+
+async def test_a_step_is_asked_for_to_the_second(fake: Fake, url: str) -> None:
+    fake.answers["query_range"] = success({"resultType": "matrix", "result": []})
+    await told(url, "range_query", query="up", start="now-10y", step="1700001s")
+    assert float(fake.asked[0][1]["step"]) == 1_700_001
+
+
 async def test_metrics_of_a_job_are_asked_for_by_its_name(fake: Fake, url: str) -> None:
     fake.answers["label/__name__/values"] = success([])
     fake.answers["metadata"] = success({})
     text, _ = await told(url, "list_metrics", job='a"b')
-    assert fake.asked[0] == ("label/__name__/values", {"match[]": '{job="a\\"b"}'})
+    assert ("label/__name__/values", {"match[]": '{job="a\\"b"}'}) in fake.asked
     assert text.startswith("No metric matches")
 
 
@@ -248,6 +261,15 @@ async def test_the_server_tells_of_itself_its_targets_and_its_alerts(fake: Fake,
     ]
     assert data["jobs"][0] == {"job": "db", "up": 0, "down": 1}
     assert "notes" not in data
+
+
+async def test_targets_are_counted_in_all_jobs_also_in_those_that_are_not_shown(fake: Fake, url: str) -> None:
+    whole(fake)
+    jobs = vector(*(({"job": f"job-{number}"}, "2") for number in range(60)))
+    fake.by_query |= {"count by (job) (up)": jobs, "sum by (job) (up)": jobs}
+    text, data = await told(url, "server_info")
+    assert "Targets: 120 up, 0 down, in 60 jobs, of which 50 are shown" in text
+    assert (data["targets_up"], data["jobs_left_out"]) == (120, 10)
 
 
 async def test_a_server_of_the_same_api_that_has_not_every_question_tells_the_rest(fake: Fake, url: str) -> None:
