@@ -152,7 +152,9 @@ class AgriculturalTools:
             for row in weather.daily
             if isinstance(row[ET0.api], int | float) and isinstance(row[of.PRECIPITATION_SUM.api], int | float)
         ]
-        total: Row = {variable.api: round(sum(as_numbers(known, variable.api)), 2) for variable in WATER}
+        total: Row = {
+            variable.api: round(sum(as_numbers(known, variable.api)), 2) if known else None for variable in WATER
+        }
         answer = Evapotranspiration.model_validate(
             {
                 "place": where,

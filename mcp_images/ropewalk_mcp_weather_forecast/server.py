@@ -85,7 +85,9 @@ class ForecastTools:
 
     async def find_places(
         self,
-        name: Annotated[str, Field(description="A name, or a part of one, such as Springfield", min_length=2)],
+        name: Annotated[
+            str, Field(description="A name, or a part of one, such as Springfield", min_length=2, max_length=200)
+        ],
         limit: Annotated[int, Field(description="At most so many places", ge=1, le=50)] = 10,
     ) -> Annotated[CallToolResult, Places]:
         """Find places by name, with region, country and coordinates: to tell those of the same name apart."""

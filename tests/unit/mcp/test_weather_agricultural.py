@@ -1,12 +1,14 @@
 """The agricultural server over the wire, with a stand-in for Open-Meteo, and its rules by themselves."""
 
+import json
 from collections.abc import AsyncIterator
 from functools import partial
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from mcp_weather import Caller, Recorded, today, with_stand_in
+from mcp_raw import answering, plain
+from mcp_weather import Caller, Recorded, calling, today, with_stand_in
 from ropewalk_mcp_weather.units import Row, Units
 from ropewalk_mcp_weather_agricultural.frost import nights
 from ropewalk_mcp_weather_agricultural.growth import degree_days
@@ -48,6 +50,15 @@ async def test_the_balance_of_water_is_rain_less_evapotranspiration(server: Call
         )
     assert data["total"]["reference_evapotranspiration_mm"] > 0
     assert text.splitlines()[1].startswith("5 days together: reference evapotranspiration ")
+
+
+async def test_water_of_which_nothing_is_known_is_not_said_to_be_none() -> None:
+    daily = {"time": ["2026-04-15"], "et0_fao_evapotranspiration": [None], "precipitation_sum": [1]}
+    answer = plain(json.dumps({"timezone": "GMT", "daily": daily}))
+    async with answering(answer) as raw, calling(partial(agricultural_server, today=today), raw.url) as caller:
+        text, data = await caller.call("evapotranspiration", place="52,13")
+    assert data["total"] == {}
+    assert text.endswith("0 days together: reference evapotranspiration –, precipitation –, water balance –")
 
 
 async def test_degree_days_come_from_the_archive_and_the_forecast(

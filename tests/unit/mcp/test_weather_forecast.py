@@ -146,6 +146,7 @@ async def test_places_are_found_by_name_the_largest_first(server: Caller) -> Non
     text, data = await server.call("find_places", name="Berlin", limit=1)
     assert text == "1 places:\nBerlin, State of Berlin, Germany (52.5244,13.4105)"
     assert data["places"][0]["timezone"] == "Europe/Berlin"
+    assert (await server.refused("find_places", name="x" * 201)).startswith("INVALID_INPUT: name is ")
     text, data = await server.call("find_places", name="Nowhereville")
     assert (text, data) == ("No place has this name.", {"places": []})
 
