@@ -113,7 +113,7 @@ def power(base: Number, exponent: Number) -> Number:
             raise CodedError("INVALID_INPUT", f"{what} is too large; {_RANGE}")
         exact = base**exponent if abs(base) > 1 else (base if exponent % 2 or base == 0 else 1)
         return _bounded(1 if exponent == 0 else exact, what)
-    if base < 0 and not float(exponent).is_integer():
+    if base < 0 and isinstance(exponent, float) and not exponent.is_integer():
         raise CodedError(
             "INVALID_INPUT",
             f"base is {base} and exponent {exponent}; a negative base needs a whole exponent, or the "

@@ -55,6 +55,7 @@ async def test_tools_are_listed_with_plain_schemas(client: mcp.Client) -> None:
         ("power", {"base": 4, "exponent": -0.5}, "4 ^ -0.5 = 0.5", 0.5),
         ("power", {"base": -1, "exponent": 10**300 + 1}, None, -1),
         ("power", {"base": 0, "exponent": 0}, "0 ^ 0 = 1", 1),
+        ("power", {"base": -2, "exponent": -(2**1024 - 1)}, None, 0),
     ],
 )
 async def test_a_calculation_gives_text_and_a_number(
