@@ -29,8 +29,8 @@ test: check test-unit test-integration test-e2e ## everything: checks and all te
 
 .PHONY: test-unit
 test-unit: .venv/.ready .venv-mcp/.ready tools ## unit and contract tests, in seconds
-	.venv/bin/pytest tests/unit tests/contract --ignore $(MCP_TESTS) $(PYTEST)
-	.venv-mcp/bin/pytest $(MCP_TESTS) $(PYTEST)
+	.venv/bin/pytest tests/unit tests/contract --ignore $(MCP_TESTS) --numprocesses=auto $(PYTEST)
+	.venv-mcp/bin/pytest $(MCP_TESTS) --numprocesses=auto $(PYTEST)
 
 .PHONY: test-integration
 test-integration: .venv/.ready .venv-mcp/.ready tools ## the operator against a real API server, MCP servers against real programs
