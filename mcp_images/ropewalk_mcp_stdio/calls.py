@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ropewalk_mcp_stdio import jsonrpc
 from ropewalk_mcp_stdio.jsonrpc import Message, RequestId
 
 if TYPE_CHECKING:
@@ -27,13 +28,22 @@ class Caller:
         self.headers: dict[bytes, bytes] = {}
         self.calls: dict[tuple[type, RequestId], Call] = {}
 
+    def cancel(self, params: Message) -> None:
+        """Cancel the call that the parameters of a client's notifications/cancelled name."""
+        wanted = params.get("requestId")
+        call = self.calls.get((type(wanted), wanted)) if isinstance(wanted, int | str) else None
+        if call is not None and call.link is not None:
+            call.link.cancel(call, str(params.get("reason", "cancelled by the client")))
+        elif call is not None:
+            call.finish(cancelled(call))
+
 
 class Call:
     """One request. `put` adds what comes before the answer, `finish` adds the answer, `take` takes them in order."""
 
     __slots__ = (
-        "after", "answered", "asked", "caller", "link", "long", "message", "method", "outbox", "request_id", "started",
-        "state", "sub_id", "token", "waiter",
+        "after", "answered", "asked", "caller", "left", "link", "long", "lost", "message", "method", "outbox",
+        "request_id", "started", "state", "sub_id", "token", "waiter",
     )  # fmt: skip
 
     def __init__(self, caller: Caller | None, message: Message, *, long: bool = False) -> None:
@@ -49,6 +59,9 @@ class Call:
         self.link: Link | None = None
         self.outbox: deque[Message] = deque()
         self.answered = False
+        # Its client has gone; its child has gone.
+        self.left = False
+        self.lost = False
         # Requests of the child to the client that await its answer: their ids in the child's words.
         self.asked: dict[str, RequestId] = {}
         self.state = "new"
@@ -93,13 +106,24 @@ class Call:
             timer.cancel()
 
     async def answer(self) -> Message:
-        """Wait for the answer."""
+        """Wait for the answer, and leave it there to be taken."""
         while not self.answered:
             self.waiter = asyncio.get_running_loop().create_future()
             await self.waiter
-        return self.outbox.pop()
+        return self.outbox[-1]
 
-    def wake(self, _: object = None) -> None:
+    def leave(self, _: object = None) -> None:
+        """Take that the client has gone, so that nothing waits for the answer any more."""
+        if not self.answered:
+            self.left = True
+            self.finish(cancelled(self))
+
+    def wake(self) -> None:
         """End the wait of `changed`."""
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
+
+
+def cancelled(call: Call) -> Message:
+    """Return the answer to a call that was given up."""
+    return jsonrpc.error(call.request_id, jsonrpc.CANCELLED, "Request cancelled")

@@ -9,7 +9,7 @@ import functools
 import os
 import time
 from collections.abc import Awaitable
-from typing import Any, Protocol
+from typing import Protocol
 
 from ropewalk_mcp_process.hosts import refusal
 from ropewalk_mcp_stdio import jsonrpc
@@ -67,10 +67,10 @@ class Mode(Protocol):
     def session(self, name: str) -> Session:
         """Return a session; Refusal where it is not known."""
 
-    async def initialize(self, message: Message) -> tuple[Session, Message]:
-        """Open a session and return it with the answer to initialize."""
+    async def initialize(self, call: Call) -> Session:
+        """Answer the call, which is initialize, and return the session that it opens."""
 
-    async def request(self, session: Session, message: Message) -> Call:
+    async def request(self, session: Session, call: Call) -> None:
         """Start a call of a session."""
 
     def notify(self, session: Session, message: Message) -> None:
@@ -82,7 +82,7 @@ class Mode(Protocol):
     async def end(self, session: Session) -> None:
         """End a session."""
 
-    async def stateless(self, caller: Caller, message: Message) -> Call:
+    async def stateless(self, caller: Caller, call: Call) -> None:
         """Start a call of the stateless era."""
 
     async def start(self) -> None:
@@ -165,7 +165,7 @@ class Application:
 
     async def _post(self, message: Message, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
         if message.get("method") == "initialize" and "id" in message:
-            await self._initialize(message, send)
+            await self._initialize(Call(None, message, long=True), receive, send)
             return
         session = self._session_of(headers)
         if "id" not in message:
@@ -182,19 +182,25 @@ class Application:
                 await refuse(send, request_id, Refusal(jsonrpc.INVALID_REQUEST, problem, 400))
                 return
             name = (b"mcp-session-id", session.name.encode())
-            await self._call(session, message, self._mode.request(session, message), receive, send, more=[name])
+            call = Call(session, message)
+            await self._call(session, call, self._mode.request(session, call), receive, send, more=[name])
 
-    async def _initialize(self, message: Message, send: Send) -> None:
-        started = time.perf_counter()
+    async def _initialize(self, call: Call, receive: Receive, send: Send) -> None:
+        outcome = "error"
+        left = _left(call, receive)
         try:
-            session, answer = await self._mode.initialize(message)
+            session = await self._mode.initialize(call)
+            failed = "error" in await call.answer()
+            if left.done() and not failed:
+                # Nobody will know of the session.
+                await self._mode.end(session)
+            outcome = await self._answer(call, [] if failed else [(b"mcp-session-id", session.name.encode())], send)
         except Refusal as refusal:
-            _count("initialize", _OUTCOMES.get(refusal.code, "error"), started)
-            await refuse(send, message["id"], refusal)
-            return
-        _count("initialize", "error" if "error" in answer else "ok", started)
-        name = (b"mcp-session-id", session.name.encode())
-        await respond(send, 200, JSON if "error" in answer else [*JSON, name], jsonrpc.encoded(answer))
+            outcome = _OUTCOMES.get(refusal.code, "error")
+            await refuse(send, call.request_id, refusal)
+        finally:
+            left.cancel()
+            _count(call, outcome)
 
     async def _post_stateless(
         self, message: Message, version: str, headers: dict[bytes, bytes], receive: Receive, send: Send
@@ -214,61 +220,53 @@ class Application:
             await refuse(send, request_id, refusal)
             return
         caller = caller_of(message, headers)
-        await self._call(caller, message, self._mode.stateless(caller, message), receive, send, more=[])
+        call = Call(caller, message, long=message["method"] == "subscriptions/listen")
+        await self._call(caller, call, self._mode.stateless(caller, call), receive, send, more=[])
 
     async def _call(
         self,
         caller: Caller,
-        message: Message,
-        starting: Awaitable[Call],
+        call: Call,
+        starting: Awaitable[None],
         receive: Receive,
         send: Send,
         *,
         more: Headers,
     ) -> None:
-        request_id, method, started = message["id"], message["method"], time.perf_counter()
-        key = (type(request_id), request_id)
-        call: Call | None = None
+        key = (type(call.request_id), call.request_id)
+        caller.calls[key] = call
         outcome = "error"
         self.active += 1
         self._nothing_active.clear()
-        # The body is read: what comes now is the end of the connection.
-        left = asyncio.ensure_future(disconnected(receive))
+        left = _left(call, receive)
         try:
-            call = await starting
-            caller.calls[key] = call
-            outcome = await self._answer(call, left, more, send)
+            await starting
+            outcome = await self._answer(call, more, send)
         except Refusal as refusal:
             outcome = _OUTCOMES.get(refusal.code, "error")
-            await refuse(send, request_id, refusal, more)
+            await refuse(send, call.request_id, refusal, more)
         finally:
             self.active -= 1
             if not self.active:
                 self._nothing_active.set()
             left.cancel()
-            if call is not None:
-                caller.calls.pop(key, None)
-                self._mode.done(call)
-            _count(method, outcome, started)
+            del caller.calls[key]
+            self._mode.done(call)
+            _count(call, outcome)
 
-    async def _answer(self, call: Call, left: "asyncio.Future[Any]", more: Headers, send: Send) -> str:
+    async def _answer(self, call: Call, more: Headers, send: Send) -> str:
         """Send what the call brings; as JSON where that is the answer alone, else as a stream of events."""
-        left.add_done_callback(call.wake)
         streaming = False
         while True:
             if not call.outbox:
                 await call.changed(_KEEP_ALIVE_SECONDS)
-                if left.done() and not call.outbox:
-                    return "cancelled"
             message, last = call.take()
             if last and message is not None and not streaming:
                 status = 200
-                if "error" in message and call.caller is not None:
-                    code = jsonrpc.error_code(message)
-                    if code in (jsonrpc.UNAVAILABLE, jsonrpc.BUSY):
-                        status, more = 503, [*more, (b"retry-after", b"1")]
-                    elif call.caller.stateless:
-                        status = _STATUS.get(code or 0, 200)
+                if call.lost:
+                    status, more = 503, [*more, (b"retry-after", b"1")]
+                elif "error" in message and call.caller is not None and call.caller.stateless:
+                    status = _STATUS.get(jsonrpc.error_code(message) or 0, 200)
                 await respond(send, status, JSON + more, jsonrpc.encoded(message))
                 return _outcome(message)
             if not streaming:
@@ -305,6 +303,7 @@ class Application:
         finally:
             left.cancel()
             stream.open = False
+            session.used = asyncio.get_running_loop().time()
             self._streams.discard(session)
 
 
@@ -317,7 +316,14 @@ def _outcome(answer: Message) -> str:
     return "ok" if "error" not in answer else _OUTCOMES.get(jsonrpc.error_code(answer) or 0, "error")
 
 
-def _count(method: str, outcome: str, started: float) -> None:
-    label = method if method in METHODS else "other"
+def _left(call: Call, receive: Receive) -> "asyncio.Future[None]":
+    # The body is read: what comes now is the end of the connection.
+    left = asyncio.ensure_future(disconnected(receive))
+    left.add_done_callback(call.leave)
+    return left
+
+
+def _count(call: Call, outcome: str) -> None:
+    label = call.method if call.method in METHODS else "other"
     REQUESTS.labels(label, outcome).inc()
-    SECONDS.labels(label).observe(time.perf_counter() - started)
+    SECONDS.labels(label).observe(time.perf_counter() - call.started)

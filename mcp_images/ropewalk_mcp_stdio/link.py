@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ropewalk_mcp_stdio import jsonrpc
-from ropewalk_mcp_stdio.calls import Call, Caller
+from ropewalk_mcp_stdio.calls import Call, Caller, cancelled
 from ropewalk_mcp_stdio.jsonrpc import Message, Refusal, RequestId
 from ropewalk_mcp_stdio.lines import KEPT_BYTES
 from ropewalk_mcp_stdio.process import Process
@@ -90,6 +90,8 @@ class Link:
 
     def call(self, call: Call) -> None:
         """Send a request of a client, or let it wait; Refusal where too many wait already, or the child has gone."""
+        if call.answered:
+            return  # It was cancelled, or its client has gone, before the child was there.
         if self.gone is not None:
             raise self.refuse(self.gone)
         call.link = self
@@ -139,7 +141,7 @@ class Link:
             return
         call.state = "done"
         if answer:
-            call.finish(jsonrpc.error(call.request_id, jsonrpc.CANCELLED, "Request cancelled"))
+            call.finish(cancelled(call))
 
     def given_up(self) -> list[Caller]:
         """Return whose calls the child may be at work on though they were given up."""
@@ -277,7 +279,7 @@ class Link:
         )  # fmt: skip
         refusal = self.refuse(why)
         for call in [*self.calls.values(), *self.queue]:
-            call.state = "done"
+            call.state, call.lost = "done", True
             call.finish(jsonrpc.error(call.request_id, refusal.code, refusal.message))
         self.calls.clear()
         self.queue.clear()

@@ -7,7 +7,7 @@ the protocol lets it keep nothing between their requests; an older server gets a
 import asyncio
 import logging
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ropewalk_mcp_stdio import jsonrpc
@@ -27,9 +27,10 @@ _log = logging.getLogger("ropewalk.mcp.stdio")
 class OwnSession(Session):
     """A session with a child of its own: everything that the child sends is for this client."""
 
-    def __init__(self, name: str, version: str, capabilities: Message) -> None:
-        super().__init__(name, version, capabilities)
-        self.link: Link | None = None
+    def __init__(self, name: str, capabilities: Message, link: Callable[["OwnSession"], Link]) -> None:
+        super().__init__(name, "", capabilities)
+        self.link = link(self)
+        self.on_end: Callable[[OwnSession], object] = lambda _: None
 
     def on_notification(self, link: Link, message: Message) -> None:
         """Pass on a notification of the child."""
@@ -40,12 +41,13 @@ class OwnSession(Session):
         self._send(link, message)
 
     def on_gone(self, link: Link) -> None:
-        """End what waits for more of the child."""
+        """End the session, for nothing is left of it."""
         self.stream.close()
+        self.on_end(self)
 
     def _send(self, link: Link, message: Message) -> None:
         # With one call in flight the message belongs to it; else it goes where the child speaks on its own account.
-        calls = list(self.calls.values())
+        calls = [call for call in link.calls.values() if call.caller is self and not call.long]
         if calls and (len(calls) == 1 or not self.stream.open):
             calls[-1].put(message)
         else:
@@ -88,31 +90,30 @@ class PerSession:
     @property
     def links(self) -> list[Link]:
         """The connections to children."""
-        own = [session.link for session in self._sessions.values() if session.link is not None]
+        own = [session.link for session in self._sessions.values()]
         shared = [*self._single.values(), *([self._stateless] if self._stateless else [])]
         return own + [link for each in shared for link in each.links]
 
     def session(self, name: str) -> Session:
         """Return the client's session; Refusal (404) where it has ended."""
         session = self._sessions.get(name)
-        if session is not None and (session.link is None or session.link.gone is None):
+        if session is not None and session.link.gone is None:
+            session.used = asyncio.get_running_loop().time()
             return session
-        if session is not None:
-            self._later(self.end(session))
         problem = "the session has ended, was idle for too long, or is at another replica; initialize again"
         raise Refusal(jsonrpc.INVALID_REQUEST, problem, 404)
 
-    async def initialize(self, message: Message) -> tuple[Session, Message]:
+    async def initialize(self, call: Call) -> Session:
         """Start a child, and pass the client's initialize on to it."""
-        self._take_place()
-        params = message.get("params")
+        await self._take_place(call)
+        params = call.message.get("params")
         capabilities = params.get("capabilities") if isinstance(params, dict) else None
-        session = OwnSession(secrets.token_hex(16), "", capabilities if isinstance(capabilities, dict) else {})
-        link = session.link = Link(self.program.name, session)
+        capabilities = capabilities if isinstance(capabilities, dict) else {}
+        session = OwnSession(secrets.token_hex(16), capabilities, lambda own: Link(self.program.name, own))
+        call.caller, link = session, session.link
         answer: Message | None = None
         try:
             await link.open(*await self.program.command())
-            call = Call(session, message, long=True)
             link.call(call)
             answer = await asyncio.wait_for(call.answer(), self.program.timing.start)
         except StartError as problem:
@@ -123,27 +124,22 @@ class PerSession:
             raise Refusal(jsonrpc.UNAVAILABLE, problem_text, 503, 5) from None
         finally:
             if answer is None or "error" in answer:
-                self._places -= 1
-                self._later(link.close("stopped: its session did not come about"))
+                self._give_back(link.close("stopped: its session did not come about"))
         if "error" not in answer:
+            session.on_end = self._forget
             self._sessions[session.name] = session
             SESSIONS.set(len(self._sessions))
-        return session, answer
+        return session
 
-    async def request(self, session: Session, message: Message) -> Call:
+    async def request(self, session: Session, call: Call) -> None:
         """Start a call of a session."""
-        call = Call(session, message)
         self._link(session).call(call)
-        return call
 
     def notify(self, session: Session, message: Message) -> None:
         """Pass on a notification of a client."""
         params = message.get("params")
         if message["method"] == "notifications/cancelled" and isinstance(params, dict):
-            wanted = params.get("requestId")
-            call = session.calls.get((type(wanted), wanted)) if isinstance(wanted, int | str) else None
-            if call is not None and call.link is not None:
-                call.link.cancel(call, str(params.get("reason", "cancelled by the client")))
+            session.cancel(params)
         else:
             self._link(session).tell(message)
 
@@ -153,47 +149,49 @@ class PerSession:
 
     async def end(self, session: Session) -> None:
         """End a session and its child."""
-        if self._sessions.pop(session.name, None) is None:
-            return
-        SESSIONS.set(len(self._sessions))
-        session.stream.close()
-        await self._link(session).close("stopped with its session")
-        self._places -= 1
+        ending = self._forget(session)
+        if ending is not None:
+            await asyncio.shield(ending)
 
-    async def stateless(self, caller: Caller, message: Message) -> Call:
+    async def stateless(self, caller: Caller, call: Call) -> None:
         """Start a call of the stateless era."""
         greeting = await self._trial.greeting()
-        params = message.get("params")
-        if greeting.stateless or message["method"] in ("server/discover", "subscriptions/listen"):
+        params = call.message.get("params")
+        if greeting.stateless or call.method in ("server/discover", "subscriptions/listen"):
             if self._stateless is None:
                 self._stateless = Shared(self.program)
                 await self._stateless.start()
-            return await self._stateless.stateless(caller, message)
+            await self._stateless.stateless(caller, call)
+            return
         state = params.get("requestState") if isinstance(params, dict) else None
-        for single in self._single.values():
-            if state is not None and single.waits_for(str(state)):
-                return await single.stateless(caller, message)
-        self._take_place()
-        single = Shared(self.program)
-        await single.start()
-        try:
-            call = await single.stateless(caller, message)
-        except BaseException:
-            self._later(self._end_single(single))
-            raise
+        asking = [each for each, single in self._single.items() if single.waits_for(str(state))]
+        if asking:
+            single = self._single.pop(asking[0])
+        else:
+            await self._take_place(call)
+            single = Shared(self.program, stateless=False)
+            await single.start()
         self._single[call] = single
-        return call
+        await single.stateless(caller, call)
 
     def done(self, call: Call) -> None:
         """Take the end of a call's HTTP request."""
-        if call.link is not None and not call.answered:
-            call.link.cancel(call, "the client has gone", answer=False)
         if isinstance(call.caller, OwnSession):
             call.caller.used = asyncio.get_running_loop().time()
-        elif self._stateless is not None and call not in self._single:
+            if call.link is not None and (call.left or not call.answered):
+                call.link.cancel(call, "the client has gone", answer=False)
+        elif call in self._single:
+            self._single[call].done(call)
+            self._end_single(call)
+        elif self._stateless is not None:
             self._stateless.done(call)
 
-    def _take_place(self) -> None:
+    async def _take_place(self, call: Call) -> None:
+        # A place whose child is about to be gone is as good as free.
+        while self._places >= self._max_sessions and self._ending and not call.left:
+            await asyncio.wait(self._ending, return_when=asyncio.FIRST_COMPLETED)
+        if call.left:
+            raise Refusal(jsonrpc.CANCELLED, "the client has gone")
         if self._places >= self._max_sessions:
             problem = (
                 f"server {self.program.name!r} has {self._places} sessions, which is the most (maxSessions); try again "
@@ -203,7 +201,7 @@ class PerSession:
         self._places += 1
 
     def _link(self, session: Session) -> Link:
-        if not isinstance(session, OwnSession) or session.link is None:
+        if not isinstance(session, OwnSession):
             raise Refusal(jsonrpc.INVALID_REQUEST, "the session has ended; initialize again", 404)
         return session.link
 
@@ -212,20 +210,30 @@ class PerSession:
         while True:
             await asyncio.sleep(min(1.0, self._idle_timeout / 2))
             for session in list(self._sessions.values()):
-                link = session.link
-                gone = link is not None and link.gone is not None
-                if gone or (session.idle and loop.time() - session.used >= self._idle_timeout):
-                    self._later(self.end(session))
-            for call, single in list(self._single.items()):
-                if (call.answered or call.state == "done") and not single.busy:
-                    del self._single[call]
-                    self._later(self._end_single(single))
+                if session.link.gone or (session.idle and loop.time() - session.used >= self._idle_timeout):
+                    self._forget(session)
+            for call in [call for call in self._single if call.answered]:
+                self._end_single(call)
 
-    async def _end_single(self, single: Shared) -> None:
-        await single.stop()
-        self._places -= 1
+    def _end_single(self, call: Call) -> None:
+        # A child that waits for its client's answer goes on.
+        if not self._single[call].busy:
+            self._give_back(self._single.pop(call).stop())
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    def _forget(self, session: Session) -> asyncio.Task[None] | None:
+        if not isinstance(session, OwnSession) or self._sessions.pop(session.name, None) is None:
+            return None
+        SESSIONS.set(len(self._sessions))
+        session.stream.close()
+        return self._give_back(session.link.close("stopped with its session"))
+
+    def _give_back(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Free a place once its child has gone."""
+        task = asyncio.create_task(closing)
         self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        task.add_done_callback(self._gone)
+        return task
+
+    def _gone(self, closed: asyncio.Task[None]) -> None:
+        self._ending.discard(closed)
+        self._places -= 1

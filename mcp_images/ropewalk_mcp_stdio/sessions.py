@@ -80,7 +80,6 @@ class Session(Caller):
         # in which call they were asked.
         self.asked: dict[str, tuple[Link, RequestId, Call | None]] = {}
         self.used = asyncio.get_running_loop().time()
-        self.client_info: Message | None = None
 
     @property
     def idle(self) -> bool:

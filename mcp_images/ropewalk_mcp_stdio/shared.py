@@ -48,9 +48,9 @@ _log = logging.getLogger("ropewalk.mcp.stdio")
 class Shared:
     """Serves all clients from one child an era."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, *, stateless: bool | None = None) -> None:
         self.program = program
-        self._first = Supervisor(program, self, None)
+        self._first = Supervisor(program, self, stateless)
         self._second: Supervisor | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._sessions: OrderedDict[str, Session] = OrderedDict()
@@ -105,11 +105,11 @@ class Shared:
         self._sessions.move_to_end(name)
         return session
 
-    async def initialize(self, message: Message) -> tuple[Session, Message]:
+    async def initialize(self, call: Call) -> Session:
         """Open a session and answer from the child's own answer, which asks nothing of the child."""
         supervisor = await self._supervisor(stateless=False)
         _, greeting = await supervisor.ready()
-        params = message.get("params")
+        params = call.message.get("params")
         params = params if isinstance(params, dict) else {}
         answer = initialize_answer(greeting, params.get("protocolVersion"))
         capabilities = params.get("capabilities")
@@ -117,17 +117,17 @@ class Shared:
         version = str(answer["protocolVersion"])
         session = Session(new_name(version, capabilities), version, capabilities)
         self._add(session)
-        return session, jsonrpc.result(message["id"], answer)
+        call.finish(jsonrpc.result(call.request_id, answer))
+        return session
 
-    async def request(self, session: Session, message: Message) -> Call:
+    async def request(self, session: Session, call: Call) -> None:
         """Start a call of a session."""
-        call = Call(session, message)
         if call.method == "ping":
             call.finish(jsonrpc.result(call.request_id, {}))
-            return call
+            return
         supervisor = await self._supervisor(stateless=False)
         link, _ = await supervisor.ready()
-        params = message.get("params")
+        params = call.message.get("params")
         if isinstance(params, dict):
             if call.method == "logging/setLevel":
                 session.log_level = params.get("level")
@@ -139,18 +139,14 @@ class Shared:
                 session.subscriptions.discard(uri)
                 if uri in self._uris():
                     call.finish(jsonrpc.result(call.request_id, {}))
-                    return call
+                    return
         link.call(call)
-        return call
 
     def notify(self, session: Session, message: Message) -> None:
         """Take a notification of a client."""
         method, params = message["method"], message.get("params")
         if method == "notifications/cancelled" and isinstance(params, dict):
-            wanted = params.get("requestId")
-            call = session.calls.get((type(wanted), wanted)) if isinstance(wanted, int | str) else None
-            if call is not None and call.link is not None:
-                call.link.cancel(call, str(params.get("reason", "cancelled by the client")))
+            session.cancel(params)
         elif method == "notifications/roots/list_changed" and len(self._sessions) == 1:
             for link in self.links:
                 link.tell(message)
@@ -174,25 +170,28 @@ class Shared:
         if len(self._ended) > _MOST_ENDED:
             self._ended.popitem(last=False)
 
-    async def stateless(self, caller: Caller, message: Message) -> Call:
+    async def stateless(self, caller: Caller, call: Call) -> None:
         """Start a call of the stateless era."""
         supervisor = await self._supervisor(stateless=True)
         link, greeting = await supervisor.ready()
-        if message["method"] == "tools/call":
-            await self._headers.check(link, greeting, message["params"], caller.headers)
-        call = Call(caller, message, long=message["method"] == "subscriptions/listen")
+        if call.method == "tools/call":
+            await self._headers.check(link, greeting, call.message["params"], caller.headers)
+        if call.left:
+            return
         if greeting.stateless:
             if call.method == "tools/list":
                 call.after = self._headers.learn
             link.call(call)
         else:
             self._translate(link, greeting, call)
-        return call
 
     def done(self, call: Call) -> None:
         """Take the end of a call's HTTP request."""
-        if call.link is not None and not call.answered:
+        if call.link is not None and (call.left or not call.answered):
             call.link.cancel(call, "the client has gone", answer=False)
+        if isinstance(call.caller, Session):
+            for asked in call.asked:
+                call.caller.asked.pop(asked, None)
         if call.long:
             self._listeners = [each for each in self._listeners if each[0] is not call]
 

@@ -24,9 +24,9 @@ _initialized: list[Message] = []
 _numbers = iter(range(1000, 10**9))
 
 
-def say(message: Message) -> None:
+def say(*messages: Message) -> None:
     with _out:
-        sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+        sys.stdout.write("".join(json.dumps({"jsonrpc": "2.0", **message}) + "\n" for message in messages))
         sys.stdout.flush()
 
 
@@ -67,8 +67,8 @@ def call(request: Message) -> Message:
             _lingered.wait(30)
             return text("done")
         case "log_after":
-            say({"id": request["id"], "result": text("answered")})
-            say({"method": "notifications/message", "params": {"level": "error", "data": arguments["text"]}})
+            log = {"method": "notifications/message", "params": {"level": "error", "data": arguments["text"]}}
+            say({"id": request["id"], "result": text("answered")}, log)
         case "cancelled":
             return text(len(_cancelled))
         case "initialized":
@@ -142,6 +142,8 @@ def answer(request: Message) -> None:
     result: Message = {}
     if method == "initialize":
         _initialized.append(params)
+        if "silent" in params["capabilities"].get("experimental", {}):
+            return
         result = {
             "protocolVersion": "2025-06-18",
             "capabilities": {"tools": {"listChanged": True}, "logging": {}, "resources": {"subscribe": True}},

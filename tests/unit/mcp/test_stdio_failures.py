@@ -1,6 +1,7 @@
 """Children that crash, hang, write nonsense or too much: the bridge says what is wrong, hides nothing, and goes on."""
 
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -299,3 +300,35 @@ async def test_a_start_after_a_good_life_may_take_its_time_too(tmp_path: Path) -
         await peer.initialize()
         await peer.ask("tools/call", {"name": "crash"})
         assert await peer.call("echo", text="back") == "back"
+
+
+async def test_calls_that_wait_for_a_start_have_their_ids_and_can_be_given_up(tmp_path: Path) -> None:
+    script, go, methods = tmp_path / "waiting.py", tmp_path / "go", tmp_path / "methods"
+    wait = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)\n"
+    script.write_text(f"{wait}__name__ = '__main__'\nexec(open({BY_HAND[1]!r}).read())")
+    serving = bridged(sys.executable, str(script), ready=False, MCP_TEST_FILE=str(methods))
+    async with serving as url, Peer.of(url) as peer, Peer.of(url) as other:
+        peer.session = other.session = "0" * 32 + ".3"
+
+        def call(number: int) -> dict[str, Any]:
+            params = {"name": "echo", "arguments": {"text": str(number)}}
+            return {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
+
+        left, cancelled, kept = (asyncio.create_task(other.post(call(number))) for number in (1, 2, 3))
+
+        async def taken(number: int) -> bool:
+            # Until the bridge has the call, the id is free, and what it does not know is not found.
+            answer = await peer.post({"jsonrpc": "2.0", "id": number, "method": "ping"})
+            return answer.status_code == 400 and "its own" in answer.json()["error"]["message"]
+
+        for number in (1, 2, 3):
+            await eventually(functools.partial(taken, number))
+        left.cancel()
+        note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}}
+        assert (await peer.post(note)).status_code == 202
+        await asyncio.wait([left])
+        go.touch()
+        assert (await cancelled).json()["error"]["code"] == jsonrpc.CANCELLED
+        assert (await kept).json()["result"]["content"][0]["text"] == "3"
+        called = [json.loads(line) for line in methods.read_text().splitlines() if "tools/call" in line]
+        assert [params["arguments"]["text"] for _, params in called] == ["3"]

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from typing import Any
+from pathlib import Path
 
 import httpx
 import mcp
@@ -88,6 +88,55 @@ async def test_a_child_that_dies_fails_its_calls_and_its_session_has_ended() -> 
         assert await two.call("echo", text="unhurt") == "unhurt"
 
 
+@pytest.mark.parametrize("end", ["kill", "crash"])
+async def test_the_place_of_a_child_that_died_is_free_for_its_clients_next_session(end: str) -> None:
+    async with bridged(mode=PER_SESSION, max_sessions=1) as url, Peer.of(url) as peer:
+        for _ in range(3):
+            await peer.initialize()
+            assert (await peer.post(peer.request("tools/call", {"name": end}))).status_code == 503
+            peer.session = None
+
+
+async def test_a_client_that_leaves_during_initialize_leaves_no_child_and_no_place(tmp_path: Path) -> None:
+    methods = tmp_path / "methods"
+    serving = bridged(mode=PER_SESSION, max_sessions=1, MCP_TEST_FILE=str(methods))
+    async with serving as url, Peer.of(url) as one, Peer.of(url) as two, httpx.AsyncClient(verify=False) as http:
+        gone = asyncio.create_task(one.initialize(experimental={"silent": {}}))
+        await eventually(lambda: "silent" in methods.read_text())
+        gone.cancel()
+
+        async def children() -> bool:
+            return "ropewalk_mcp_stdio_children 0.0" in (await http.get(f"{url}/metrics")).text
+
+        await eventually(children)
+        await eventually(lambda: _opened(two))
+
+
+async def _opened(peer: Peer) -> bool:
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    return (await peer.post(peer.request("initialize", params))).status_code == 200
+
+
+async def test_a_notification_right_behind_an_answer_reaches_the_stream() -> None:
+    async with bridged(mode=PER_SESSION) as url, Peer.of(url) as peer:
+        await peer.initialize()
+        async with peer.stream() as got:
+            for number in range(5):
+                assert await peer.call("log_after", text=str(number)) == "answered"
+                assert (await anext(got))["params"]["data"] == str(number)
+
+
+async def test_the_end_of_a_stream_counts_as_use() -> None:
+    serving = bridged(mode=PER_SESSION, idle_timeout_seconds=2)
+    async with serving as url, Peer.of(url) as listening, Peer.of(url) as clock:
+        await listening.initialize()
+        await clock.initialize()
+        async with listening.stream():
+            assert await clock.call("sleep", seconds=2) == "slept"
+        assert await clock.call("sleep", seconds=1.1) == "slept"
+        assert await listening.call("echo", text="still here") == "still here"
+
+
 async def test_questions_log_messages_and_updates_reach_the_sessions_client_whatever_others_do() -> None:
     async with bridged(mode=PER_SESSION) as url, Peer.of(url) as one, Peer.of(url) as two:
         for peer in (one, two):
@@ -109,20 +158,11 @@ async def test_questions_log_messages_and_updates_reach_the_sessions_client_what
 
 
 async def test_a_stateless_client_is_served_from_a_fresh_child_for_each_call_of_an_older_server() -> None:
-    async with bridged(mode=PER_SESSION, max_sessions=2) as url, Peer.of(url) as peer:
-
-        async def pid() -> Any:
-            answer = await eventually(lambda: _served(peer, {"name": "pid"}))
-            return content(answer.json())
-
-        first = await pid()
-        assert await pid() != first
-        await eventually(lambda: not alive(first))
-
-
-async def _served(peer: Peer, params: dict[str, Any]) -> httpx.Response | None:
-    answer = await peer.stateless("tools/call", params)
-    return answer if answer.status_code == 200 else None
+    async with bridged(mode=PER_SESSION, max_sessions=1) as url, Peer.of(url) as peer:
+        answers = [await peer.stateless("tools/call", {"name": "pid"}) for _ in range(4)]
+        pids = {content(answer.json()) for answer in answers}
+        assert len(pids) == 4
+        await eventually(lambda: not any(alive(pid) for pid in pids))
 
 
 async def test_a_stateless_client_answers_an_older_servers_question() -> None:
