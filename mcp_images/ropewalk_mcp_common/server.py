@@ -4,10 +4,10 @@ It never holds a session: any replica answers any request, of either era of the 
 """
 
 import argparse
+import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from typing import Any
@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from ropewalk_mcp_common.errors import CodedError, invalid_input
 from ropewalk_mcp_process.hosts import own_names_only
+from ropewalk_mcp_process.sockets import listening, port_number
 
 _log = logging.getLogger("ropewalk.mcp")
 
@@ -59,11 +60,16 @@ class ToolServer(MCPServer[Any]):
     async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
         """Run a tool, count it, and give its failure as `CODE: what to do`."""
         # A name that does not exist is the caller's text: as a label it would be unbounded.
-        tool = name if self._tool_manager.get_tool(name) else "unknown"
+        known = self._tool_manager.get_tool(name)
+        tool = name if known else "unknown"
         started, outcome = time.perf_counter(), "internal"
         try:
-            if tool == "unknown":
+            if not known:
                 raise CodedError("NOT_FOUND", f"there is no tool {name!r}; list the tools to see their names")
+            if strange := [each for each in arguments if each not in (allowed := known.parameters["properties"])]:
+                # Left out without a word, a misspelt unit would give an answer in another one.
+                advice = f"use {', '.join(allowed)}" if allowed else "it takes none"
+                raise CodedError("INVALID_INPUT", f"{strange[0][:100]!r} is no argument of {name}; {advice}")
             answer = await super().call_tool(name, arguments, context)
             outcome = "ok"
             return answer
@@ -75,6 +81,9 @@ class ToolServer(MCPServer[Any]):
                 raise
             outcome = cause.code.lower()
             raise cause from error
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
         finally:
             seconds = time.perf_counter() - started
             self._calls.labels(tool, outcome).inc()
@@ -88,24 +97,14 @@ def result(text: str, structured: BaseModel) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content)
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"ROPEWALK_PORT is {text!r}; use 0 (any free port) to 65535")
-    return int(text)
-
-
 def arguments(description: str) -> argparse.ArgumentParser:
     """Return the parser of the options that all servers have; a server may add its own."""
     parser = argparse.ArgumentParser(description=f"{description} Speaks MCP over streamable HTTP at /mcp.")
-    parser.add_argument("--port", type=_port, default=os.environ.get("ROPEWALK_PORT", "8000"), help="or ROPEWALK_PORT")
+    parser.add_argument(
+        "--port", type=port_number, default=os.environ.get("ROPEWALK_PORT", "8000"), help="or ROPEWALK_PORT"
+    )
     parser.add_argument("--stdio", action="store_true", help="speak MCP over stdin and stdout instead")
     return parser
-
-
-def listening(port: int) -> socket.socket:
-    """Return a socket that listens on all addresses."""
-    # Opened by its number, a socket knows its protocol: else asyncio sets no TCP_NODELAY, and every answer waits 40 ms.
-    return socket.socket(fileno=socket.create_server(("0.0.0.0", port), backlog=1024).detach())  # noqa: S104
 
 
 def serve(server: ToolServer, options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ropewalk_mcp_common.server import listening
+from ropewalk_mcp_process.sockets import listening
 
 ROOT = Path(__file__).parents[3]
 
