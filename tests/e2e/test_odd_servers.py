@@ -34,7 +34,9 @@ def servers(space: Workspace) -> None:
 def seen_by_agent(space: Workspace, server: str) -> Json:
     """What the agent's /tools says about its only server."""
     (pod,) = space.pods(f"ropewalk.dev/agent={server}-user")
-    servers = httpx.get(f"http://{pod['status']['podIP']}:8080/tools", timeout=5).json()["servers"]
+    address = pod["status"].get("podIP")
+    assert address, "the agent's pod has no address yet"
+    servers = httpx.get(f"http://{address}:8080/tools", timeout=5).json()["servers"]
     assert len(servers) == 1, f"the agent is starting: {servers}"
     return dict(servers[0])
 
