@@ -63,12 +63,11 @@ class Parking:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._parked: dict[str, _Parked] = {}
-        self._by_call: dict[tuple[int, int], _Parked] = {}
+        self._by_call: dict[Call, _Parked] = {}
 
     def ask(self, link: Link, call: Call, message: Message) -> None:
         """Answer the client's request with what the child asks in the middle of it."""
-        key = (id(link), call.sub_id)
-        waiting = self._by_call.get(key)
+        waiting = self._by_call.get(call)
         if waiting is not None:
             waiting.more.append(message)
             return
@@ -78,7 +77,7 @@ class Parking:
             return
         state = secrets.token_urlsafe(24)
         timer = asyncio.get_running_loop().call_later(self._seconds, self._give_up, state)
-        parked = self._parked[state] = self._by_call[key] = _Parked(call, link, timer)
+        parked = self._parked[state] = self._by_call[call] = _Parked(call, link, timer)
         parked.asked["1"] = message["id"]
         question = {"method": message["method"]} | ({"params": message["params"]} if "params" in message else {})
         call.asked["1"] = message["id"]
@@ -96,13 +95,11 @@ class Parking:
 
     def resume(self, call: Call, params: Message) -> Link:
         """Let the waiting call go on, as this one; Refusal where none waits."""
-        parked = self._parked.pop(str(params.get("requestState")), None)
+        parked = self._take(str(params.get("requestState")))
         if parked is None or parked.call.state != "parked":
             problem = "no call waits for this requestState: it has ended, or waits at another replica; call anew"
             raise Refusal(jsonrpc.INVALID_PARAMS, problem, 400)
-        parked.timer.cancel()
         old, link = parked.call, parked.link
-        del self._by_call[(id(link), old.sub_id)]
         call.link, call.sub_id, call.state, call.long = link, old.sub_id, "parked", old.long
         meta = params.get("_meta")
         call.token = meta.get("progressToken") if isinstance(meta, dict) and old.token is not None else None
@@ -120,7 +117,13 @@ class Parking:
         return link
 
     def _give_up(self, state: str) -> None:
+        parked = self._take(state)
+        if parked is not None:
+            parked.link.cancel(parked.call, "the client did not come back with its answer", answer=False)
+
+    def _take(self, state: str) -> _Parked | None:
         parked = self._parked.pop(state, None)
         if parked is not None:
-            del self._by_call[(id(parked.link), parked.call.sub_id)]
-            parked.link.cancel(parked.call, "the client did not come back with its answer", answer=False)
+            parked.timer.cancel()
+            del self._by_call[parked.call]
+        return parked

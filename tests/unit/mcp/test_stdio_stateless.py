@@ -5,13 +5,17 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import mcp
 import mcp_types
 import pytest
 
 from mcp_stdio import META, PER_SESSION, QUICK, SHARED, Peer, bridged, content, eventually, messages
+from ropewalk_mcp_stdio.calls import Call
+from ropewalk_mcp_stdio.jsonrpc import Refusal
+from ropewalk_mcp_stdio.translation import Parking
 
 pytestmark = pytest.mark.timeout(60)
 ELICIT = {"message": "sure?", "requestedSchema": {"type": "object", "properties": {"a": {"type": "integer"}}}}
@@ -102,6 +106,21 @@ async def test_a_call_whose_client_does_not_come_back_is_cancelled_at_the_child(
             return bool(content((await peer.stateless("tools/call", {"name": "cancelled"})).json()))
 
         await eventually(cancelled)
+
+
+async def test_a_question_of_a_child_that_has_died_leaves_nothing_behind() -> None:
+    link = SimpleNamespace(park=lambda call: None, tell=lambda message: None)
+    parking = Parking(60)
+    call = Call(None, {"jsonrpc": "2.0", "id": 1, "method": "tools/call"})
+    parking.ask(cast(Any, link), call, {"jsonrpc": "2.0", "id": 5, "method": "elicitation/create"})
+    question, _ = call.take()
+    assert question is not None
+    state = question["result"]["requestState"]
+    call.state = "done"
+    with pytest.raises(Refusal, match="no call waits for this requestState"):
+        parking.resume(Call(None, {"jsonrpc": "2.0", "id": 2, "method": "tools/call"}), {"requestState": state})
+    assert not parking._by_call
+    assert not parking.waits_for(state)
 
 
 async def test_a_client_that_closes_its_request_cancels_the_call() -> None:
