@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ropewalk_mcp_stdio.process import StartError
+from ropewalk_mcp_stdio.process import StartError, reaping_paused
 
 _log = logging.getLogger("ropewalk.mcp.stdio")
 _INSTALL_SECONDS = 600.0
@@ -134,7 +134,8 @@ async def installed_command(
     """Install the package and return the command that runs it; InstallError where either cannot be."""
     package = python_package or node_package or ""
     bin_folder = home(variables) / "bin"
-    await install(package, installer(python_package, node_package), variables)
+    with reaping_paused():
+        await install(package, installer(python_package, node_package), variables)
     programs = {path.name: str(path) for path in bin_folder.iterdir()} if bin_folder.is_dir() else {}
     if python_package is not None:
         interpreter = (

@@ -8,7 +8,7 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -38,7 +38,7 @@ class Process(asyncio.SubprocessProtocol):
     """A running child. `on_line` gets each line of its stdout, `on_error_line` each of its stderr."""
 
     _alive: ClassVar[set[int]] = set()
-    _starting: ClassVar[int] = 0
+    reaping_pauses: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -70,15 +70,15 @@ class Process(asyncio.SubprocessProtocol):
     ) -> "Process":
         """Start the program; StartError says why it cannot be."""
         loop = asyncio.get_running_loop()
-        cls._starting += 1
         try:
-            _, process = await loop.subprocess_exec(
-                lambda: cls(on_line, on_long, on_error_line, on_room),
-                *command,
-                env=environment,
-                start_new_session=True,
-                preexec_fn=_end_with_the_bridge,
-            )
+            with reaping_paused():
+                _, process = await loop.subprocess_exec(
+                    lambda: cls(on_line, on_long, on_error_line, on_room),
+                    *command,
+                    env=environment,
+                    start_new_session=True,
+                    preexec_fn=_end_with_the_bridge,
+                )
         except FileNotFoundError:
             raise StartError(
                 f"there is no program {command[0]!r} in this image; name one by its full path, or one of PATH "
@@ -86,8 +86,6 @@ class Process(asyncio.SubprocessProtocol):
             ) from None
         except OSError as problem:
             raise StartError(f"the program {command[0]!r} cannot be started: {problem.strerror}") from None
-        finally:
-            cls._starting -= 1
         return process
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -186,9 +184,19 @@ def adopt_orphans() -> None:
     _libc.prctl(_SET_CHILD_SUBREAPER, 1)
 
 
+@contextlib.contextmanager
+def reaping_paused() -> Iterator[None]:
+    """Reap no orphans: there is a child of the bridge's own that is not known as such, and somebody waits for it."""
+    Process.reaping_pauses += 1
+    try:
+        yield
+    finally:
+        Process.reaping_pauses -= 1
+
+
 def reap_orphans() -> None:
     """Take the exit codes of adopted processes that have ended, and never those of the bridge's own children."""
-    if Process._starting:
+    if Process.reaping_pauses:
         return
     for pid in children():
         if pid not in Process._alive:

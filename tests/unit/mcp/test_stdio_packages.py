@@ -2,17 +2,20 @@
 
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from mcp_stdio_index import package_index
+from ropewalk_mcp_stdio import packages
 from ropewalk_mcp_stdio.handshake import greet
 from ropewalk_mcp_stdio.jsonrpc import Message
 from ropewalk_mcp_stdio.link import Link
 from ropewalk_mcp_stdio.packages import InstallError, explained, program_of
+from ropewalk_mcp_stdio.process import reap_orphans
 from ropewalk_mcp_stdio.program import Program, Timing
 
 pytestmark = pytest.mark.timeout(100)
@@ -118,6 +121,27 @@ async def test_without_an_installer_the_image_that_has_one_is_named(variables: d
     ):
         await program.command()
     assert shutil.which("uv", path=tools())
+
+
+async def test_whoever_reaps_orphans_leaves_the_installer_alone(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes: list[int] = []
+
+    def ended_while_orphans_are_reaped() -> int:
+        installer = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+        os.waitid(os.P_PID, installer.pid, os.WEXITED | os.WNOWAIT)
+        reap_orphans()
+        return installer.wait()
+
+    async def install(package: str, command: Sequence[str], variables: Mapping[str, str]) -> None:
+        codes.append(ended_while_orphans_are_reaped())
+        raise InstallError("that was all")
+
+    monkeypatch.setattr(packages, "install", install)
+    with pytest.raises(InstallError):
+        await Program("tested", (), variables, python_package="tiny-mcp==1.0").command()
+    assert codes == [7]
 
 
 def test_the_program_of_a_package_has_its_name_or_is_its_only_one() -> None:
