@@ -1,4 +1,4 @@
-"""A real OTLP/HTTP receiver on a loopback port: decodes what an exporter sends, with OpenTelemetry's own protocol."""
+"""A real OTLP/HTTP receiver on this machine: decodes what an exporter sends, with OpenTelemetry's own protocol."""
 
 import gzip
 import threading
@@ -97,8 +97,8 @@ def _value(value: Any) -> Any:
 
 
 @contextmanager
-def otlp_receiver() -> Iterator[Receiver]:
-    """Receive until the block ends."""
+def otlp_receiver(address: str = "127.0.0.1") -> Iterator[Receiver]:
+    """Receive at a free port of this address until the block ends."""
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -117,8 +117,8 @@ def otlp_receiver() -> Iterator[Receiver]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    receiver.url = f"http://127.0.0.1:{server.server_address[1]}"
+    server = ThreadingHTTPServer((address, 0), Handler)
+    receiver.url = f"http://{address}:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
