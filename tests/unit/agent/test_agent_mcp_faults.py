@@ -497,19 +497,47 @@ async def test_the_loop_gets_a_turn_before_each_tool_that_is_checked() -> None:
     assert (len(page["tools"]), turns) == (10, 10)
 
 
-async def test_an_output_schema_that_nothing_can_be_checked_against_is_ignored() -> None:
-    odd = {**ADD, "outputSchema": {"type": "object", "$ref": "http://127.0.0.1:9/schema"}}
-    async with rogue_connection(Rogue(odd)) as connection:
-        assert (await named(connection, "add").call({})).outcome == "ok"
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "required": ["result"]},
+        {"type": "object", "$ref": "#/nothing"},
+        {"type": "object", "$ref": "http://127.0.0.1:9/schema"},
+        {"type": "no type"},
+    ],
+)
+async def test_a_call_that_was_made_is_not_told_as_failed_whatever_its_output_schema_says(
+    schema: dict[str, Any],
+) -> None:
+    rogue = Rogue({**ADD, "outputSchema": schema})
 
+    async def structured(asked: Asked) -> None:
+        content = {"content": [{"type": "text", "text": "done"}], "structuredContent": {"a": 1}}
+        await asked.result({"resultType": "complete", **content})
 
-async def test_a_result_that_fits_another_definition_reaches_the_model_and_the_tools_are_listed_again() -> None:
-    structured = {**ADD, "outputSchema": {"type": "object", "required": ["result"]}}
-    rogue = Rogue(structured)
+    rogue.on_call = structured
     async with rogue_connection(rogue) as connection:
-        listed = rogue.count("tools/list")
-        assert (await named(connection, "add").call({})).content == [{"text": "done"}]
-        await until(lambda: rogue.count("tools/list") > listed)
+        result = await named(connection, "add").call({})
+    assert (result.outcome, result.content) == ("ok", [{"text": "done"}])
+
+
+async def test_a_call_of_a_tool_that_is_listed_no_more_asks_for_no_listing() -> None:
+    rogue, gone = Rogue(), asyncio.Event()
+
+    async def no_listing(asked: Asked) -> bool:
+        if gone.is_set() and asked.method == "tools/list":
+            await five_hundred(asked)
+            return True
+        return False
+
+    rogue.before = no_listing
+    async with rogue_connection(rogue) as connection:
+        add = named(connection, "add")
+        rogue.tools = [READ]
+        await until(lambda: connection.status.tools == ("read",))
+        gone.set()
+        result = await add.call({})
+    assert (result.outcome, result.content) == ("ok", [{"text": "done"}])
 
 
 async def test_a_server_whose_listings_take_their_time_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

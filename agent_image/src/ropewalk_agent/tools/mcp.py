@@ -146,7 +146,7 @@ class Connection:
         self._last_answer_at = self._clock()
 
     def doubt(self) -> None:
-        """See Link; also for a server that tells, or whose results show, that its tools changed."""
+        """See Link; also for a server that tells that its tools changed."""
         self._check_now.set()
 
     def why_not(self) -> str:
@@ -232,7 +232,7 @@ class Connection:
         # A server that is going away need not be told that its session ends.
         streams = streamable_http_client(self._config.url, http_client=http, terminate_on_close=False)
         dispatcher = SiftingDispatcher(*await stack.enter_async_context(streams), sift=self._sift)
-        session = LenientSession(dispatcher=dispatcher, message_handler=self._told, doubt=self.doubt)
+        session = LenientSession(dispatcher=dispatcher, message_handler=self._told)
         await stack.enter_async_context(session)
         with exchange() as one:
             try:

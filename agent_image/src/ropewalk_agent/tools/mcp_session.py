@@ -1,5 +1,5 @@
-"""Additions to the mcp package's session: listings pass a sieve, results count although a definition has changed, and
-the newer era tells of changed tools too.
+"""Additions to the mcp package's session: listings pass a sieve, results count whatever was listed, and the newer era
+tells of changed tools too.
 """
 
 import asyncio
@@ -56,22 +56,14 @@ class SiftingDispatcher(JSONRPCDispatcher[TransportContext]):
 
 
 class LenientSession(ClientSession):
-    """Hands on results that the output schema does not allow, and calls `doubt`.
+    """Checks no result against its tool's output schema.
 
-    The schema is that of the last listing; the server may be another since. A call that was made is not to be reported
-    as failed, or the model makes it twice.
+    The schema is that of the last listing, or of nobody any more, and the server may be another since. A call that was
+    made is not to be reported as failed, or the model makes it twice; and a pattern in a schema can take for ever.
     """
 
-    def __init__(self, *, doubt: Callable[[], None], **options: Any) -> None:
-        super().__init__(**options)
-        self._doubt = doubt
-
     async def validate_tool_result(self, name: str, result: CallToolResult) -> None:
-        """See ClientSession; raises nothing."""
-        try:
-            await super().validate_tool_result(name, result)
-        except RuntimeError:
-            self._doubt()
+        """See ClientSession; does nothing."""
 
 
 async def subscribe_to_changes(session: ClientSession, changed: Callable[[], None]) -> None:

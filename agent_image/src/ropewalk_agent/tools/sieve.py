@@ -25,7 +25,7 @@ class Sieve:
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
-        self._seen: dict[str, tuple[Any, dict[str, Any] | None, LeftOut | None]] = {}
+        self._seen: dict[str, tuple[Any, LeftOut | None]] = {}
 
     async def sift(self, page: dict[str, Any]) -> tuple[dict[str, Any], tuple[LeftOut, ...]]:
         """Return a page of tools/list (its raw result) with the definitions that can be used, and the others."""
@@ -40,13 +40,12 @@ class Sieve:
             if seen is None or seen[0] != definition:
                 await asyncio.sleep(0)  # the loop's other work gets a turn: a large schema takes its time
                 reason = fault(definition, self._prefix)
-                usable = _without_useless_output_schema(definition) if reason is None else None
-                seen = definition, usable, None if reason is None else LeftOut(name, reason)
+                seen = definition, None if reason is None else LeftOut(name, reason)
                 self._seen[name] = seen
-            if seen[2] is None:
-                kept.append(seen[1])
+            if seen[1] is None:
+                kept.append(definition)
             else:
-                left_out.append(seen[2])
+                left_out.append(seen[1])
         return {**page, "tools": kept}, tuple(left_out)
 
     def forget_all_but(self, names: set[str]) -> None:
@@ -103,14 +102,6 @@ def _refers_elsewhere(schema: Any) -> bool:
                 return True
         return False
     return isinstance(schema, list) and any(_refers_elsewhere(item) for item in schema)
-
-
-def _without_useless_output_schema(definition: dict[str, Any]) -> dict[str, Any]:
-    """Drop an outputSchema that no result could be checked against; the tool is good without it."""
-    schema = definition.get("outputSchema")
-    if not isinstance(schema, dict) or _schema_fault(schema) is None:
-        return definition
-    return {key: value for key, value in definition.items() if key != "outputSchema"}
 
 
 def _name(definition: Any, number: int) -> str:
