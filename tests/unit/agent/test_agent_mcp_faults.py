@@ -591,6 +591,31 @@ async def test_a_redirect_within_the_host_is_followed() -> None:
         assert (await named(connection, "add").call({})).outcome == "ok"
 
 
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        ("/mcp", "it redirects more than 5 times (http://127.0.0.1:"),
+        ("//", "it redirects more than 5 times (http://127.0.0.1:"),
+        ("mailto:somebody", "it redirects to what is no address"),
+        ("http://xn--\u00ff.com/", "it redirects to what is no address"),
+        ("ftp://127.0.0.1/mcp", "it redirects to another host (ftp://127.0.0.1:"),
+    ],
+)
+async def test_a_redirect_that_leads_nowhere_costs_only_the_call_that_meets_it(location: str, said: str) -> None:
+    rogue = Rogue()
+
+    async def redirect(asked: Asked) -> None:
+        await asked.answer(b"", status=307, location=location)
+
+    rogue.on_call = redirect
+    async with rogue_connection(rogue) as connection:
+        session = connection.session
+        assert said in (await named(connection, "add").call({})).content[0]["text"]
+        rogue.on_call = None
+        assert (await named(connection, "add").call({})).outcome == "ok"
+        assert connection.session is session
+
+
 async def test_a_prefix_is_shown_to_the_model_and_the_server_knows_its_own_names() -> None:
     rogue = Rogue()
     async with rogue_connection(rogue, prefix="x_", tools={"deny": ["read"]}) as connection:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent_mcp import Rogue, connected_to, named
+from agent_mcp import Asked, Rogue, connected_to, named
 from mcp_wire import served
 from private_ca import PrivateCa
 from ropewalk_agent.tools import mcp, spread
@@ -131,6 +131,23 @@ async def test_a_server_that_hands_out_sessions_keeps_its_connections(monkeypatc
     in_session = [one for one in server.asked if "mcp-session-id" in one.headers]
     assert len(in_session) > 10
     assert not any(one.headers.get("connection") == "close" for one in in_session)
+
+
+async def test_a_redirect_costs_no_connection() -> None:
+    rogue = Rogue()
+
+    async def redirect(asked: Asked) -> bool:
+        if asked.path == "/mcp":
+            await asked.answer(b"see there", status=307, location="/mcp/")
+        return asked.path == "/mcp"
+
+    rogue.before = redirect
+    async with served(rogue) as base:
+        balancer = Balancer(port(base))
+        async with balanced(balancer) as url, connected_to(url) as connection:
+            for _ in range(10):
+                assert (await named(connection, "add").call({})).outcome == "ok"
+    assert balancer.connections <= 2
 
 
 async def test_a_server_behind_tls_keeps_its_connections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -226,7 +226,6 @@ class Connection:
             timeout=httpx2.Timeout(self._timeout_seconds, connect=_HANDSHAKE_SECONDS),
             # A bound on what is read says nothing about what it unpacks to.
             headers={"accept-encoding": "identity"},
-            follow_redirects=True,
         )
         await stack.enter_async_context(http)
         # A server that is going away need not be told that its session ends.

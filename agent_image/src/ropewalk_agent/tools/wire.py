@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
@@ -29,6 +29,7 @@ _LARGE_ANSWER, _LARGE_AT_ONCE = 1_000_000, 2
 """So many answers of a server beyond so many bytes are read at once: parsing takes seven times their size."""
 _LARGEST_ERROR = 65_536
 _LONGEST_ADDRESS = 200
+_MOST_REDIRECTS = 5
 _FAULT_CODE = -32099
 """Code of the JSON-RPC errors that are made here; of the range that JSON-RPC 2.0 leaves to implementations."""
 
@@ -128,19 +129,13 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         await self._inner.aclose()
 
     async def _answer(self, request: httpx2.Request, current: Exchange) -> httpx2.Response:
-        if _origin(request.url) != self._origin:
-            raise WireError(_redirected("to another host", request.url))
         request.headers.update(current.headers)
         if request.method == "GET" or request.headers.get("mcp-method") == "subscriptions/listen":
             # A stream of notifications may be silent for as long as it likes.
             request.extensions["timeout"]["read"] = None
         elif self._spread is not None and "mcp-session-id" not in request.headers and self._spread.is_due():
             request.headers["connection"] = "close"
-        response = await self._authorized(request)
-        if response.status_code in (301, 302, 303) and "location" in response.headers:
-            # To follow these is to ask again without the body.
-            await response.aclose()
-            raise WireError(_redirected(f"by HTTP {response.status_code}", _target(request, response)))
+        response = await self._arrived(request)
         self.has_session = self.has_session or "mcp-session-id" in response.headers
         encoding = response.headers.get("content-encoding", "identity")
         if encoding != "identity":
@@ -155,6 +150,22 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             raise WireError(Fault("broken", f"it answered {kind[:60] or 'something'} where JSON or a stream is due"))
         response.stream = _BoundedStream(response.stream, current, self._large, events=events)
         return response
+
+    async def _arrived(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request to where redirects lead, as far as they are followed."""
+        for _ in range(_MOST_REDIRECTS + 1):
+            if _origin(request.url) != self._origin:
+                raise WireError(_redirected("to another host", request.url))
+            response = await self._authorized(request)
+            status = response.status_code
+            if status not in (301, 302, 303, 307, 308) or "location" not in response.headers:
+                return response
+            await _small_body(response)  # of one that is not read, the connection could not be used again
+            request.url = _target(request, response)
+            if status not in (307, 308):
+                # To follow these is to ask again without the body.
+                raise WireError(_redirected(f"by HTTP {status}", request.url))
+        raise WireError(_redirected(f"more than {_MOST_REDIRECTS} times", request.url))
 
     async def _authorized(self, request: httpx2.Request) -> httpx2.Response:
         try:
@@ -188,16 +199,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         """Return the server's own JSON-RPC error if that is what it sent, else one that tells the HTTP status."""
         status = response.status_code
         phrase = f"it answered HTTP {status} {response.reason_phrase}".rstrip()
-        body = b""
-        try:
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > _LARGEST_ERROR:
-                    break
-        except httpx2.TransportError:
-            body = b""  # the status says enough
-        finally:
-            await response.aclose()
+        body = await _small_body(response)
         if status == 404 and "mcp-session-id" in request.headers:
             current.fault = Fault("session_gone", "it does not know the session any more")
         elif status in (401, 403):
@@ -258,15 +260,31 @@ def _end_of_event(data: bytes) -> int:
     return max(ends, default=-1)
 
 
+async def _small_body(response: httpx2.Response) -> bytes:
+    """Read an answer of which the status says enough, up to _LARGEST_ERROR; empty where that fails."""
+    body = b""
+    try:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > _LARGEST_ERROR:
+                break
+    except httpx2.TransportError:
+        return b""
+    finally:
+        await response.aclose()
+    return body
+
+
 def _origin(url: httpx2.URL) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
 
 
 def _target(request: httpx2.Request, response: httpx2.Response) -> httpx2.URL:
-    try:
-        return request.url.join(response.headers["location"])
-    except httpx2.InvalidURL:
-        return request.url
+    with suppress(httpx2.InvalidURL):
+        target = request.url.join(response.headers["location"])
+        if target.host:
+            return target
+    raise WireError(Fault("refused", "it redirects to what is no address"))
 
 
 def _redirected(how: str, to: httpx2.URL) -> Fault:
