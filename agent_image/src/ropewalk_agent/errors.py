@@ -63,8 +63,12 @@ def internal_error() -> AgentError:
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
     """Return `text` on one line, shortened, with each of `secrets` blotted out."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "[redacted]")
-    line = " ".join(text.split())
+    line = " ".join(blotted(text, secrets).split())
     return line if len(line) <= _LONGEST_REASON else line[:_LONGEST_REASON] + "…"
+
+
+def blotted(text: str, secrets: Iterable[str]) -> str:
+    """Return `text` with each of `secrets` blotted out; the longest first, as one may be a part of another."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "[redacted]")
+    return text

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent_mcp import Asked, Rogue, connected_to, named
+from agent_mcp import ADD, Asked, Rogue, connected_to, named
 from agent_models import Call, ScriptedModel, until
 from agent_server import running_agent
 from mcp_wire import served
@@ -86,7 +86,8 @@ async def test_a_refused_header_is_told_and_its_value_stands_nowhere(
         return True
 
     async def quote(asked: Asked) -> bool:
-        message = f"bad key: {asked.headers['x-api-key']}"
+        scheme, key = asked.headers["x-api-key"].split()
+        message = f"bad key: {key} ({scheme} {key})"
         error = {"jsonrpc": "2.0", "id": asked.message.get("id"), "error": {"code": -32000, "message": message}}
         await asked.answer(error, status=400)
         return True
@@ -99,8 +100,31 @@ async def test_a_refused_header_is_told_and_its_value_stands_nowhere(
         rogue.before = quote
         await until(lambda: "bad key" in (connection.status.last_error or ""))
         told.append(connection.status.last_error)
-    assert told == ["it answered HTTP 401 Unauthorized; it does not accept the agent's headers", "bad key: [redacted]"]
-    assert VALUE not in str([vars(record) for record in caplog.records])
+    assert told == [
+        "it answered HTTP 401 Unauthorized; it does not accept the agent's headers",
+        "bad key: [redacted] ([redacted])",
+    ]
+    assert VALUE.split()[1] not in str([vars(record) for record in caplog.records])
+
+
+async def test_what_a_server_quotes_of_a_header_in_its_definitions_is_not_told(tmp_path: Path) -> None:
+    rogue = Rogue({**ADD, "description": f"For {VALUE}. {'x' * 995} {VALUE}"})
+
+    async def before(asked: Asked) -> bool:
+        if asked.method != "server/discover":
+            return False
+        info = {"io.modelcontextprotocol/serverInfo": {"name": VALUE, "version": f"7 {VALUE}"}}
+        result = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "_meta": info}
+        await asked.result({"resultType": "complete", "ttlMs": 0, "cacheScope": "private", **result})
+        return True
+
+    rogue.before = before
+    header = mounted(tmp_path, VALUE)
+    async with served(rogue) as base, connected_to(f"{base}/mcp", headers=[header]) as connection:
+        status = connection.status
+    assert status.info is not None
+    assert (status.info.name, status.info.version) == ("[redacted]", "7 [redacted]")
+    assert status.definitions[0].description == f"For [redacted]. {'x' * 995} [redacted]"
 
 
 async def test_headers_do_not_follow_a_redirect_to_another_origin(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,12 +35,12 @@ class Definition:
     hash: str
 
 
-def definitions(specs: Iterable[Spec]) -> tuple[Definition, ...]:
-    """Return what is told of these tools."""
+def definitions(specs: Iterable[Spec], blotted: Callable[[str], str]) -> tuple[Definition, ...]:
+    """Return what is told of these tools; `blotted` takes secrets out of a text."""
     return tuple(
         Definition(
             spec.name,
-            (spec.description or "")[:LONGEST_DESCRIPTION],
+            blotted(spec.description or "")[:LONGEST_DESCRIPTION],
             definition_hash(spec.name, spec.description or "", spec.input_schema),
         )
         for spec in specs

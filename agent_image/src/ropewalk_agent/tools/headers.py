@@ -28,10 +28,13 @@ class MountedHeaders:
         return {header.name: self._value(header, file) for header, file in self._headers}
 
     def secrets(self) -> tuple[str, ...]:
-        """Return what must not be written anywhere; reads no file and raises nothing."""
-        return tuple(
-            secret for _, file in self._headers for secret in file.secrets() if len(secret) >= _SHORTEST_SECRET
-        )
+        """Return what must not be written anywhere; reads no file and raises nothing.
+
+        Also what follows a scheme such as Bearer: a server may quote it alone.
+        """
+        values = [value for _, file in self._headers for value in file.secrets()]
+        values += [value.partition(" ")[2] for value in values]
+        return tuple(value for value in values if len(value) >= _SHORTEST_SECRET)
 
     def _value(self, header: McpHeader, file: KeyFile) -> str:
         where = f"no header {header.name}: {header.value_file}"

@@ -27,7 +27,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from ropewalk_agent.config import McpServerConfig
-from ropewalk_agent.errors import redacted
+from ropewalk_agent.errors import blotted, redacted
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.tools import LeftOut, ServerInfo, ServerStatus, Tool, ToolResult
 from ropewalk_agent.tools.auth import token_source
@@ -155,8 +155,7 @@ class Connection:
 
     def redacted(self, text: str) -> str:
         """See Link."""
-        tokens = self._auth.secrets() if self._auth is not None else ()
-        return redacted(text, (*tokens, *self._headers.secrets()))
+        return redacted(text, self._secrets())
 
     def breaker_changed(self) -> None:
         """See Link."""
@@ -239,7 +238,7 @@ class Connection:
             except MCPError as error:
                 raise WireError(one.fault or fault_of(error) or Fault("refused", error.message)) from None
         transport.connecting = False
-        self._info = _info(session, has_session=transport.has_session)
+        self._info = self._server_info(session, has_session=transport.has_session)
         return session
 
     async def _told(self, message: IncomingMessage) -> None:
@@ -323,7 +322,7 @@ class Connection:
             fields = _fields(server=self._config.name, tool=tool, reason=reason)
             _log.warning("a tool of an mcp server is left out", extra=fields)
         self._specs, self._left_out = specs, left_out
-        self._definitions = definitions(specs)
+        self._definitions = definitions(specs, self._blotted)
         self.tools = tuple(self._tool(spec) for spec in specs if self._config.tools.admits(spec.name))
         self._note(self.status.state, None)
 
@@ -361,17 +360,24 @@ class Connection:
             call=call,
         )
 
+    def _server_info(self, session: ClientSession, *, has_session: bool) -> ServerInfo:
+        info = session.server_info
+        name, version = (info.name, info.version) if info is not None else ("", "")
+        name, version = (self._blotted(text)[:_LONGEST_NAME] for text in (name, version))
+        return ServerInfo(str(session.protocol_version), name, version, has_session)
+
+    def _secrets(self) -> tuple[str, ...]:
+        tokens = self._auth.secrets() if self._auth is not None else ()
+        return (*tokens, *self._headers.secrets())
+
+    def _blotted(self, text: str) -> str:
+        return blotted(text, self._secrets())
+
     def _reason(self, error: BaseException) -> str:
         """Return one short line that tells why a connection ended."""
         if isinstance(error, TimeoutError) and not str(error):
             return f"no answer within {CONNECT_SECONDS:g} s"
         return self.redacted(str(error)) or type(error).__name__
-
-
-def _info(session: ClientSession, *, has_session: bool) -> ServerInfo:
-    info = session.server_info
-    name, version = (info.name, info.version) if info is not None else ("", "")
-    return ServerInfo(str(session.protocol_version), name[:_LONGEST_NAME], version[:_LONGEST_NAME], has_session)
 
 
 def _cause(error: BaseException) -> BaseException:
