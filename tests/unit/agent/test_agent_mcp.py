@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
-import mcp_types
 import pytest
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -70,10 +69,6 @@ async def connected(url: str, *, wait: bool = True, **config: Any) -> AsyncItera
         await connection.stop()
 
 
-def spec(name: str) -> mcp_types.Tool:
-    return mcp_types.Tool(name=name, input_schema={"type": "object"})
-
-
 def named(connection: mcp.Connection, name: str) -> Tool:
     return next(tool for tool in connection.tools if tool.name == name)
 
@@ -114,7 +109,7 @@ async def test_calls_over_one_connection_run_at_once() -> None:
 async def test_a_hidden_tool_is_not_shown_and_not_run() -> None:
     async with serving(math()) as server, connected(server.url, tools={"deny": ["divide"]}) as connection:
         assert (connection.status.tools, connection.status.hidden) == (("add",), ("divide",))
-        result = await connection.calls.call(spec("divide"), {"a": 1, "b": 1})
+        result = await connection.calls.call("divide", {"a": 1, "b": 1})
         assert result.outcome == "error"
         assert "not allowed" in result.content[0]["text"]
 
@@ -218,7 +213,7 @@ async def watching(clock: Clock, session: Any) -> AsyncIterator[asyncio.Task[Non
     config = McpServerConfig(name="math", url="http://127.0.0.1:9/mcp")
     connection = mcp.Connection(config, tool_timeout_seconds=30.0, metrics=Metrics(), changed=lambda: None, clock=clock)
     connection.session = session
-    calling = asyncio.create_task(connection.calls.call(spec("add"), {}))
+    calling = asyncio.create_task(connection.calls.call("add", {}))
     watch = asyncio.create_task(connection._watch(session))
     try:
         yield watch

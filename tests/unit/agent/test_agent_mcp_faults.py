@@ -248,6 +248,17 @@ async def test_only_calls_that_are_safe_to_repeat_are_repeated(tool: str, attemp
     assert (retries(metrics) or 0) == attempts - 1
 
 
+async def test_a_tool_that_is_safe_to_repeat_no_more_is_not_repeated_by_a_turn_that_knew_it_so() -> None:
+    rogue = Rogue()
+    rogue.on_call = five_hundred
+    async with rogue_connection(rogue, retry={"initialDelayMilliseconds": 1}) as connection:
+        read = named(connection, "read")
+        rogue.tools = [{**ADD, "name": "read"}]
+        await until(lambda: connection.status.tools == ("read",))
+        assert (await read.call({})).outcome == "error"
+    assert rogue.count("tools/call") == 1
+
+
 async def test_a_repeated_call_that_succeeds_is_a_success() -> None:
     rogue = Rogue()
 

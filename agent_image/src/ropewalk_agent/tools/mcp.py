@@ -141,6 +141,11 @@ class Connection:
         """See Link."""
         self._replaced.clear()
 
+    def is_safe_to_repeat(self, tool: str) -> bool:
+        """See Link."""
+        hints = next((spec.annotations for spec in self._specs if spec.name == tool), None)
+        return hints is not None and (hints.read_only_hint is True or hints.idempotent_hint is True)
+
     def heard(self) -> None:
         """See Link."""
         self._last_answer_at = self._clock()
@@ -350,7 +355,7 @@ class Connection:
 
     def _tool(self, spec: mcp_types.Tool) -> Tool:
         async def call(arguments: dict[str, Any]) -> ToolResult:
-            return await self.calls.call(spec, arguments)
+            return await self.calls.call(spec.name, arguments)
 
         return Tool(
             name=self._config.prefix + spec.name,

@@ -45,6 +45,9 @@ class Link(Protocol):
     def forgotten(self) -> None:
         """Take note that the server does not know the session any more."""
 
+    def is_safe_to_repeat(self, tool: str) -> bool:
+        """Whether the server says by now that a second call does no harm: the tool only reads, or is idempotent."""
+
     def heard(self) -> None:
         """Take note that the server answered something."""
 
@@ -70,12 +73,6 @@ class _Failed:
     """Whether it is safe to make the attempt again, for the tool at hand."""
     counts: bool
     """Whether the breaker takes it for a failure of the server."""
-
-
-def is_safe_to_repeat(spec: mcp_types.Tool) -> bool:
-    """Whether the server says that a second call does no harm: a tool that only reads, or that is idempotent."""
-    hints = spec.annotations
-    return hints is not None and (hints.read_only_hint is True or hints.idempotent_hint is True)
 
 
 def retry_pause(retry: Retry, attempt: int, share: float) -> float:
@@ -123,31 +120,31 @@ class Calls:
         """Wait until no request is on its way to the server; calls that wait for a session have none."""
         await self._nothing_on_the_wire.wait()
 
-    async def call(self, spec: mcp_types.Tool, arguments: dict[str, Any]) -> ToolResult:
+    async def call(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
         """Call a tool by the server's own name for it."""
         # The second hold of the filter, for a name that reached us in spite of the first.
-        if not self._config.tools.admits(spec.name):
-            return failure("error", f"tool {spec.name} of {self._server} is not allowed for this agent")
+        if not self._config.tools.admits(tool):
+            return failure("error", f"tool {tool} of {self._server} is not allowed for this agent")
         deadline = self._clock() + self.timeout_seconds
         if await self._session(deadline) is None:
             return self._unavailable(self._link.why_not())
         started = time.monotonic()
         self.in_flight += 1
         try:
-            return await self._attempts(spec, arguments, deadline)
+            return await self._attempts(tool, arguments, deadline)
         finally:
             self.in_flight -= 1
             labels = {"mcp_method_name": "tools/call", "server": self._config.name}
             self._metrics.mcp_operation_duration.labels(**labels).observe(time.monotonic() - started)
 
-    async def _attempts(self, spec: mcp_types.Tool, arguments: dict[str, Any], deadline: float) -> ToolResult:
+    async def _attempts(self, tool: str, arguments: dict[str, Any], deadline: float) -> ToolResult:
         failed: _Failed | None = None
         for attempt in range(1, self._config.retry.max_attempts + 1):
             breaker, admitted = self.breaker.admit(self._clock())
             self._become(breaker)
             if not admitted:
                 return failed.result if failed is not None else self._unavailable(self._why_open())
-            outcome = await self._judged(spec, arguments, deadline, probe=breaker.state == "half-open")
+            outcome = await self._judged(tool, arguments, deadline, probe=breaker.state == "half-open")
             if isinstance(outcome, ToolResult):
                 return outcome
             failed = outcome
@@ -163,11 +160,11 @@ class Calls:
         return failed.result
 
     async def _judged(
-        self, spec: mcp_types.Tool, arguments: dict[str, Any], deadline: float, *, probe: bool
+        self, tool: str, arguments: dict[str, Any], deadline: float, *, probe: bool
     ) -> ToolResult | _Failed:
         """Make one attempt and tell the breaker how it went."""
         try:
-            outcome = await self._attempt(spec, arguments, deadline)
+            outcome = await self._attempt(tool, arguments, deadline)
         except BaseException:
             self._become(self.breaker.abandoned(probe=probe))
             raise
@@ -180,32 +177,30 @@ class Calls:
         self._become(self.breaker.succeeded())
         return outcome
 
-    async def _attempt(self, spec: mcp_types.Tool, arguments: dict[str, Any], deadline: float) -> ToolResult | _Failed:
-        session, safe = await self._session(deadline), is_safe_to_repeat(spec)
+    async def _attempt(self, tool: str, arguments: dict[str, Any], deadline: float) -> ToolResult | _Failed:
+        session, safe = await self._session(deadline), self._link.is_safe_to_repeat(tool)
         if session is None:
             return _Failed(self._unavailable(self._link.why_not()), repeatable=True, counts=True)
         headers = self._outgoing_context()
         with exchange(headers) as one, self._sending():
             try:
                 async with asyncio.timeout(deadline - self._clock()):
-                    result = await session.call_tool(
-                        spec.name, arguments, meta=_meta(headers), allow_input_required=True
-                    )
+                    result = await session.call_tool(tool, arguments, meta=_meta(headers), allow_input_required=True)
             except TimeoutError:
                 limit = f"{self.timeout_seconds:g} s"
-                text = f"tool {spec.name} of {self._server} did not answer within {limit}"
+                text = f"tool {tool} of {self._server} did not answer within {limit}"
                 return _Failed(failure("timeout", text), repeatable=False, counts=True)
             except Exception as error:
                 fault = one.fault or fault_of(error)
                 if fault is not None:
-                    return self._faulty(spec, fault, safe=safe)
+                    return self._faulty(tool, fault, safe=safe)
                 # The server answered, with an error of its own.
                 self._link.heard()
-                text = f"tool {spec.name} of {self._server} failed: {self._link.redacted(str(error))}"
+                text = f"tool {tool} of {self._server} failed: {self._link.redacted(str(error))}"
                 return _Failed(failure("error", text), repeatable=False, counts=False)
         self._link.heard()
         if isinstance(result, mcp_types.InputRequiredResult):
-            return failure("error", f"tool {spec.name} of {self._server} asks for input, which an agent cannot give")
+            return failure("error", f"tool {tool} of {self._server} asks for input, which an agent cannot give")
         return ToolResult("error" if result.is_error else "ok", bounded(_blocks(result)))
 
     @contextlib.contextmanager
@@ -225,14 +220,14 @@ class Calls:
                 return await self._link.current_session()
         return None
 
-    def _faulty(self, spec: mcp_types.Tool, fault: Fault, *, safe: bool) -> _Failed:
+    def _faulty(self, tool: str, fault: Fault, *, safe: bool) -> _Failed:
         reason = self._link.redacted(fault.text)
         if fault.kind in ("undelivered", "session_gone", "unauthorized"):
             result = self._unavailable(reason)
         elif fault.kind == "lost":
             result = self._unavailable("the connection was lost during the call")
         else:
-            result = failure("error", f"tool {spec.name} of {self._server} failed: {reason}")
+            result = failure("error", f"tool {tool} of {self._server} failed: {reason}")
         if fault.kind == "session_gone":
             self._link.forgotten()
         untouched = fault.kind in ("undelivered", "session_gone")
