@@ -159,6 +159,18 @@ async def test_a_call_on_its_way_when_its_session_is_forgotten_gets_its_answer()
         assert (await next_one).outcome == "ok"
 
 
+async def test_a_call_that_waits_for_a_session_until_its_time_is_up_says_so() -> None:
+    async with connected_in("older") as (connection, _):
+        connection.calls.timeout_seconds = 0.05
+        connection.forgotten()
+        result = await named(connection, "grow").call({})
+    assert (result.outcome, result.content[0]["text"]) == (
+        "unavailable",
+        "MCP server rogue is unavailable (it forgot the session, which is being replaced); "
+        "its tools cannot be used at the moment",
+    )
+
+
 async def test_a_server_of_the_older_era_with_json_answers_and_no_stream_works() -> None:
     async with connected_in("older", stateless_http=True, json_response=True) as (connection, _):
         assert (await named(connection, "grow").call({})).outcome == "ok"

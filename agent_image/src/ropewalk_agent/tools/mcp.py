@@ -156,6 +156,8 @@ class Connection:
 
     def why_not(self) -> str:
         """See Link."""
+        if self.status.state == "connected":
+            return "it forgot the session, which is being replaced"
         return self.status.last_error or "not connected yet"
 
     def redacted(self, text: str) -> str:
