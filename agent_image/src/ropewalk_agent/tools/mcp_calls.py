@@ -106,9 +106,9 @@ class Calls:
         self._outgoing_context = outgoing_context
         self._last_reason = ""
         self.in_flight = 0
-        self._on_the_wire = 0
-        self._nothing_on_the_wire = asyncio.Event()
-        self._nothing_on_the_wire.set()
+        """Requests that are on their way to the server; calls that wait for a session have none."""
+        self._nothing_in_flight = asyncio.Event()
+        self._nothing_in_flight.set()
         self.breaker = Breaker()
         metrics.mcp_breaker_open.labels(server=config.name).set(0)
 
@@ -117,8 +117,8 @@ class Calls:
         self.breaker = self.breaker.reconnected(self._clock())
 
     async def answered(self) -> None:
-        """Wait until no request is on its way to the server; calls that wait for a session have none."""
-        await self._nothing_on_the_wire.wait()
+        """Wait until no request is on its way to the server."""
+        await self._nothing_in_flight.wait()
 
     async def call(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
         """Call a tool by the server's own name for it."""
@@ -129,11 +129,9 @@ class Calls:
         if await self._session(deadline) is None:
             return self._unavailable(self._link.why_not())
         started = time.monotonic()
-        self.in_flight += 1
         try:
             return await self._attempts(tool, arguments, deadline)
         finally:
-            self.in_flight -= 1
             labels = {"mcp_method_name": "tools/call", "server": self._config.name}
             self._metrics.mcp_operation_duration.labels(**labels).observe(time.monotonic() - started)
 
@@ -205,14 +203,14 @@ class Calls:
 
     @contextlib.contextmanager
     def _sending(self) -> Iterator[None]:
-        self._on_the_wire += 1
-        self._nothing_on_the_wire.clear()
+        self.in_flight += 1
+        self._nothing_in_flight.clear()
         try:
             yield
         finally:
-            self._on_the_wire -= 1
-            if not self._on_the_wire:
-                self._nothing_on_the_wire.set()
+            self.in_flight -= 1
+            if not self.in_flight:
+                self._nothing_in_flight.set()
 
     async def _session(self, deadline: float) -> ClientSession | None:
         with contextlib.suppress(TimeoutError):
