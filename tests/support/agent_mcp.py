@@ -6,11 +6,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+from starlette.requests import Request
+
 from agent_models import until
 from mcp_wire import served
 from ropewalk_agent.config import McpServerConfig
 from ropewalk_agent.metrics import Metrics
-from ropewalk_agent.tools import Tool
+from ropewalk_agent.tools import Tool, mcp
 from ropewalk_agent.tools.mcp import Connection
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -68,12 +71,7 @@ class Rogue:
         """Serve as an ASGI application."""
         if scope["type"] != "http":
             return
-        body = b""
-        while True:
-            part = await receive()
-            body += part.get("body", b"")
-            if not part.get("more_body"):
-                break
+        body = await Request(scope, receive).body()
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         asked = Asked(scope["method"], scope["path"], headers, json.loads(body or b"{}"), send)
         self.asked.append(asked)
@@ -94,6 +92,14 @@ class Rogue:
             await asked.text("done")
         else:
             await asked.answer(b"", status=405)
+
+
+def shorten_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let connections list and reconnect in hundredths of a second."""
+    monkeypatch.setattr(mcp, "CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(mcp, "_LEAST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(mcp, "_FIRST_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(mcp, "_LONGEST_RETRY_SECONDS", 0.05)
 
 
 @asynccontextmanager

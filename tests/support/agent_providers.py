@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
+from starlette.requests import Request
 
 from agent_models import until
 from agent_server import free_port
@@ -116,12 +117,7 @@ class Provider:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request, as an ASGI application."""
-        body = b""
-        while True:
-            message = await receive()
-            body += message.get("body", b"")
-            if not message.get("more_body"):
-                break
+        body = await Request(scope, receive).body()
         headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
         self.asked.append(Asked(scope["path"], headers, json.loads(body or b"{}")))
         step = self.steps[min(len(self.asked), len(self.steps)) - 1]

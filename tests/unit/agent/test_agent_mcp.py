@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
+from agent_mcp import connected_to, named, shorten_pauses
 from agent_models import Call, ScriptedModel, until
 from agent_server import LoopbackMcpServer, running_agent
 from ropewalk_agent.config import McpServerConfig
@@ -39,11 +41,7 @@ def math(**extra: Callable[..., Any]) -> MCPServer:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mcp, "CHECK_SECONDS", 0.05)
-    monkeypatch.setattr(mcp, "SUSPICIOUS_CHECK_SECONDS", 2.0)
-    monkeypatch.setattr(mcp, "_LEAST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(mcp, "_FIRST_RETRY_SECONDS", 0.02)
-    monkeypatch.setattr(mcp, "_LONGEST_RETRY_SECONDS", 0.05)
+    shorten_pauses(monkeypatch)
 
 
 @asynccontextmanager
@@ -56,21 +54,7 @@ async def serving(server: MCPServer) -> AsyncIterator[LoopbackMcpServer]:
         await asyncio.to_thread(loopback.stop)
 
 
-@asynccontextmanager
-async def connected(url: str, *, wait: bool = True, **config: Any) -> AsyncIterator[mcp.Connection]:
-    server = McpServerConfig(name="math", url=url, **config)
-    connection = mcp.Connection(server, tool_timeout_seconds=5.0, metrics=Metrics(), changed=lambda: None)
-    connection.start()
-    try:
-        if wait:
-            await until(lambda: connection.status.state == "connected")
-        yield connection
-    finally:
-        await connection.stop()
-
-
-def named(connection: mcp.Connection, name: str) -> Tool:
-    return next(tool for tool in connection.tools if tool.name == name)
+connected = partial(connected_to, name="math")
 
 
 async def test_tools_are_listed_and_called() -> None:

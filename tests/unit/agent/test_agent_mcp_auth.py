@@ -12,12 +12,12 @@ from urllib.parse import parse_qs
 import httpx2
 import pytest
 
-from agent_mcp import Asked, Rogue, connected_to, named
+from agent_mcp import Asked, Rogue, connected_to, named, shorten_pauses
 from agent_models import until
 from mcp_wire import served
 from ropewalk_agent.config import ClientCredentials
 from ropewalk_agent.errors import redacted
-from ropewalk_agent.tools import auth, mcp, wire
+from ropewalk_agent.tools import auth, wire
 from ropewalk_agent.tools.auth import AuthError, BearerFile, ClientCredentialTokens
 from ropewalk_agent.tools.headers import MountedHeaders
 
@@ -26,10 +26,7 @@ SECRET = "s3cret/with+signs"
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mcp, "CHECK_SECONDS", 0.1)
-    monkeypatch.setattr(mcp, "_LEAST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(mcp, "_FIRST_RETRY_SECONDS", 0.02)
-    monkeypatch.setattr(mcp, "_LONGEST_RETRY_SECONDS", 0.05)
+    shorten_pauses(monkeypatch)
 
 
 class TokenEndpoint:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from agent_mcp import ADD, READ, Asked, Rogue, connected_to, named, rogue_connection
+from agent_mcp import ADD, READ, Asked, Rogue, connected_to, named, rogue_connection, shorten_pauses
 from agent_models import Call, ScriptedModel, until
 from agent_server import LoopbackMcpServer, free_port, running_agent
 from mcp_wire import served
@@ -20,10 +20,7 @@ from ropewalk_agent.tools.sieve import Sieve
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mcp, "CHECK_SECONDS", 0.1)
-    monkeypatch.setattr(mcp, "_LEAST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(mcp, "_FIRST_RETRY_SECONDS", 0.02)
-    monkeypatch.setattr(mcp, "_LONGEST_RETRY_SECONDS", 0.05)
+    shorten_pauses(monkeypatch)
 
 
 def retries(metrics: Metrics) -> float | None:

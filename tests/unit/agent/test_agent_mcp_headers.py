@@ -6,22 +6,18 @@ from typing import Any
 
 import pytest
 
-from agent_mcp import ADD, Asked, Rogue, connected_to, named
+from agent_mcp import ADD, Asked, Rogue, connected_to, named, shorten_pauses
 from agent_models import Call, ScriptedModel, until
 from agent_server import running_agent
 from mcp_wire import served
 from ropewalk_agent.config import ConfigError, parse
-from ropewalk_agent.tools import mcp
 
 VALUE = "ApiKey k3y-value"
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mcp, "CHECK_SECONDS", 0.1)
-    monkeypatch.setattr(mcp, "_LEAST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(mcp, "_FIRST_RETRY_SECONDS", 0.02)
-    monkeypatch.setattr(mcp, "_LONGEST_RETRY_SECONDS", 0.05)
+    shorten_pauses(monkeypatch)
 
 
 def mounted(folder: Path, value: str | bytes, name: str = "X-Api-Key") -> dict[str, str]:
