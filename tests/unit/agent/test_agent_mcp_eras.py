@@ -147,10 +147,10 @@ async def test_a_call_on_its_way_when_its_session_is_forgotten_gets_its_answer()
     async with connected_in("older") as (connection, older):
         grow = named(connection, "grow")
         gate = older.gate = asyncio.Event()
-        on_its_way = asyncio.create_task(grow.call({}))
+        on_its_way = asyncio.ensure_future(grow.call({}))
         await until(lambda: older.gate is None)
         refused, older.forget = older.refused, older.session
-        next_one = asyncio.create_task(grow.call({}))
+        next_one = asyncio.ensure_future(grow.call({}))
         # The next call and the listing that it makes due.
         await until(lambda: older.refused >= refused + 2)
         await asyncio.wait({on_its_way}, timeout=0.3)

@@ -15,6 +15,7 @@ from mcp_wire import served
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.tools import mcp, mcp_calls, wire
 from ropewalk_agent.tools.headers import MountedHeaders
+from ropewalk_agent.tools.mcp_session import LenientSession
 from ropewalk_agent.tools.sieve import Sieve
 
 
@@ -425,6 +426,32 @@ async def test_one_failed_listing_ends_no_connection_and_a_second_does() -> None
         failing = 2
         await until(lambda: connection.session is not session and connection.session is not None)
         assert connection.status.last_error == "it answered HTTP 500 Internal Server Error"
+
+
+async def test_a_call_that_comes_while_a_connection_is_closed_waits_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closing, go_on, rogue = asyncio.Event(), asyncio.Event(), Rogue()
+
+    class SlowToClose(LenientSession):
+        async def __aexit__(self, *exception: Any) -> bool | None:
+            closing.set()
+            await go_on.wait()
+            return await super().__aexit__(*exception)
+
+    async def before(asked: Asked) -> bool:
+        if asked.method == "tools/list" and rogue.count("tools/list") > 1 and not closing.is_set():
+            await five_hundred(asked)
+            return True
+        return False
+
+    monkeypatch.setattr(mcp, "LenientSession", SlowToClose)
+    rogue.before = before
+    async with rogue_connection(rogue) as connection:
+        await asyncio.wait_for(closing.wait(), 20)
+        calling = asyncio.ensure_future(named(connection, "add").call({}))
+        go_on.set()
+        assert (await calling).outcome == "ok"
 
 
 async def test_a_server_that_restarts_with_other_tools_shows_the_new_ones() -> None:

@@ -129,6 +129,7 @@ class Connection:
             # Once may not be enough: a cancel that meets the transport's own clean-up can be swallowed by it.
             self._task.cancel()
             await asyncio.wait((self._task,), timeout=0.1)
+        self._replaced.set()  # there is nothing to wait for any more
 
     # What its calls need of it (mcp_calls.Link)
 
@@ -216,6 +217,7 @@ class Connection:
             _log.info("mcp server connected", extra=fields)
             subscription = asyncio.create_task(subscribe_to_changes(session, self.doubt))
             stack.callback(subscription.cancel)
+            stack.callback(self._replaced.clear)  # who comes while it closes waits for the next one
             await self._watch(session)
 
     async def _open(self, stack: AsyncExitStack) -> ClientSession:
