@@ -51,8 +51,8 @@ async def test_two_headers_and_a_token_go_along_together(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (None, "is missing or empty; mount the Secret with its value there"),
-        (b"", "is missing or empty; mount the Secret with its value there"),
+        (None, "is missing or empty; mount the Secret with it there"),
+        (b"", "is missing or empty; mount the Secret with it there"),
         (b"one\ntwo-secret", "must hold one line of visible ASCII characters"),
         ("sécret".encode(), "must hold one line of visible ASCII characters"),
         (b"\xff\xfe", "cannot be read (UnicodeDecodeError)"),

@@ -73,7 +73,7 @@ class BearerFile:
 
     async def token(self) -> str:
         """See TokenSource."""
-        token = _mounted(self._file, self._path)
+        token = mounted(self._file, self._path)
         if not _TOKEN.fullmatch(token):
             raise AuthError(f"no token: {self._path} must hold one word of visible ASCII characters")
         return token
@@ -188,8 +188,8 @@ class ClientCredentialTokens:
 
     async def _ask(self) -> tuple[int, dict[str, Any]]:
         config = self._config
-        client_id = _mounted(self._id, config.client_id_file)
-        secret = _mounted(self._secret, config.client_secret_file)
+        client_id = mounted(self._id, config.client_id_file)
+        secret = mounted(self._secret, config.client_secret_file)
         form, headers = {"grant_type": "client_credentials"}, {"accept": "application/json"}
         if config.scopes:
             form["scope"] = " ".join(config.scopes)
@@ -225,11 +225,12 @@ class ClientCredentialTokens:
         return AuthError(f"no token: the token endpoint {url.scheme}://{url.netloc.decode()}{url.path} {what}")
 
 
-def _mounted(file: KeyFile, path: Path) -> str:
+def mounted(file: KeyFile, path: Path, what: str = "token") -> str:
+    """Return what a mounted file holds; raises AuthError, which says what there is none of."""
     try:
         content = file.read()
     except (OSError, ValueError) as error:
-        raise AuthError(f"no token: {path} cannot be read ({type(error).__name__})") from None
+        raise AuthError(f"no {what}: {path} cannot be read ({type(error).__name__})") from None
     if not content:
-        raise AuthError(f"no token: {path} is missing or empty; mount the Secret with it there")
+        raise AuthError(f"no {what}: {path} is missing or empty; mount the Secret with it there")
     return content

@@ -4,7 +4,7 @@ import re
 
 from ropewalk_agent.config import McpHeader
 from ropewalk_agent.models import KeyFile
-from ropewalk_agent.tools.auth import AuthError
+from ropewalk_agent.tools.auth import AuthError, mounted
 
 _VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
 _SHORTEST_SECRET = 4
@@ -37,13 +37,8 @@ class MountedHeaders:
         return tuple(value for value in values if len(value) >= _SHORTEST_SECRET)
 
     def _value(self, header: McpHeader, file: KeyFile) -> str:
-        where = f"no header {header.name}: {header.value_file}"
-        try:
-            value = file.read()
-        except (OSError, ValueError) as error:
-            raise AuthError(f"{where} cannot be read ({type(error).__name__})") from None
-        if not value:
-            raise AuthError(f"{where} is missing or empty; mount the Secret with its value there")
+        value = mounted(file, header.value_file, f"header {header.name}")
         if not _VALUE.fullmatch(value):
-            raise AuthError(f"{where} must hold one line of visible ASCII characters")
+            reason = "must hold one line of visible ASCII characters"
+            raise AuthError(f"no header {header.name}: {header.value_file} {reason}")
         return value
