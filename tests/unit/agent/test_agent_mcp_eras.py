@@ -159,6 +159,19 @@ async def test_a_call_on_its_way_when_its_session_is_forgotten_gets_its_answer()
         assert (await next_one).outcome == "ok"
 
 
+async def test_a_call_that_does_not_end_in_a_forgotten_session_leaves_time_for_those_that_wait() -> None:
+    async with connected_in("older") as (connection, older):
+        grow = named(connection, "grow")
+        gate = older.gate = asyncio.Event()
+        endless = asyncio.ensure_future(grow.call({}))
+        await until(lambda: older.gate is None)
+        connection.calls.timeout_seconds = 2.0
+        older.forget = older.session
+        assert (await grow.call({})).outcome == "ok"
+        assert (await endless).outcome == "unavailable"
+        gate.set()
+
+
 async def test_a_call_that_waits_for_a_session_until_its_time_is_up_says_so() -> None:
     async with connected_in("older") as (connection, _):
         connection.calls.timeout_seconds = 0.05

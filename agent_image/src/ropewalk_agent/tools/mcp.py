@@ -57,7 +57,8 @@ _FAILED_CHECKS = 2
 _SILENCE_SECONDS = 10.0
 """So long a call that is on its way excuses a server that answers nothing else; then it counts as hung."""
 _LAST_ANSWERS_SECONDS = 5.0
-"""So long calls in a session that the server forgot may take to end, before they are cut with it."""
+"""So long calls in a session that the server forgot may take to end, before they are cut with it; and no longer than
+half the time of those that wait for the next one."""
 _MOST_TOOL_PAGES = 20
 _LONGEST_NAME = 256
 """Characters of what a server calls itself."""
@@ -289,7 +290,7 @@ class Connection:
         """Let calls end that a pod on its way out still works on, while others wait for the next session."""
         self.forgotten()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_ANSWERS_SECONDS):
+            async with asyncio.timeout(min(_LAST_ANSWERS_SECONDS, self.calls.timeout_seconds / 2)):
                 await self.calls.answered()
 
     async def _list(self, session: ClientSession) -> tuple[tuple[mcp_types.Tool, ...], tuple[LeftOut, ...]]:
