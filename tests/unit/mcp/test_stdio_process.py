@@ -194,10 +194,19 @@ def test_what_follows_the_dashes_is_the_servers_whatever_it_looks_like() -> None
 
 
 def test_the_command_of_the_operator_is_understood() -> None:
-    arguments = "serve --port=8000 --path=/mcp --session-mode=perSession --max-sessions=100 --idle-timeout-seconds=300"
-    options = read([*arguments.split(), "--node-package=@scope/name@1.2.3", "--", "--verbose"])
+    arguments = "--name=files --port=8000 --path=/mcp --session-mode=perSession --max-sessions=100"
+    options = read(
+        [
+            "serve",
+            *arguments.split(),
+            "--idle-timeout-seconds=300",
+            "--node-package=@scope/name@1.2.3",
+            "--",
+            "--verbose",
+        ]
+    )
     assert options == ServeOptions(
-        "name", 8000, "/mcp", "perSession", 100, 300, None, "@scope/name@1.2.3", ("--verbose",)
+        "files", 8000, "/mcp", "perSession", 100, 300, None, "@scope/name@1.2.3", ("--verbose",)
     )
     assert read(["install", "/bridge"]) == InstallOptions("/bridge")
 

@@ -61,6 +61,7 @@ def parts(server: MCPServer, asked: Stdio, bridge_image: str, pull_policy: str) 
 def _options(server: MCPServer, asked: Stdio) -> list[str]:
     package = asked.package
     return [
+        f"--name={server.name}",
         f"--port={server.port}",
         f"--path={server.path}",
         f"--session-mode={asked.session_mode}",
