@@ -1,0 +1,46 @@
+"""What the servers write into their logs, and what they never do."""
+
+import json
+import logging
+import sys
+
+from pydantic import BaseModel
+
+from ropewalk_mcp_process.logs import JsonFormatter
+
+
+class Answer(BaseModel):
+    """An answer of an upstream."""
+
+    number: int
+
+
+def misread() -> None:
+    """Break off in the words of pydantic, which quote what it was given."""
+    Answer.model_validate({"number": "a secret"})
+
+
+def test_an_error_is_told_by_its_kind_and_place_and_not_in_its_own_words() -> None:
+    try:
+        try:
+            misread()
+        except ValueError as error:
+            raise RuntimeError("the tool said: a secret") from error
+    except RuntimeError:
+        record = logging.LogRecord("mcp", logging.ERROR, "x", 1, "Tool %r failed", ("search",), sys.exc_info())
+    said = JsonFormatter().format(record)
+    assert "secret" not in said
+    line = json.loads(said)
+    assert (line["level"], line["message"], line["error"]) == ("error", "Tool 'search' failed", "ValidationError")
+    assert [place.split()[1] for place in line["where"]][:2] == [
+        "test_an_error_is_told_by_its_kind_and_place_and_not_in_its_own_words",
+        "misread",
+    ]
+    assert line["where"][1].startswith("test_mcp_logs.py:")
+
+
+def test_a_line_without_an_error_has_the_fields_that_were_given() -> None:
+    record = logging.makeLogRecord({"name": "ropewalk.mcp", "msg": "tool call", "levelname": "INFO", "tool": "add"})
+    line = json.loads(JsonFormatter().format(record))
+    assert line.keys() == {"time", "level", "logger", "message", "tool"}
+    assert line["tool"] == "add"
