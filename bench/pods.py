@@ -13,9 +13,11 @@ from typing import Any, cast
 from kubernetes import client, config, watch
 
 from cluster.layout import REPOSITORY, Layout
-from e2e_cluster import Workspace, agent, eventually, install_chart, kubectl, mcpserver
+from e2e_cluster import Workspace, agent, eventually, image, install_chart, kubectl, mcpserver
 
 _AGENTS = 20
+_STDIO_SERVERS = 10
+_STDIO = {"command": ["/opt/ropewalk/bin/ropewalk-mcp"], "args": ["--stdio"]}
 
 
 def run() -> list[tuple[str, str, str]]:
@@ -24,30 +26,38 @@ def run() -> list[tuple[str, str, str]]:
     with namespace("ropewalk-bench") as space:
         space.apply(mcpserver(), agent("warm", "math"))
         space.wait("agent/warm")
-        times = []
-        for number in range(_AGENTS):
-            times.append(_apply_to_ready(space, f"bench-{number}"))
-            space.kubectl("delete", f"agent/bench-{number}", "--wait")
-            name = f"bench-{number}"
-            eventually(lambda name=name: not _pod_names(space, name), "the pod is gone")  # type: ignore[misc]
+        times = sorted(_apply_to_ready(space, agent(f"bench-{number}", "math")) for number in range(_AGENTS))
+        stdio = {"stdio": {"image": image("mcp-math"), **_STDIO}}
+        servers = sorted(
+            _apply_to_ready(space, mcpserver(f"bench-{number}", **stdio)) for number in range(_STDIO_SERVERS)
+        )
         pss = _idle_pss(space, "warm")
-    times.sort()
     p50, p95 = statistics.median(times), times[round(0.95 * (len(times) - 1))]
     return [
         (f"apply → Ready of an Agent with an MCP server, p50 of {_AGENTS}", f"{p50:.2f} s", "2.0 s"),
         (f"the same, p95 (minimum {times[0]:.2f} s, maximum {times[-1]:.2f} s)", f"{p95:.2f} s", "3.0 s"),
+        (
+            f"apply → Ready of a stdio MCPServer, p50 of {_STDIO_SERVERS} "
+            f"(minimum {servers[0]:.2f} s, maximum {servers[-1]:.2f} s)",
+            f"{statistics.median(servers):.2f} s",
+            "3.0 s",
+        ),
         ("memory of an idle agent pod (PSS), one MCP server", f"{pss:.0f} MiB", "≤ 90 MiB"),
     ]
 
 
-def _apply_to_ready(space: Workspace, name: str) -> float:
-    """Seconds from sending the Agent to the API server until a watch, open since before, sees Ready=True."""
+def _apply_to_ready(space: Workspace, resource: dict[str, Any]) -> float:
+    """Seconds from sending a resource to the API server until a watch, open since before, sees Ready=True.
+
+    It is deleted again; this returns when its pods are gone.
+    """
     api = client.CustomObjectsApi(config.new_client_from_config(str(Layout.default().kubeconfig)))
-    where = ("ropewalk.dev", "v1alpha1", space.name, "agents")
+    kind, name = resource["kind"].lower(), resource["metadata"]["name"]
+    where = ("ropewalk.dev", "v1alpha1", space.name, f"{kind}s")
     listed = cast(dict[str, Any], api.list_namespaced_custom_object(*where))
     version = listed["metadata"]["resourceVersion"]
     began = time.perf_counter()
-    api.create_namespaced_custom_object(*where, agent(name, "math"))
+    api.create_namespaced_custom_object(*where, resource)
     events = watch.Watch().stream(
         api.list_namespaced_custom_object, *where, resource_version=version, timeout_seconds=60,
         field_selector=f"metadata.name={name}",
@@ -55,12 +65,15 @@ def _apply_to_ready(space: Workspace, name: str) -> float:
     for event in cast(Iterator[dict[str, Any]], events):
         conditions = event["object"].get("status", {}).get("conditions", [])
         if any(each["type"] == "Ready" and each["status"] == "True" for each in conditions):
-            return time.perf_counter() - began
+            seconds = time.perf_counter() - began
+            space.kubectl("delete", f"{kind}/{name}", "--wait")
+            eventually(lambda: not _pod_names(space, kind, name), "the pods are gone")
+            return seconds
     raise RuntimeError(f"{name} was not Ready within a minute")
 
 
-def _pod_names(space: Workspace, name: str) -> list[str]:
-    return space.kubectl("get", "pods", "-l", f"ropewalk.dev/agent={name}", "-o", "name").split()
+def _pod_names(space: Workspace, kind: str, name: str) -> list[str]:
+    return space.kubectl("get", "pods", "-l", f"ropewalk.dev/{kind}={name}", "-o", "name").split()
 
 
 def _idle_pss(space: Workspace, name: str) -> float:
