@@ -1,6 +1,7 @@
 """Requests to somebody else's HTTP API, each bounded in time and size, asked politely and no oftener than needed.
 
-It never follows a redirect to another host, keeps no cookie, and puts no part of a request into a log, metric or error.
+It never follows a redirect to another server, keeps no cookie, and puts no part of a request into a log, metric or
+error.
 """
 
 import asyncio
@@ -182,11 +183,8 @@ class Upstream:
                         self._judge(response)
                         body = await self._bounded(response)
                         return Answer(response.status_code, body, cache_seconds)
-                    if (following.url.host, following.url.scheme) not in (
-                        (request.url.host, request.url.scheme),
-                        (request.url.host, "https"),
-                    ):
-                        raise self.invalid("a redirect to another host")
+                    if not _is_same_server(request.url, following.url):
+                        raise self.invalid("a redirect to another server")
                     request = following
                 finally:
                     await response.aclose()
@@ -222,6 +220,12 @@ class Upstream:
 
     def _rate_limited(self, why: str, seconds: float) -> CodedError:
         return CodedError("RATE_LIMITED", f"{self.name} {why}; try again in {max(1, round(seconds))} s")
+
+
+def _is_same_server(asked: httpx2.URL, told: httpx2.URL) -> bool:
+    """Tell whether a redirect stays where it is, or leads from http to https there."""
+    is_safer = (asked.scheme, told.scheme) == ("http", "https")
+    return asked.host == told.host and (is_safer or (asked.scheme, asked.port) == (told.scheme, told.port))
 
 
 def _seconds(retry_after: str) -> float | None:

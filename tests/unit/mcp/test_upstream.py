@@ -72,6 +72,7 @@ async def test_an_answer_comes_with_its_status_and_document() -> None:
         (plain("no gzip", "200 OK", "content-encoding: gzip"), "UPSTREAM_INVALID"),
         (plain("", "304 Not Modified"), "UPSTREAM_INVALID"),
         (plain("", "302 Found", "location: http://169.254.169.254/latest"), "UPSTREAM_INVALID"),
+        (plain("", "302 Found", "location: http://127.0.0.1:1/"), "UPSTREAM_INVALID"),
         (plain("", "302 Found", "location: http://[bad"), "UPSTREAM_INVALID"),
         (plain("", "302 Found", "location: /again"), "UPSTREAM_INVALID"),
         (None, "UPSTREAM_TIMEOUT"),
