@@ -28,7 +28,7 @@ demo: cluster-up images ## a cluster, the chart, the examples, and a question to
 test: check test-unit test-integration test-e2e ## everything: checks and all tests, in a local cluster that ends with them
 
 .PHONY: test-unit
-test-unit: .venv/.ready .venv-mcp/.ready tools ## unit and contract tests, in seconds
+test-unit: .venv/.ready .venv-mcp/.ready tools ## unit and contract tests
 	.venv/bin/pytest tests/unit tests/contract --ignore $(MCP_TESTS) --numprocesses=auto $(PYTEST)
 	.venv-mcp/bin/pytest $(MCP_TESTS) --numprocesses=auto $(PYTEST)
 
