@@ -500,6 +500,10 @@ async def test_a_server_that_restarts_with_other_tools_shows_the_new_ones() -> N
                 ({"$schema": ["draft"]}, "is not a JSON Schema"),
                 ({"$schema": "http://["}, "is not a JSON Schema"),
                 ({"not": []}, "is not a JSON Schema"),
+                (
+                    {"properties": {"a": {"type": "array", "x-mcp-header": "A"}}},
+                    "has an x-mcp-header that is not valid",
+                ),
                 ({"pattern": "a{99999999999999999999}"}, "is not a JSON Schema"),
                 ({"description": "x" * 100_000}, "is longer than 100000 characters"),
             )

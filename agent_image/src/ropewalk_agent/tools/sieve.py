@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 import mcp_types
+from mcp.shared.inbound import find_invalid_x_mcp_header
 from pydantic import ValidationError
 
 from ropewalk_agent.tools import LeftOut
@@ -67,6 +68,9 @@ def fault(definition: Any, prefix: str) -> str | None:
     if definition["inputSchema"].get("type") != "object":
         return "its inputSchema is not of type object"
     problem = _schema_fault(definition["inputSchema"])
+    if problem is None and find_invalid_x_mcp_header(definition["inputSchema"]) is not None:
+        # The mcp package drops such a tool in the newer era, as the protocol demands, and tells nobody.
+        problem = "has an x-mcp-header that is not valid"
     return None if problem is None else f"its inputSchema {problem}"
 
 
