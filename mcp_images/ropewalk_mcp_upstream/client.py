@@ -7,6 +7,7 @@ error.
 import asyncio
 import json
 import time
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class Upstream:
         )
         # The deadline of the whole request is the one time limit.
         self._client = httpx2.AsyncClient(
-            headers={"user-agent": "ropewalk-mcp/0.1.0", **(headers or {})},
+            headers={"user-agent": "ropewalk-mcp/0.1.0", "accept-encoding": "gzip", **(headers or {})},
             timeout=None,
             trust_env=trust_environment,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -188,8 +189,6 @@ class Upstream:
                     request = following
                 finally:
                     await response.aclose()
-        except httpx2.DecodingError:
-            raise self.invalid("a broken encoding") from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             # The library's own words may hold the address with its query.
             what = "cannot be reached" if isinstance(error, httpx2.ConnectError) else "broke off, or speaks no HTTP"
@@ -211,15 +210,31 @@ class Upstream:
             raise self.invalid(f"status {status}")
 
     async def _bounded(self, response: httpx2.Response) -> bytes:
-        body = bytearray()
-        async for part in response.aiter_bytes():
-            body += part
-            if len(body) > self._limits.max_answer_bytes:
-                raise self.invalid(f"more than {self._limits.max_answer_bytes} bytes")
+        body, most = bytearray(), self._limits.max_answer_bytes
+        unpacked = _unpacker(response.headers.get("content-encoding", "identity").lower())
+        if not unpacked:
+            raise self.invalid("an encoding that was not asked for")
+        try:
+            async for part in response.aiter_raw():
+                body += unpacked(part, most + 1 - len(body))
+                if len(body) > most:
+                    raise self.invalid(f"more than {most} bytes")
+        except zlib.error:
+            raise self.invalid("a broken encoding") from None
         return bytes(body)
 
     def _rate_limited(self, why: str, seconds: float) -> CodedError:
         return CodedError("RATE_LIMITED", f"{self.name} {why}; try again in {max(1, round(seconds))} s")
+
+
+def _unpacker(encoding: str) -> Callable[[bytes, int], bytes] | None:
+    """Return what unpacks the parts of an answer, each to so many bytes at most; None for other than gzip.
+
+    The HTTP client unpacks each part as a whole, and encodings in encodings: a few kilobytes may become gigabytes.
+    """
+    if encoding == "identity":
+        return lambda part, _: part
+    return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress if encoding == "gzip" else None
 
 
 def _is_same_server(asked: httpx2.URL, told: httpx2.URL) -> bool:

@@ -70,6 +70,8 @@ async def test_an_answer_comes_with_its_status_and_document() -> None:
         (plain("x" * 1001), "UPSTREAM_INVALID"),
         (plain(gzip.compress(b"x" * 10_000_000), "200 OK", "content-encoding: gzip"), "UPSTREAM_INVALID"),
         (plain("no gzip", "200 OK", "content-encoding: gzip"), "UPSTREAM_INVALID"),
+        (plain(gzip.compress(gzip.compress(b"{}")), "200 OK", "content-encoding: gzip, gzip"), "UPSTREAM_INVALID"),
+        (plain(gzip.compress(b'"x"')[:-12], "200 OK", "content-encoding: gzip"), "UPSTREAM_INVALID"),
         (plain("", "304 Not Modified"), "UPSTREAM_INVALID"),
         (plain("", "302 Found", "location: http://169.254.169.254/latest"), "UPSTREAM_INVALID"),
         (plain("", "302 Found", "location: http://127.0.0.1:1/"), "UPSTREAM_INVALID"),
@@ -82,6 +84,12 @@ async def test_a_fault_has_a_code_of_its_own_and_never_hangs(answer: bytes | Non
     async with answering(answer) as raw:
         error = await refused(raw.url, QUICK)
     assert error.code == code
+
+
+async def test_a_packed_answer_is_unpacked() -> None:
+    async with answering(plain(gzip.compress(b'"here"'), "200 OK", "content-encoding: GZIP")) as raw:
+        assert await get_json(upstream(), raw.url, {}) == (200, "here")
+    assert "accept-encoding: gzip\r\n" in raw.requests[0].lower()
 
 
 async def test_a_call_that_is_given_up_closes_its_connection() -> None:
