@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from yaml import YAMLError
 
 from ropewalk_mcp_common.errors import Code, CodedError
 
@@ -41,7 +42,10 @@ async def configuration() -> Configuration:
     """
     config = Configuration()
     if path := os.environ.get("KUBECONFIG"):
-        await load_kube_config(config_file=path, client_configuration=config, persist_config=False)  # type: ignore[no-untyped-call]
+        try:
+            await load_kube_config(config_file=path, client_configuration=config, persist_config=False)  # type: ignore[no-untyped-call]
+        except (YAMLError, TypeError):
+            raise ConfigException(f"KUBECONFIG is {path!r}, which is no kubeconfig") from None
     else:
         load_incluster_config(client_configuration=config)  # type: ignore[no-untyped-call]
     return config

@@ -123,6 +123,15 @@ def test_the_kubernetes_server_without_credentials_says_what_to_set() -> None:
     assert "KUBECONFIG" in said["message"]
 
 
+@pytest.mark.parametrize("content", ["clusters: [", "", "[]"])
+def test_the_kubernetes_server_with_a_kubeconfig_that_is_none_says_so(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text(content)
+    done = run("ropewalk_mcp_kubernetes", KUBECONFIG=str(file))
+    assert done.returncode == 1
+    assert json.loads(done.stderr)["error"] == f"KUBECONFIG is {str(file)!r}, which is no kubeconfig"
+
+
 @pytest.mark.parametrize(
     ("module", "options"),
     [
