@@ -16,6 +16,8 @@ import httpx2
 LARGEST_LISTING_BYTES = 10_000_000
 """Of all answers of one listing together; agents read as much of one answer."""
 _LARGE_BYTES = 1_000_000
+FAREWELL_SECONDS = 0.5
+"""How long a server may take to end a session: all is known by then."""
 ERROR_BYTES = 65_536
 WORDS_CHARACTERS = 200
 ADDRESS_CHARACTERS = 200
@@ -47,7 +49,7 @@ class Guard(httpx2.AsyncBaseTransport):
         """Send a request; see the module."""
         if not _asks(request):
             # A notification, the stream of notifications or the end of the session: their fate says nothing.
-            return await self._inner.handle_async_request(request)
+            return await (self._farewell if request.method == "DELETE" else self._inner.handle_async_request)(request)
         self.fault = None
         try:
             response = await self._inner.handle_async_request(request)
@@ -82,6 +84,13 @@ class Guard(httpx2.AsyncBaseTransport):
     def is_large(self) -> bool:
         """Whether much has been read already."""
         return self._left < LARGEST_LISTING_BYTES - _LARGE_BYTES
+
+    async def _farewell(self, request: httpx2.Request) -> httpx2.Response:
+        async with asyncio.timeout(FAREWELL_SECONDS):
+            response = await self._inner.handle_async_request(request)
+            await response.aclose()
+        # Without its body, which nobody needs and which may have no end.
+        return httpx2.Response(response.status_code, request=request)
 
     async def _end(self, response: httpx2.Response, fault: str) -> None:
         await response.aclose()

@@ -371,6 +371,27 @@ async def test_a_session_is_ended_when_all_is_known() -> None:
     assert len(ended) == 1
 
 
+@pytest.mark.parametrize("hangs", ["at once", "in the body"])
+async def test_a_server_that_never_lets_go_of_the_session_is_left(hangs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "FAREWELL_SECONDS", 0.05)
+    app, over = older(http_app(sdk())), asyncio.Event()
+
+    async def clinging(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["method"] != "DELETE":
+            await app(scope, receive, send)
+            return
+        if hangs == "in the body":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await over.wait()
+
+    async with served(clinging) as base:
+        async with asyncio.timeout(10):
+            listed = await list_tools(f"{base}/mcp", ca_bundle=None, time_limit_seconds=60)
+        over.set()
+    assert [tool.name for tool in listed.tools] == ["add"]
+
+
 def test_words_hold_no_line_breaks_and_no_control_characters() -> None:
     assert wire.one_line("a\r\nb\x1b[31m\tc", 100) == "a b [31m c"
     assert json.loads(json.dumps(wire.one_line("é" * 300, 200))) == "é" * 200 + "…"
