@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import ssl
 from collections.abc import AsyncIterator, Iterator
 
@@ -15,6 +16,8 @@ import httpx2
 
 LARGEST_LISTING_BYTES = 10_000_000
 """Of all answers of one listing together; agents read as much of one answer."""
+LARGEST_EVENT_BYTES = 1_000_000
+"""Of one server-sent event; a little less than httpx2 would take, so that the reason is ours, and as agents do."""
 _LARGE_BYTES = 1_000_000
 FAREWELL_SECONDS = 0.5
 """How long a server may take to end a session: all is known by then."""
@@ -25,6 +28,7 @@ ADDRESS_CHARACTERS = 200
 _UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})
 """OpenSSL's verify codes for a chain that ends in nobody who is trusted (X509_V_ERR_* in openssl/x509_vfy.h)."""
 
+_END_OF_EVENT = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 _large = asyncio.Semaphore(1)
 """Parsing takes several times the size of an answer, so one large one is read at a time."""
 
@@ -66,18 +70,24 @@ class Guard(httpx2.AsyncBaseTransport):
         kind = response.headers.get("content-type", "").lower()
         if response.status_code == 200 and not kind.startswith(("application/json", "text/event-stream")):
             await self._end(response, f"it answered {kind[:60] or 'something'} where JSON or an event stream is due")
-        response.stream = _Bounded(response.stream, self)
+        response.stream = _Bounded(response.stream, self, events=kind.startswith("text/event-stream"))
         return response
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._inner.aclose()
 
-    def take(self, size: int) -> None:
-        """Count bytes of an answer; raises BrokenAnswer beyond the bound."""
+    def take(self, size: int, event_size: int) -> None:
+        """Count bytes of an answer, and those of its present event; raises BrokenAnswer beyond the bounds."""
         self._left -= size
         if self._left < 0:
             self.fault = f"its answer to tools/list is larger than {LARGEST_LISTING_BYTES} bytes, which is not read"
+            raise BrokenAnswer(self.fault)
+        if event_size > LARGEST_EVENT_BYTES:
+            self.fault = (
+                f"an event of its answer to tools/list is larger than {LARGEST_EVENT_BYTES} bytes, which is not read; "
+                "let it list its tools on more pages"
+            )
             raise BrokenAnswer(self.fault)
 
     @property
@@ -132,20 +142,39 @@ class Guard(httpx2.AsyncBaseTransport):
         return f"{what}: {refused or str(error) or type(error).__name__}"
 
 
+class _Events:
+    """How large server-sent events are, chunk by chunk."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._tail = b""
+
+    def add(self, chunk: bytes) -> int:
+        """The size of the event that was under way, up to its end or that of the chunk."""
+        recent = self._tail + chunk
+        before = self._size - len(self._tail)
+        ends = [found.end() for found in _END_OF_EVENT.finditer(recent)]
+        rest = recent[ends[-1] :] if ends else recent
+        self._size = len(rest) if ends else before + len(recent)
+        self._tail = rest[-3:]
+        return before + ends[0] if ends else self._size
+
+
 class _Bounded(httpx2.AsyncByteStream):
     """Passes an answer on while the guard lets it."""
 
-    def __init__(self, stream: object, guard: Guard) -> None:
+    def __init__(self, stream: object, guard: Guard, *, events: bool) -> None:
         if not isinstance(stream, httpx2.AsyncByteStream):
             raise TypeError(stream)
         self._stream = stream
         self._guard = guard
+        self._events = events
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        has_place = False
+        has_place, events = False, _Events() if self._events else None
         try:
             async for chunk in self._stream:
-                self._guard.take(len(chunk))
+                self._guard.take(len(chunk), events.add(chunk) if events else 0)
                 if self._guard.is_large and not has_place:
                     has_place = await _large.acquire()
                 yield chunk

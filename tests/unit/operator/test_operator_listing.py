@@ -248,6 +248,26 @@ async def test_fifty_megabytes_are_not_read() -> None:
     assert await why_not(at_listing(fifty_megabytes)) == said
 
 
+def event_stream(*sizes: int) -> Callable[[Asked], Awaitable[None]]:
+    """Answers tools/list by notifications of so many bytes each, and then the tools."""
+
+    async def answer(asked: Asked) -> None:
+        note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": ""}}
+        notes = [{**note, "params": {"level": "info", "data": "x" * size}} for size in sizes]
+        listed = {"tools": [ADD], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+        events = [*notes, {"jsonrpc": "2.0", "id": asked.message["id"], "result": listed}]
+        content = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+        await asked.answer(content.encode(), content_type="text/event-stream")
+
+    return answer
+
+
+async def test_an_event_that_is_too_large_is_told_and_many_smaller_ones_are_read() -> None:
+    said = await why_not(at_listing(event_stream(1_000_001)))
+    assert said.startswith("an event of its answer to tools/list is larger than 1000000 bytes, which is not read")
+    assert [tool.name for tool in (await found(at_listing(event_stream(600_000, 600_000, 600_000)))).tools] == ["add"]
+
+
 async def test_pages_that_are_too_large_only_together_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "LARGEST_LISTING_BYTES", 50_000)
 
