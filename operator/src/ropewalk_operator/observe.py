@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
 import aiohttp
@@ -29,6 +30,8 @@ WORDS_CHARACTERS = 1000
 ANSWER_BYTES = 65536
 TOOLS_BYTES = 8_000_000
 """Ten servers of 500 tools with 1 KB of description have 6 MB."""
+LARGE_BYTES = 250_000
+"""Parsing takes several times the size of an answer, so one large one is read at a time."""
 
 # Warnings about a pod that has not started; others, such as a failed probe, the pod's own answer tells better.
 STARTING_REASONS = frozenset(
@@ -89,6 +92,7 @@ class AgentClient:
     def __init__(self, port: int = names.AGENT_PORT) -> None:
         self._port = port
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=READY_LIMIT_SECONDS))
+        self._large = asyncio.Lock()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -112,13 +116,18 @@ class AgentClient:
     async def _get(self, ip: str, path: str, most_bytes: int, port: int | None = None) -> Any:
         host = f"[{ip}]" if ":" in ip else ip
         address = f"http://{host}:{port or self._port}{path}"
-        body = b""
+        body = bytearray()
         try:
-            async with self._session.get(address, allow_redirects=False) as response:
+            async with AsyncExitStack() as stack:
+                response = await stack.enter_async_context(self._session.get(address, allow_redirects=False))
+                has_place = False
                 async for chunk in response.content.iter_any():
                     body += chunk
                     if len(body) > most_bytes:
                         return None
-            return json.loads(body)
+                    if len(body) > LARGE_BYTES and not has_place:
+                        await stack.enter_async_context(self._large)
+                        has_place = True
+                return json.loads(body)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError):
             return None

@@ -39,9 +39,12 @@ class Report:
 
 async def ask(server: str, pods: Iterable[AgentPod], ask_tools: AskTools) -> Discovered:
     """What the first few of these agents say, the newest first. Raises ListingError, or NotYetKnown."""
-    asked = list(pods)[:AGENTS_ASKED]
-    bodies = await asyncio.gather(*(ask_tools(pod.ip) for pod in asked))
-    return judged([report(pod.agent, server, body) for pod, body in zip(asked, bodies, strict=True)])
+
+    async def told(pod: AgentPod) -> Report:
+        # At once: a body speaks of all servers of its agent, and many of them together would fill the memory.
+        return report(pod.agent, server, await ask_tools(pod.ip))
+
+    return judged(await asyncio.gather(*(told(pod) for pod in list(pods)[:AGENTS_ASKED])))
 
 
 def judged(reports: Iterable[Report]) -> Discovered:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import weakref
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -104,6 +106,24 @@ async def test_of_many_agents_the_first_are_asked() -> None:
     assert asked == [f"ip{number}" for number in range(AGENTS_ASKED)]
 
 
+async def test_what_an_agent_said_is_let_go_before_the_next_one_is_read() -> None:
+    class Parsed(dict[str, Any]):
+        """An answer that can be watched."""
+
+    held: list[weakref.ref[Parsed]] = []
+
+    async def tools(ip: str) -> Any:
+        await asyncio.sleep(0)
+        assert [each for each in held if each() is not None] == [], "all of them would fill the memory"
+        answer = Parsed(body())
+        held.append(weakref.ref(answer))
+        return answer
+
+    found = await ask("math", [AgentPod(f"a{number}", f"ip{number}") for number in range(AGENTS_ASKED)], tools)
+    assert [tool.name for tool in found.tools] == ["add"]
+    assert len(held) == AGENTS_ASKED
+
+
 def running(agent: str, *, created: str = "2026-01-01T00:00:00Z", ready: bool = True, **fields: Any) -> Pod:
     made = pod_body(agent, ready=ready, state={"running": {}}, **fields)
     made["metadata"]["creationTimestamp"] = created
@@ -192,6 +212,35 @@ async def test_an_answer_that_is_not_json_is_none(content: bytes) -> None:
 async def test_an_answer_without_end_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observe, "TOOLS_BYTES", 1000)
     assert await told(Pages(content=b'"' + b"x" * 1000 + b'"')) is None
+
+
+class Gate(asyncio.Lock):
+    """Tells who has come to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.came: asyncio.Queue[None] = asyncio.Queue()
+
+    async def acquire(self) -> Literal[True]:
+        self.came.put_nowait(None)
+        return await super().acquire()
+
+
+async def test_large_answers_are_read_one_at_a_time_and_small_ones_wait_for_none() -> None:
+    large = b'"' + b"x" * observe.LARGE_BYTES + b'"'
+    async with served(Pages(content=large)) as large_at, served(Pages()) as small_at:
+        client, other = (AgentClient(int(base.rsplit(":", 1)[1])) for base in (large_at, small_at))
+        client._large = other._large = gate = Gate()
+        async with gate:
+            await gate.came.get()
+            asked = [asyncio.create_task(client.tools("127.0.0.1")) for _ in range(2)]
+            for _ in asked:
+                await gate.came.get()
+            assert await other.tools("127.0.0.1") == {}
+            assert not any(each.done() for each in asked)
+        assert await asyncio.gather(*asked) == [json.loads(large)] * 2
+        await client.close()
+        await other.close()
 
 
 async def test_an_agent_pod_redirects_nobody() -> None:
