@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ropewalk_operator import names
 from ropewalk_operator.facts import Facts
 from ropewalk_operator.pods import Trouble
 
@@ -101,6 +102,13 @@ def replicas_are_zero(facts: Facts) -> Verdict | None:
     """The user scaled to nothing."""
     if facts.replicas or facts.remote:
         return None
+    if facts.autoscaled:
+        deployment = names.child_of(facts.kind, facts.name)
+        return Verdict(
+            "ScaledToZero",
+            f"the Deployment {deployment} was scaled to 0, so no pods run, and its autoscaler leaves it alone; "
+            f"scale it to 1 or more to start them: kubectl scale deployment {deployment} --replicas=1",
+        )
     return Verdict("ScaledToZero", "spec.replicas is 0, so no pods run; set it to 1 or more to start them")
 
 

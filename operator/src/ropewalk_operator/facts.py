@@ -88,6 +88,8 @@ class Facts:
     selector: str = ""
     replicas: int = 1
     """Pods that shall run; 0 while suspended."""
+    autoscaled: bool = False
+    """Whether an autoscaler sets them, which leaves a Deployment alone that somebody has scaled to 0."""
     suspended: bool = False
     remote: bool = False
     note: str = ""

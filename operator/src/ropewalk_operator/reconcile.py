@@ -118,6 +118,7 @@ class Reconciler:
             url=names.agent_url(agent),
             selector=names.selector_text(agent),
             replicas=agent.wanted_replicas,
+            autoscaled=agent.is_autoscaled,
             suspended=agent.suspend,
             note=_said_of(claim, agent),
         )
@@ -152,6 +153,7 @@ class Reconciler:
             url=names.mcp_url(server),
             selector="" if server.remote else names.selector_text(server),
             replicas=server.wanted_replicas,
+            autoscaled=server.is_autoscaled,
             remote=server.remote is not None,
             needs_agent=server.is_asked_with_secrets,
         )

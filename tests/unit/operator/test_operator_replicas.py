@@ -124,6 +124,20 @@ async def test_an_operator_that_ends_before_it_has_let_go_of_the_replicas_does_s
     assert owners_of_replicas(world) == ["ropewalk-operator-replicas"]
 
 
+async def test_an_autoscaled_deployment_that_somebody_scaled_to_nothing_stays_so_and_says_what_to_do(
+    world: World,
+) -> None:
+    world.put(agent(**AUTOSCALED))
+    await world.settle()
+    scale(world, 0)
+    await world.reconciler.reconcile(AGENT)
+    assert replicas(world) == 0
+    said = world.condition("Ready")
+    assert said["reason"] == "ScaledToZero"
+    assert "kubectl scale deployment calc-agent --replicas=1" in said["message"]
+    assert "spec.replicas" not in said["message"], "it may not be set beside spec.autoscaling"
+
+
 async def test_from_autoscaling_back_to_replicas_the_autoscaler_goes_first(world: World) -> None:
     world.put(agent(**AUTOSCALED))
     await world.settle()
