@@ -26,6 +26,7 @@ class Verdict:
 NEEDS_AN_AGENT = "NeedsAnAgent"
 DISCOVERY_FAILED = "DiscoveryFailed"
 CLASHES_NAMED = 10
+AGENTS_NAMED = 3
 
 Check = Callable[[Facts], Verdict | None]
 
@@ -205,8 +206,13 @@ def nobody_can_list_the_tools_yet(facts: Facts) -> Verdict | None:
     """The server wants credentials, which the operator does not have, and no agent has told of it yet."""
     if not facts.discovery_pending or not facts.needs_agent:
         return None
-    message = "it wants credentials, which only agents have: its tools are known once an Agent that names it runs"
-    return Verdict(NEEDS_AN_AGENT, message, "Unknown")
+    said = "it wants credentials, which only agents have: its tools are known once an Agent that names it "
+    if not facts.asked_agents:
+        return Verdict(NEEDS_AN_AGENT, f"{said}runs", "Unknown")
+    asked = ", ".join(f'"{name}"' for name in facts.asked_agents[:AGENTS_NAMED])
+    if (more := len(facts.asked_agents) - AGENTS_NAMED) > 0:
+        asked += f" and {more} more"
+    return Verdict(NEEDS_AN_AGENT, f"{said}reports them at /tools; nothing was heard yet of {asked}", "Unknown")
 
 
 def discovery_failed(facts: Facts) -> Verdict | None:

@@ -111,6 +111,8 @@ class Facts:
     discovery_pending: bool = False
     needs_agent: bool = False
     """Whether only agents can ask the server for its tools."""
+    asked_agents: tuple[str, ...] = ()
+    """Agents that are asked for them."""
     clashes: tuple[Clash, ...] = ()
 
     @property

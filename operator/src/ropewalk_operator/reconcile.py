@@ -180,6 +180,7 @@ class Reconciler:
             discovered=admitted(view.discovered, server.tools) if view.discovered else None,
             discovery_error=said["message"] if failed else view.error,
             discovery_pending=view.pending and said.get("status") != "True",
+            asked_agents=tuple(pod.agent for pod in target.agents) if target else (),
         )
         return facts, outcome, _earliest(again, view.next_in_seconds)
 

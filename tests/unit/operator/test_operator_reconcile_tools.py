@@ -256,7 +256,9 @@ async def test_while_an_agent_is_still_connecting_it_is_asked_again_soon(world: 
     world.answer = NotYetKnown()
     await with_agent(world, ready=False)
     await discovered(world)
-    assert world.condition("ToolsDiscovered", SERVER)["reason"] == "NeedsAnAgent"
+    said = world.condition("ToolsDiscovered", SERVER)
+    assert said["reason"] == "NeedsAnAgent"
+    assert said["message"].endswith('nothing was heard yet of "calc"'), "or one would look for an Agent to make"
     again = await world.reconciler.reconcile(SERVER)
     assert again is not None
     assert again <= 1
