@@ -300,7 +300,7 @@ class Cache:
             self._children_of[known.owner_uid].discard(seen.key)
         self.children[seen.key] = seen
         self._children_of[seen.owner_uid].add(seen.key)
-        if known is not None and replace(known, version=seen.version) == seen:
+        if known is not None and seen.content is not None and replace(known, version=seen.version) == seen:
             # Its status has changed, of which nothing is kept: an autoscaler writes one every 15 s.
             return set()
         # A child that lost its owner reference still concerns the owner that its name speaks of.

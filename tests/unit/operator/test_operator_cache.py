@@ -160,6 +160,13 @@ def test_metadata_alone_makes_the_content_of_a_child_unknown(cache: Cache) -> No
     assert cache.children[key].content is not None
 
 
+def test_of_a_child_without_content_each_version_may_be_an_edit(cache: Cache) -> None:
+    labels = {"app.kubernetes.io/managed-by": "ropewalk-operator"}
+    partial = {"kind": "PartialObjectMetadata", "metadata": {**child(1)["metadata"], "labels": labels}}
+    for version in (1, 2, 3):
+        assert cache.see("ConfigMap", at(partial, version)) == {AGENT}, "a reconcile may just be reading an older one"
+
+
 def test_a_resource_version_that_is_no_number_counts_as_the_oldest(cache: Cache) -> None:
     body = agent()
     body["metadata"]["resourceVersion"] = "abc"
