@@ -16,6 +16,8 @@ HTTPS_PORT = 443
 REDIS_PORT = 6379
 WEB_PORTS = (80, HTTPS_PORT)
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+AGENTS = {names.COMPONENT: names.COMPONENTS["Agent"], names.MANAGED_BY: names.FIELD_MANAGER}
+"""The component alone is a label that agents of other makers carry as well."""
 
 NOT_PUBLIC = {
     "0.0.0.0/0": [
@@ -81,7 +83,7 @@ def mcp_policy(server: MCPServer) -> Manifest:
     internet, and what the user adds. Nothing inside the cluster, and no cloud's metadata.
     """
     peers = [
-        {"podSelector": {"matchLabels": {names.COMPONENT: names.COMPONENTS["Agent"]}}},
+        {"podSelector": {"matchLabels": AGENTS}},
         {"namespaceSelector": {}, "podSelector": {"matchLabels": names.OPERATOR_LABELS}},
     ]
     web: Manifest = {
