@@ -9,10 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ropewalk_operator.api.models import ModelSpec
 from ropewalk_operator.api.values import KeyRef, ToolFilter, Value
-from ropewalk_operator.api.workload import Pod, Resource
-
-# The agent's own settings: another value would point the pod at a file or a port that is not there.
-RESERVED_ENV = frozenset({"ROPEWALK_CONFIG_FILE", "ROPEWALK_HOST", "ROPEWALK_PORT", "ROPEWALK_DRAIN_SECONDS"})
+from ropewalk_operator.api.workload import Resource
 
 OUTPUT_SCHEMA_BYTES = 64 * 1024
 """What an agent takes; the schema of the CRD cannot count the bytes of a free object."""
@@ -81,6 +78,9 @@ class Sessions(Value):
 class Agent(Resource):
     """An Agent with every default filled in."""
 
+    # The agent's own settings: another value would point the pod at a file or a port that is not there.
+    reserved_env = frozenset({"ROPEWALK_CONFIG_FILE", "ROPEWALK_HOST", "ROPEWALK_PORT", "ROPEWALK_DRAIN_SECONDS"})
+
     description: str = ""
     system_prompt: str | None = None
     system_prompt_from: SystemPromptFrom | None = None
@@ -93,12 +93,6 @@ class Agent(Resource):
     queue: Queue = Queue()
     sessions: Sessions = Sessions()
     suspend: bool = False
-
-    @field_validator("pod")
-    @classmethod
-    def _reserved_variables_are_left_alone(cls, pod: Pod) -> Pod:
-        pod.refuse_variables(RESERVED_ENV)
-        return pod
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:

@@ -10,10 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from ropewalk_operator.api.values import KeyRef, ToolFilter, Value, check_url
-from ropewalk_operator.api.workload import Pod, Resource
-
-RESERVED_ENV = frozenset({"ROPEWALK_MCP_ALLOWED_HOSTS", "ROPEWALK_POD_IP"})
-"""How a server knows which Host headers are its own: another value would let others in."""
+from ropewalk_operator.api.workload import Resource
 
 RESERVED_HEADERS = frozenset(
     {
@@ -143,6 +140,9 @@ class Retry(Value):
 class MCPServer(Resource):
     """An MCPServer with every default filled in."""
 
+    # How a server knows which Host headers are its own: another value would let others in.
+    reserved_env = frozenset({"ROPEWALK_MCP_ALLOWED_HOSTS", "ROPEWALK_POD_IP"})
+
     image: str | None = None
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
@@ -154,12 +154,6 @@ class MCPServer(Resource):
     tools: ToolFilter = ToolFilter()
     tool_timeout_seconds: Annotated[int, Field(ge=1, le=900)] = 30
     retry: Retry = Retry()
-
-    @field_validator("pod")
-    @classmethod
-    def _reserved_variables_are_left_alone(cls, pod: Pod) -> Pod:
-        pod.refuse_variables(RESERVED_ENV)
-        return pod
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

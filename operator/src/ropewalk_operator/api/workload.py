@@ -5,9 +5,9 @@ What Kubernetes itself will judge is passed on as it is: its refusal comes back 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ropewalk_operator.api.values import Name, Value
 
@@ -95,11 +95,6 @@ class Pod(Value):
                 raise ValueError(f"volumeMounts names the volume {mount.get('name')!r}; add it to volumes")
         return self
 
-    def refuse_variables(self, reserved: frozenset[str]) -> None:
-        """Raise ValueError where the user sets one of these variables."""
-        if taken := sorted(reserved.intersection(str(entry.get("name")) for entry in self.env)):
-            raise ValueError(f"env holds {', '.join(taken)}; Ropewalk sets these itself, remove them")
-
 
 class Autoscaling(Value):
     """How many pods a HorizontalPodAutoscaler may run; targets in percent of what the pods request."""
@@ -135,6 +130,9 @@ class NetworkRules(Value):
 class Resource(Value):
     """What every resource has."""
 
+    reserved_env: ClassVar[frozenset[str]]
+    """Variables of its pods that Ropewalk sets itself."""
+
     kind: str
     namespace: str
     name: str
@@ -144,6 +142,13 @@ class Resource(Value):
     replicas: Annotated[int, Field(ge=0, le=100)] = 1
     autoscaling: Autoscaling | None = None
     network_policy: NetworkRules = NetworkRules()
+
+    @field_validator("pod")
+    @classmethod
+    def _reserved_variables_are_left_alone(cls, pod: Pod) -> Pod:
+        if taken := sorted(cls.reserved_env.intersection(str(entry.get("name")) for entry in pod.env)):
+            raise ValueError(f"env holds {', '.join(taken)}; Ropewalk sets these itself, remove them")
+        return pod
 
     @model_validator(mode="after")
     def _one_master_of_replicas(self) -> Self:
