@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ropewalk_operator import cache as world
 from ropewalk_operator import drift, names
 from ropewalk_operator.api import API_VERSION
-from ropewalk_operator.cache import Cache, Child
+from ropewalk_operator.cache import Cache
+from ropewalk_operator.children import Child, child, version_of
 from ropewalk_operator.handover import hand_over_replicas
 from ropewalk_operator.kinds import AUTOSCALER, BY_NAME, DEPLOYMENT, EVENT, KEPT, Key, Kind
 from ropewalk_operator.kube import ApiError
@@ -220,9 +220,9 @@ class Applier:
             answer = await self._without_additions(kind, key, manifest, answer)
         before = self._applied.get(key)
         self._cache.see(key.kind, answer)
-        self._remember(key, manifest, desired_hash, world.child(key.kind, answer))
+        self._remember(key, manifest, desired_hash, child(key.kind, answer))
         # The same wish as before, and yet there was something to do: somebody had changed or deleted the child.
-        if before is not None and before.desired_hash == desired_hash and before.version != world.version_of(answer):
+        if before is not None and before.desired_hash == desired_hash and before.version != version_of(answer):
             outcome.corrected.append(_shown(key))
 
     async def _apply_new(self, kind: Kind, key: Key, manifest: Manifest) -> tuple[dict[str, Any] | None, Child | None]:
@@ -236,7 +236,7 @@ class Applier:
             if error.status != 409:
                 raise
         found = await self._writer.get(kind, key.namespace, key.name, metadata_only=True)
-        return None, world.child(key.kind, found) if found is not None else None
+        return None, child(key.kind, found) if found is not None else None
 
     async def _apply(self, kind: Kind, key: Key, manifest: Manifest, *, exists: bool) -> dict[str, Any]:
         try:
@@ -277,7 +277,7 @@ class Applier:
             if found is None:
                 return False
             self._cache.see(live.key.kind, found)
-            content = world.child(live.key.kind, found).content
+            content = child(live.key.kind, found).content
         tolerated = applied.tolerated if applied is not None and is_known else None
         if content is None or not (content == tolerated or drift.contains(json.loads(content), _compared(manifest))):
             return False
@@ -292,9 +292,9 @@ class Applier:
         self._applied[key] = _Applied(answer.uid, desired_hash, answer.version, tolerated)
 
     async def _prune(self, key: Key) -> None:
-        child = self._cache.children[key]
-        if not child.deleting:
-            await self._writer.delete(BY_NAME[key.kind], key.namespace, key.name, child.uid)
+        live = self._cache.children[key]
+        if not live.deleting:
+            await self._writer.delete(BY_NAME[key.kind], key.namespace, key.name, live.uid)
         self._applied.pop(key, None)
 
 

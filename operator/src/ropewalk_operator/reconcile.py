@@ -13,13 +13,15 @@ from typing import Any, Protocol
 
 from ropewalk_operator import api, names, observe, status
 from ropewalk_operator.apply import Applier, Outcome, Writer, may_take
-from ropewalk_operator.cache import Cache, Child, version_of
+from ropewalk_operator.cache import Cache
 from ropewalk_operator.changes import news
 from ropewalk_operator.checks import DISCOVERY_FAILED
-from ropewalk_operator.clashes import Clash, clashes
+from ropewalk_operator.children import Child
 from ropewalk_operator.discovery import Discovery, View
-from ropewalk_operator.facts import Facts, ServerView, Workload, workload
-from ropewalk_operator.kinds import CLAIM, CONFIG_MAP, MCP_SERVER, SERVICE, Key
+from ropewalk_operator.facts import Facts, Workload, workload
+from ropewalk_operator.kinds import CLAIM, MCP_SERVER, SERVICE, Key
+from ropewalk_operator.prompts import Prompts
+from ropewalk_operator.references import named_servers
 from ropewalk_operator.render.agent import agent_children
 from ropewalk_operator.render.claim import Claimed, claimed_of, why_kept
 from ropewalk_operator.render.mcpserver import mcp_children
@@ -76,7 +78,7 @@ class Reconciler:
         self._is_pressed = is_pressed
         self._clock = clock
         self._users = Users(cache)
-        self._prompts: dict[Key, tuple[api.KeyRef, tuple[str, int], str]] = {}
+        self._prompts = Prompts(cache, connection)
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one resource up to date; the seconds after which to look again, or None.
@@ -112,6 +114,7 @@ class Reconciler:
         except api.InvalidSpec as error:
             return replace(facts, invalid=str(error)), Outcome(), None
         claim = self._claim(key, agent)
+        named = named_servers(agent, self._cache, self._discovery.known)
         facts = replace(
             facts,
             generation=agent.generation,
@@ -121,9 +124,12 @@ class Reconciler:
             autoscaled=agent.is_autoscaled,
             suspended=agent.suspend,
             note=_said_of(claim, agent),
+            servers=named.views,
+            missing_servers=named.missing,
+            invalid=named.invalid,
+            clashes=named.clashes,
         )
-        facts, servers = self._with_servers(agent, facts)
-        prompt, problem = await self._system_prompt(key, agent)
+        prompt, problem = await self._prompts.of(key, agent)
         facts = replace(facts, prompt_problem=problem)
         if facts.invalid or facts.missing_servers or prompt is None:
             # Nothing new is applied. What runs goes on running.
@@ -131,13 +137,13 @@ class Reconciler:
         manifests = agent_children(
             agent,
             system_prompt=prompt,
-            servers=servers,
+            servers=named.servers,
             image=self._options.agent_image,
             pull_policy=self._options.pull_policy,
             claimed=_claimed(claim) if claim else None,
         )
         facts, outcome, again = await self._apply_and_observe(key, agent, facts, manifests)
-        for server in self._users.see(key, servers, facts):
+        for server in self._users.see(key, named.servers, facts):
             self._enqueue(server)
         return facts, outcome, again
 
@@ -164,6 +170,13 @@ class Reconciler:
             sticky=self._is_sticky(key, server),
         )
         facts, outcome, again = await self._apply_and_observe(key, server, facts, manifests)
+        facts, due = self._with_tools(key, server, body, facts)
+        return facts, outcome, _earliest(again, due)
+
+    def _with_tools(
+        self, key: Key, server: api.MCPServer, body: Mapping[str, Any], facts: Facts
+    ) -> tuple[Facts, float | None]:
+        """What is known of its tools, which are asked for where that is due, and when it is due again."""
         if server.is_asked_with_secrets:
             target = agents_target(server, self._users.pods(key))
         else:
@@ -175,14 +188,14 @@ class Reconciler:
         # After a restart nobody has answered yet; what the status says of this generation still holds.
         said = _said_before(body, facts.url) if view.pending else {}
         failed = said.get("reason") == DISCOVERY_FAILED and target is not None
-        facts = replace(
+        known = replace(
             facts,
             discovered=admitted(view.discovered, server.tools) if view.discovered else None,
             discovery_error=said["message"] if failed else view.error,
             discovery_pending=view.pending and said.get("status") != "True",
             asked_agents=tuple(pod.agent for pod in target.agents) if target else (),
         )
-        return facts, outcome, _earliest(again, view.next_in_seconds)
+        return known, view.next_in_seconds
 
     def _is_sticky(self, key: Key, server: api.MCPServer) -> bool:
         """Whether a session of the server is known to one of its pods only."""
@@ -250,74 +263,6 @@ class Reconciler:
         child = self._cache.children.get(Key(CLAIM.name, key.namespace, names.child(agent)))
         return child if child is not None and may_take(child, agent) else None
 
-    def _with_servers(self, agent: api.Agent, facts: Facts) -> tuple[Facts, dict[str, api.MCPServer]]:
-        servers: dict[str, api.MCPServer] = {}
-        views: list[ServerView] = []
-        missing: list[str] = []
-        invalid: list[str] = []
-        for ref in agent.mcp_servers:
-            body = self._cache.owners.get(Key(MCP_SERVER.name, agent.namespace, ref.name))
-            if body is None or "deletionTimestamp" in body["metadata"]:
-                missing.append(ref.name)
-                continue
-            try:
-                servers[ref.name] = api.mcp_server(body)
-            except api.InvalidSpec as error:
-                invalid.append(f'spec.mcpServers names "{ref.name}", which cannot be used: {error}')
-                continue
-            views.append(_server_view(ref, servers[ref.name], body))
-        facts = replace(
-            facts,
-            servers=tuple(views),
-            missing_servers=tuple(missing),
-            invalid="; ".join(invalid) or None,
-            clashes=self._clashes(agent, servers),
-        )
-        return facts, servers
-
-    def _clashes(self, agent: api.Agent, servers: Mapping[str, api.MCPServer]) -> tuple[Clash, ...]:
-        names_of: dict[str, list[str]] = {}
-        for ref in agent.mcp_servers:
-            if ref.name not in servers:
-                continue
-            admits = servers[ref.name].tools.within(ref.tools).admits
-            names_of[ref.name] = [ref.prefix + name for name in self._tool_names(agent, ref.name) if admits(name)]
-        return clashes(agent.local_tools, names_of)
-
-    def _tool_names(self, agent: api.Agent, server: str) -> list[str]:
-        key = Key(MCP_SERVER.name, agent.namespace, server)
-        if (known := self._discovery.known(key)) is not None:
-            return [tool.name for tool in known.tools]
-        # After a restart: the first ones.
-        return [tool["name"] for tool in (self._cache.owners[key].get("status") or {}).get("tools") or ()]
-
-    async def _system_prompt(self, key: Key, agent: api.Agent) -> tuple[str | None, str | None]:
-        """The prompt, or what is wrong with the place that it should come from."""
-        if agent.system_prompt is not None:
-            self._prompts.pop(key, None)
-            return agent.system_prompt, None
-        if agent.system_prompt_from is None:
-            raise AssertionError("api.agent has checked that one of the two is set")
-        ref = agent.system_prompt_from.config_map_key_ref
-        known = self._prompts.get(key)
-        if known is not None and known[:2] == (ref, self._cache.config_maps.get((agent.namespace, ref.name))):
-            return known[2], None
-        found = await self._connection.get(CONFIG_MAP, agent.namespace, ref.name)
-        if found is None:
-            return (
-                None,
-                f'spec.systemPromptFrom names the ConfigMap "{ref.name}", not found in this namespace; create it',
-            )
-        text = (found.get("data") or {}).get(ref.key)
-        if not text:
-            state = "has no key" if text is None else "has nothing in the key"
-            return (
-                None,
-                f'spec.systemPromptFrom: the ConfigMap "{ref.name}" {state} "{ref.key}"; put the system prompt there',
-            )
-        self._prompts[key] = (ref, (found["metadata"]["uid"], version_of(found)), text)
-        return text, None
-
     async def _report(
         self, key: Key, body: Mapping[str, Any], new: status.Status, outcome: Outcome, now: float
     ) -> None:
@@ -346,7 +291,7 @@ class Reconciler:
         for server in self._users.forget(key):
             self._enqueue(server)
         self._applier.forget(names.child_of(key.kind, key.name), key.namespace)
-        self._prompts.pop(key, None)
+        self._prompts.forget(key)
         if key.kind == MCP_SERVER.name:
             self._discovery.forget(key)
 
@@ -367,17 +312,6 @@ def _said_of(claim: Child | None, agent: api.Agent) -> str:
 
 def _claimed(claim: Child) -> Claimed | None:
     return claimed_of(claim.content, claim.status["phase"])
-
-
-def _server_view(ref: api.ServerRef, server: api.MCPServer, body: Mapping[str, Any]) -> ServerView:
-    conditions = {c["type"]: c for c in (body.get("status") or {}).get("conditions") or ()}
-    asked = ("Accepted", "Available") if server.is_asked_with_secrets else ("Ready",)
-    # Of a server that only agents can ask, Ready may tell of another Agent's trouble.
-    bad = next(
-        (conditions.get(type_, {}) for type_ in asked if conditions.get(type_, {}).get("status") != "True"), None
-    )
-    message = "" if bad is None else bad.get("message", "nothing is known of it yet")
-    return ServerView(ref.name, ref.required, bad is None, message, server.is_asked_with_secrets)
 
 
 def _said_before(body: Mapping[str, Any], url: str) -> Mapping[str, Any]:
