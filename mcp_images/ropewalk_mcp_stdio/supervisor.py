@@ -41,19 +41,20 @@ class Supervisor:
         self._settled = asyncio.Event()
         self._next_start = 0.0
         self._failing = False
+        self._stopped = False
         self._loop = asyncio.get_running_loop()
         self._restarting = ""
 
     async def run(self) -> None:
-        """Keep the child alive until cancelled."""
+        """Keep the child alive until cancelled or stopped."""
         failures = 0
-        while True:
+        while not self._stopped:
             started = self._loop.time()
             well = await self._one_life()
             self._settled.set()
             failures = 0 if well and self._loop.time() - started >= self.program.timing.steady else failures + 1
             self._failing = failures > 0
-            if self.refused_era:
+            if self.refused_era or self._stopped:
                 return
             timing = self.program.timing
             pause = min(timing.longest_pause, timing.first_pause * 2 ** (failures - 1)) if failures else 0.0
@@ -93,7 +94,9 @@ class Supervisor:
         return not self.refused_era
 
     async def stop(self) -> None:
-        """End the child."""
+        """End the child for good."""
+        # A cancellation that meets an answer may be lost in Python 3.11, where wait_for returns the answer instead.
+        self._stopped = True
         if self.link is not None:
             await self.link.close("stopped with the bridge")
 
