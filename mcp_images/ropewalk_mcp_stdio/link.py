@@ -152,6 +152,13 @@ class Link:
             del self._given_up[oldest]
         return [caller for caller, _ in self._given_up.values()]
 
+    def silent_seconds(self) -> float:
+        """Return for how long the child has written nothing since a call was given up that it has not answered."""
+        if not self.given_up():
+            return 0.0
+        _, until = next(iter(self._given_up.values()))
+        return self._loop.time() - max(self.heard, until - _GIVEN_UP_SECONDS)
+
     def park(self, call: Call) -> None:
         """Let a call that waits for its client give up its place."""
         if call.state == "sent":

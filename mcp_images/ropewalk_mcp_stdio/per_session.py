@@ -31,6 +31,7 @@ class OwnSession(Session):
         super().__init__(name, "", capabilities)
         self.link = link(self)
         self.on_end: Callable[[OwnSession], object] = lambda _: None
+        self.check: asyncio.Task[None] | None = None
 
     def on_notification(self, link: Link, message: Message) -> None:
         """Pass on a notification of the child."""
@@ -70,8 +71,8 @@ class PerSession:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Try the server once, and look after idle sessions."""
-        self._tasks = [asyncio.create_task(self._trial.run()), asyncio.create_task(self._end_idle())]
+        """Try the server once, and look after idle and hung sessions."""
+        self._tasks = [asyncio.create_task(self._trial.run()), asyncio.create_task(self._look_after())]
 
     async def stop(self) -> None:
         """End all children."""
@@ -205,27 +206,42 @@ class PerSession:
             raise Refusal(jsonrpc.INVALID_REQUEST, "the session has ended; initialize again", 404)
         return session.link
 
-    async def _end_idle(self) -> None:
+    async def _look_after(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(1.0, self._idle_timeout / 2))
             for session in list(self._sessions.values()):
                 if session.link.gone or (session.idle and loop.time() - session.used >= self._idle_timeout):
                     self._forget(session)
+                elif session.check is None and session.link.silent_seconds() >= self.program.timing.hung:
+                    session.check = asyncio.create_task(self._end_hung(session))
             for call in [call for call in self._single if call.answered]:
                 self._end_single(call)
+
+    async def _end_hung(self, session: OwnSession) -> None:
+        seconds = self.program.timing.probe
+        try:
+            await session.link.ask("ping", timeout_seconds=seconds)
+        except TimeoutError:
+            self._forget(session, f"has not answered a ping in {seconds:.0f} seconds and was ended", polite=False)
+        except Refusal:
+            return
+        finally:
+            session.check = None
 
     def _end_single(self, call: Call) -> None:
         # A child that waits for its client's answer goes on.
         if not self._single[call].busy:
             self._give_back(self._single.pop(call).stop())
 
-    def _forget(self, session: Session) -> asyncio.Task[None] | None:
+    def _forget(
+        self, session: Session, why: str = "stopped with its session", *, polite: bool = True
+    ) -> asyncio.Task[None] | None:
         if not isinstance(session, OwnSession) or self._sessions.pop(session.name, None) is None:
             return None
         SESSIONS.set(len(self._sessions))
         session.stream.close()
-        return self._give_back(session.link.close("stopped with its session"))
+        return self._give_back(session.link.close(why, polite=polite))
 
     def _give_back(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Free a place once its child has gone."""

@@ -18,7 +18,8 @@ class Timing:
     # Between two questions for the tools, and how long the answer may take before the server counts as not ready.
     probe_interval: float = 10.0
     probe: float = 10.0
-    # A child that has a question open and writes nothing at all for this long is taken for hung, and ended.
+    # A child that has a question open and writes nothing at all for this long is taken for hung, and ended. One of a
+    # session may be at work for its client that long: it is ended where a call was given up and a ping is not answered.
     hung: float = 60.0
     # What counts as having run well, and the first and the longest pause before a start.
     steady: float = 5.0

@@ -2,13 +2,14 @@
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import mcp
 import pytest
 
-from mcp_stdio import PER_SESSION, Peer, bridged, content, eventually, messages
+from mcp_stdio import PER_SESSION, QUICK, Peer, bridged, content, eventually, messages
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -115,6 +116,30 @@ async def test_a_client_that_leaves_during_initialize_leaves_no_child_and_no_pla
 async def _opened(peer: Peer) -> bool:
     params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
     return (await peer.post(peer.request("initialize", params))).status_code == 200
+
+
+async def test_a_hung_child_is_ended_once_its_client_gave_up_a_call() -> None:
+    timing = replace(QUICK, hung=0.2, probe=0.5)
+    serving = bridged(mode=PER_SESSION, timing=timing)
+    async with serving as url, Peer.of(url) as hung, Peer.of(url) as working, Peer.of(url) as patient:
+        for peer in (hung, working, patient):
+            await peer.initialize()
+        pids = [await peer.call("pid") for peer in (hung, working, patient)]
+        calls = [asyncio.create_task(peer.ask("tools/call", {"name": "wait"})) for peer in (working, patient)]
+        calls.append(asyncio.create_task(hung.ask("tools/call", {"name": "freeze"})))
+        await eventually(lambda: stopped(pids[0]))
+        calls[0].cancel()
+        calls[2].cancel()
+        await eventually(lambda: not alive(pids[0]))
+        assert (await hung.post(hung.request("ping"))).status_code == 404
+        # One that answers a ping goes on, and so does one whose client still waits.
+        assert await working.call("pid") == pids[1]
+        assert await patient.call("pid") == pids[2]
+        calls[1].cancel()
+
+
+def stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 async def test_a_notification_right_behind_an_answer_reaches_the_stream() -> None:
