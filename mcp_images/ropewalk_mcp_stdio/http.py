@@ -236,8 +236,10 @@ class Application:
         key = (type(call.request_id), call.request_id)
         caller.calls[key] = call
         outcome = "error"
-        self.active += 1
-        self._nothing_active.clear()
+        # A subscription has no end of its own that the end of the bridge could wait for.
+        self.active += not call.long
+        if self.active:
+            self._nothing_active.clear()
         left = _left(call, receive)
         try:
             await starting
@@ -246,7 +248,7 @@ class Application:
             outcome = _OUTCOMES.get(refusal.code, "error")
             await refuse(send, call.request_id, refusal, more)
         finally:
-            self.active -= 1
+            self.active -= not call.long
             if not self.active:
                 self._nothing_active.set()
             left.cancel()

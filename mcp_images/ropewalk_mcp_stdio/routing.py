@@ -6,8 +6,9 @@ from ropewalk_mcp_stdio.calls import Call, Caller
 from ropewalk_mcp_stdio.jsonrpc import Message
 from ropewalk_mcp_stdio.protocol import LOG_LEVELS
 
+TOOLS_CHANGED = "notifications/tools/list_changed"
 LIST_CHANGED = {
-    "notifications/tools/list_changed": "toolsListChanged",
+    TOOLS_CHANGED: "toolsListChanged",
     "notifications/prompts/list_changed": "promptsListChanged",
     "notifications/resources/list_changed": "resourcesListChanged",
 }

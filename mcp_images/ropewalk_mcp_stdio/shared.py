@@ -29,6 +29,7 @@ from ropewalk_mcp_stdio.protocol import (
 from ropewalk_mcp_stdio.routing import (
     LIST_CHANGED,
     RESOURCE_UPDATED,
+    TOOLS_CHANGED,
     listens_to,
     most_verbose,
     only_caller,
@@ -70,6 +71,8 @@ class Shared:
             task.cancel()
         for session in self._sessions.values():
             session.stream.close()
+        for call, _ in self._listeners:
+            call.finish(jsonrpc.error(call.request_id, jsonrpc.UNAVAILABLE, "the server is shutting down"))
         supervisors = [each for each in (self._first, self._second) if each is not None]
         await asyncio.gather(*(each.stop() for each in supervisors))
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -193,7 +196,9 @@ class Shared:
             for asked in call.asked:
                 call.caller.asked.pop(asked, None)
         if call.long:
+            before = self._uris()
             self._listeners = [each for each in self._listeners if each[0] is not call]
+            self._unsubscribe(before - self._uris())
 
     def on_notification(self, link: Link, message: Message) -> None:
         """Send a notification of the child to whom it concerns."""
@@ -206,7 +211,8 @@ class Shared:
                 meta[SUBSCRIPTION_KEY] = call.request_id
                 call.put(message)
         elif method in LIST_CHANGED or method == RESOURCE_UPDATED:
-            self._headers.forget()
+            if method == TOOLS_CHANGED:
+                self._headers.forget()
             self._publish(message)
         elif method == "notifications/cancelled" and isinstance(params, dict):
             self._withdraw(link, params)
@@ -297,8 +303,10 @@ class Shared:
                 call.link.cancel(call, "the session was ended")
         for link, child_id, _ in session.asked.values():
             link.tell(jsonrpc.error(child_id, jsonrpc.INTERNAL_ERROR, "the client has gone"))
-        left = self._uris()
-        for uri in session.subscriptions - left:
+        self._unsubscribe(session.subscriptions - self._uris())
+
+    def _unsubscribe(self, uris: Iterable[str]) -> None:
+        for uri in uris:
             for link in self.links:
                 self._ask(link, "resources/unsubscribe", {"uri": uri})
 
@@ -345,6 +353,9 @@ class Shared:
     def _listen(self, link: Link, call: Call, params: Any) -> None:
         wanted = params.get("notifications") if isinstance(params, dict) else None
         wanted = {key: value for key, value in wanted.items() if value} if isinstance(wanted, dict) else {}
+        uris = wanted.get("resourceSubscriptions", [])
+        if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
+            raise Refusal(jsonrpc.INVALID_PARAMS, "resourceSubscriptions must be a list of URIs", 400)
         known = self._uris()
         self._listeners.append((call, wanted))
         for uri in self._uris() - known:

@@ -1,5 +1,6 @@
 """Knows which arguments of which tool a stateless client repeats in headers, from the lists of tools that it sees."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ class ToolHeaders:
     def __init__(self) -> None:
         self._declared: dict[str, list[Mirrored]] = {}
         self._asked: Link | None = None
+        self._asking = asyncio.Lock()
 
     def learn(self, answer: Message) -> None:
         """Take note of the tools in an answer to tools/list."""
@@ -36,8 +38,11 @@ class ToolHeaders:
         """Refuse a call whose headers and arguments do not say the same; the child is asked for its tools once."""
         name = params.get("name")
         if name not in self._declared and self._asked is not link:
-            self._asked = link
-            await self._list(link, greeting)
+            # Calls that come meanwhile wait, for theirs are to be checked too.
+            async with self._asking:
+                if self._asked is not link:
+                    await self._list(link, greeting)
+                    self._asked = link
         declared = self._declared.get(name) if isinstance(name, str) else None
         if declared:
             check(declared, params.get("arguments"), headers)

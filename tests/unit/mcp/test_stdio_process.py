@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mcp_stdio import ACCEPT, BY_HAND
+from mcp_stdio import ACCEPT, BY_HAND, META
 from ropewalk_mcp_stdio.install import InstallError, install
 from ropewalk_mcp_stdio.options import InstallOptions, ServeOptions, read
 
@@ -109,6 +109,19 @@ def test_sigterm_refuses_no_call_but_closes_idle_connections_and_lets_calls_in_f
         thread.join()
         assert answers[0].json()["result"]["content"][0]["text"] == "slept"
         assert running.process.wait(timeout=15) == 0
+
+
+def test_an_open_subscription_is_no_call_that_sigterm_waits_for(running: Running) -> None:
+    listen = {"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen"}
+    own = {"mcp-protocol-version": "2026-07-28", "mcp-method": "subscriptions/listen"}
+    with running.http.stream("POST", "/mcp", json=listen | {"params": {"_meta": META}}, headers=own) as stream:
+        lines = stream.iter_lines()
+        assert "acknowledged" in next(line for line in lines if line.startswith("data: "))
+        running.process.send_signal(signal.SIGTERM)
+        assert "shutting down" in next(line for line in lines if line.startswith("data: "))
+    _, log = running.process.communicate(timeout=15)
+    (ending,) = [line for line in map(json.loads, log.splitlines()) if line["message"] == "ending"]
+    assert ending["calls"] == 0
 
 
 def test_a_child_that_ignores_sigterm_is_killed_after_five_seconds(tmp_path: Path) -> None:

@@ -155,6 +155,52 @@ async def test_a_listener_hears_what_it_asked_for_under_its_own_id() -> None:
                 assert message["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == "sub"
 
 
+def listening(wanted: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """The request that subscribes to this, and its headers."""
+    params = {"notifications": wanted, "_meta": META}
+    listen = {"jsonrpc": "2.0", "id": "sub", "method": "subscriptions/listen", "params": params}
+    return listen, {"mcp-protocol-version": "2026-07-28", "mcp-method": "subscriptions/listen"}
+
+
+async def test_the_child_is_unsubscribed_when_the_last_listener_has_gone(tmp_path: Path) -> None:
+    methods = tmp_path / "methods"
+    async with bridged(MCP_TEST_FILE=str(methods)) as url, Peer.of(url) as peer:
+        listen, own = listening({"resourceSubscriptions": ["file:///a"]})
+        async with peer.stream(listen, **own) as got:
+            await anext(got)
+            await eventually(lambda: "resources/subscribe" in methods.read_text())
+        await eventually(lambda: "resources/unsubscribe" in methods.read_text())
+
+
+@pytest.mark.parametrize("uris", [7, [{"uri": "file:///a"}], "file:///a"])
+async def test_a_subscription_of_a_wrong_form_is_refused_and_hurts_nobody(uris: Any) -> None:
+    async with bridged() as url, Peer.of(url) as peer:
+        listen, own = listening({"resourceSubscriptions": uris})
+        assert (await peer.post(listen, **own)).status_code == 400
+        await peer.initialize()
+        assert "result" in await peer.ask("resources/unsubscribe", {"uri": "file:///a"})
+
+
+async def test_an_open_subscription_does_not_hold_up_the_end_of_the_bridge() -> None:
+    async with Peer.of("") as peer:
+        async with bridged(timing=replace(QUICK, drain=1000)) as url:
+            peer.url = f"{url}/mcp"
+            listen, own = listening({"toolsListChanged": True})
+            stream = peer.stream(listen, **own)
+            got = await stream.__aenter__()
+            await anext(got)
+        last = await anext(got)
+        assert last["error"]["message"] == "the server is shutting down"
+        await stream.__aexit__(None, None, None)
+
+
+async def test_calls_that_come_while_the_tools_are_listed_are_checked_too() -> None:
+    async with bridged() as url, Peer.of(url) as peer:
+        params = {"name": "params", "arguments": {"region": "eu"}}
+        calls = [peer.stateless("tools/call", params, **{"mcp-param-region": "us"}) for _ in range(5)]
+        assert [answer.status_code for answer in await asyncio.gather(*calls)] == [400] * 5
+
+
 @pytest.mark.parametrize("method", ["initialize", "ping", "logging/setLevel", "resources/subscribe"])
 async def test_what_the_stateless_era_does_not_have_is_not_found(method: str) -> None:
     async with bridged() as url, Peer.of(url) as peer:
