@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -89,6 +90,19 @@ def test_name_image_replicas_and_pod_follow_the_values(key: str) -> None:
     assert spec["pod"]["resources"] == {"limits": {"memory": "1Gi"}}
 
 
+def test_two_servers_of_one_name_are_refused() -> None:
+    done = try_template(
+        "--set", "mcpServers.math.enabled=true,mcpServers.websearch.enabled=true,mcpServers.math.name=websearch"
+    )
+    assert done.returncode != 0
+    assert "mcpServers.math.name and mcpServers.websearch.name are both websearch" in done.stderr
+
+
+def test_a_name_that_yaml_takes_for_a_truth_value_is_a_name() -> None:
+    (made,) = servers(switched_on("math", "name=on"))
+    assert made["metadata"]["name"] == "on"
+
+
 def test_math_runs_over_stdio() -> None:
     assert server("math")["stdio"] == {
         "image": "ropewalk.dev/mcp-math:0.1.0",
@@ -161,6 +175,24 @@ def test_the_token_for_a_prometheus_is_mounted_from_its_secret() -> None:
     assert "volumes" not in server("prometheus")["pod"]
 
 
+def test_what_a_pod_gets_from_the_values_comes_beside_what_the_chart_gives_it() -> None:
+    more = ("pod.env[0].name=HTTPS_PROXY", "pod.env[0].value=http://proxy:3128", "pod.volumes[0].name=ca",
+            "pod.volumeMounts[0].name=ca", "pod.volumeMounts[0].mountPath=/ca")  # fmt: skip
+    pod = server("prometheus", "tokenSecret.name=metrics", *more)["pod"]
+    told = {each["name"]: each["value"] for each in pod["env"]}
+    assert told.pop("HTTPS_PROXY") == "http://proxy:3128"
+    assert told == environment("prometheus", "tokenSecret.name=metrics")
+    assert [each["name"] for each in pod["volumes"]] == ["token", "ca"]
+    assert [each["mountPath"] for each in pod["volumeMounts"]] == ["/run/secrets/prometheus", "/ca"]
+
+
+def test_a_pod_takes_every_field_of_the_resource_but_an_account() -> None:
+    crd = yaml.safe_load((CHART / "files" / "crds" / "mcpserver.yaml").read_text())
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert set(schema["definitions"]["mcpPod"]["properties"]) == set(spec["pod"]["properties"]) - {"serviceAccountName"}
+
+
 def test_a_prometheus_without_an_address_is_refused() -> None:
     done = try_template("--set", "mcpServers.prometheus.enabled=true")
     assert done.returncode != 0
@@ -197,6 +229,13 @@ def test_the_kubernetes_server_sees_the_whole_cluster_when_told_so() -> None:
     assert seen(role) == SEES | {("nodes", "list"), ("namespaces", "list")}
     assert of_kind(objects, "Role", "RoleBinding") == []
     assert environment("kubernetes", "scope=cluster") == {}
+
+
+def test_namespaces_that_would_narrow_nothing_are_refused() -> None:
+    values = ("kubernetes.enabled=true", "kubernetes.scope=cluster", "kubernetes.namespaces={web,shop}")
+    done = try_template("--set", ",".join(f"mcpServers.{value}" for value in values))
+    assert done.returncode != 0
+    assert "scope is cluster, which sees more than its namespaces web, shop" in done.stderr
 
 
 @pytest.mark.parametrize("scope", ["namespaced", "cluster"])

@@ -139,11 +139,10 @@ def test_images_come_from_the_registry_with_the_release_as_their_tag() -> None:
 
 
 def test_registry_and_tag_can_be_changed_for_all_images_at_once() -> None:
-    objects = render("--set", "image.registry=example.com:5000/mirror,image.tag=edge")
-    images = set(re.findall(r"'image': '([^']+)'", repr(objects))) | {
-        operator_environment("--set", "image.registry=example.com:5000/mirror,image.tag=edge")["ROPEWALK_AGENT_IMAGE"]
-    }
-    names = ("operator", "agent", "demo-model", "mcp-math")
+    arguments = ("--set", "image.registry=example.com:5000/mirror,image.tag=edge")
+    images = set(re.findall(r"'image': '([^']+)'", repr(render(*arguments))))
+    images |= {value for name, value in operator_environment(*arguments).items() if name.endswith("_IMAGE")}
+    names = ("operator", "agent", "demo-model", "mcp-math", "mcp-stdio")
     assert images == {f"example.com:5000/mirror/{name}:edge" for name in names}
 
 

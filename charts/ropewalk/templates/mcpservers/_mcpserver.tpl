@@ -6,8 +6,13 @@ Without a cluster (helm template) they are always there: only a cluster knows a 
 */}}
 {{- define "ropewalk.mcpServers" -}}
 {{- $on := dict -}}
+{{- $keys := dict -}}
 {{- range $key, $server := .Values.mcpServers -}}
 {{- if $server.enabled -}}
+{{- with get $keys $server.name -}}
+{{- fail (printf "mcpServers.%s.name and mcpServers.%s.name are both %s; give each server a name of its own" . $key $server.name) -}}
+{{- end -}}
+{{- $_ := set $keys $server.name $key -}}
 {{- $_ := set $on $key $server -}}
 {{- end -}}
 {{- end -}}
@@ -39,7 +44,7 @@ Ropewalk lets its pods out to DNS and to the public internet's ports 80 and 443,
 {{- $image := include "ropewalk.image" (list $root .image .server.image) -}}
 {{- $pod := deepCopy .server.pod -}}
 {{- with .env -}}
-{{- $_ := set $pod "env" . -}}
+{{- $_ := set $pod "env" (concat . ($pod.env | default list)) -}}
 {{- end -}}
 {{- with .serviceAccount -}}
 {{- $_ := set $pod "serviceAccountName" . -}}
@@ -50,7 +55,7 @@ Ropewalk lets its pods out to DNS and to the public internet's ports 80 and 443,
 apiVersion: ropewalk.dev/v1alpha1
 kind: MCPServer
 metadata:
-  name: {{ .server.name }}
+  name: {{ .server.name | quote }}
   namespace: {{ $root.Release.Namespace }}
   labels:
     {{- include "ropewalk.labels" $root | nindent 4 }}
