@@ -6,12 +6,14 @@ There is no kubelet here: what the pods do is not tested.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from apiserver import ApiServer
 from chart_helm import CHART, REPOSITORY, helm, run_helm
@@ -85,10 +87,12 @@ def mcp_servers(api: ApiServer) -> list[str]:
 
 def test_a_first_install_says_that_its_mcp_servers_come_with_the_next_and_they_do(empty: ApiServer) -> None:
     values = ("--set", "mcpServers.math.enabled=true,mcpServers.kubernetes.enabled=true")
-    assert "(kubernetes, math) ARE NOT MADE YET" in install(empty, *values)
+    notes = install(empty, *values)
+    assert "(kubernetes, math) ARE NOT MADE YET" in notes
     empty.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in CRD_NAMES))
     assert mcp_servers(empty) == []
-    notes = install(empty, "--reuse-values")
+    (flag,) = re.findall(r"helm upgrade ropewalk CHART -n ropewalk-system (\S+)", notes)
+    notes = install(empty, flag)
     assert "can use the MCP servers kubernetes, math" in notes
     assert mcp_servers(empty) == ["mcpserver.ropewalk.dev/kubernetes", "mcpserver.ropewalk.dev/math"]
 
@@ -119,6 +123,25 @@ def test_the_api_server_takes_every_mcp_server_that_values_switch_on(empty: ApiS
     ):
         with pytest.raises(AssertionError):
             empty.kubectl("auth", "can-i", *refused, *account)
+
+
+def test_a_release_of_an_older_chart_gets_mcp_servers_by_the_documented_command(
+    empty: ApiServer, tmp_path: Path
+) -> None:
+    older = tmp_path / "ropewalk"
+    shutil.copytree(CHART, older, ignore=shutil.ignore_patterns("operator", "rbac", "mcpservers", "tests", "NOTES.txt"))
+    (older / "values.schema.json").unlink()
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    # What a chart may lack that came before the MCP servers.
+    del values["stdio"], values["mcpServers"]
+    (older / "values.yaml").write_text(yaml.safe_dump(values))
+    install(empty, "--set", "operator.logLevel=debug", chart=older)
+    empty.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in CRD_NAMES))
+    (flag,) = re.findall(r"helm upgrade ropewalk .* (\S+) \\\n", (REPOSITORY / "docs/reference/chart.md").read_text())
+    install(empty, flag, "--set", "mcpServers.math.enabled=true")
+    assert mcp_servers(empty) == ["mcpserver.ropewalk.dev/math"]
+    levels = "jsonpath={..env[?(@.name=='ROPEWALK_LOG_LEVEL')].value}"
+    assert empty.kubectl("get", "deployment", "ropewalk-operator", "-n", "ropewalk-system", "-o", levels) == "debug"
 
 
 def test_an_mcp_server_goes_when_it_is_switched_off_and_with_the_release(empty: ApiServer) -> None:
