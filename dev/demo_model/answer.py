@@ -5,11 +5,8 @@ import re
 from demo_model.words import summary
 
 _MOST_CHARACTERS = 50_000
-_RECALL = re.compile(
-    r"\b(?:ask|asked|say|said|tell|told|question|message)\b.*\b(?:before|earlier|previously|last|first)\b"
-    r"|\b(?:before|earlier|previous|last|first)\b.*\b(?:ask|asked|say|said|question|message)\b",
-    re.IGNORECASE | re.DOTALL,
-)
+_SAID = re.compile(r"\b(?:ask|asked|say|said|tell|told|question|message)\b", re.IGNORECASE)
+_BEFORE = re.compile(r"\b(?:before|earlier|previous|previously|last|first)\b", re.IGNORECASE)
 _NAME = re.compile(r"\bmy name is ([\w-]+)", re.IGNORECASE)
 
 
@@ -30,7 +27,7 @@ def without_tools(text: str, earlier: list[str], tool_count: int, unfilled: str)
         for before in reversed(earlier):
             if found := _NAME.search(before):
                 return f"You said that your name is {found[1]}. {_WHAT_I_AM}"
-    if _RECALL.search(text):
+    if _SAID.search(text) and _BEFORE.search(text):
         if not earlier:
             return f"This is your first message in this conversation. {_WHAT_I_AM}"
         asked = "\n".join(f'- "{summary(before)}"' for before in earlier[-5:])

@@ -19,7 +19,8 @@ _STEPS = re.compile(r",?\s*\b(?:and then|then|after that|afterwards)\b|;|[.?!]\s
 _PARTS = re.compile(r",\s*(?:and\s+)?|\s+and\s+", re.IGNORECASE)
 # A word of the tool's name is enough; words of its description alone are not.
 _ENOUGH = 3
-_FAILED = re.compile(r"\s*(?:[A-Z]+_?[A-Z]+:|error)", re.IGNORECASE)
+# A code such as INVALID_INPUT, or words like "Error while"; `Result: 42` is none.
+_FAILED = re.compile(r"\s*(?:[A-Z]+_?[A-Z]+:|(?i:error))")
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,11 @@ def test_steps_use_the_number_of_the_step_before() -> None:
     assert next_wave(made, [["3 * 4 = 12"], ["12 + 5 = 17"]]) == ()
 
 
+def test_a_result_with_a_label_is_a_result() -> None:
+    made = plan("multiply 3 by 4, then add 5", TOOLS)
+    assert next_wave(made, [["Result: 12"]]) == (Call("add", {"a": 12, "b": 5}),)
+
+
 def test_it_may_be_subtracted_from_a_number() -> None:
     made = plan("multiply 3 by 4, then subtract it from 100", TOOLS)
     assert made.waves[1] == (Call("subtract", {"a": 100, "b": PREVIOUS}),)

@@ -178,6 +178,11 @@ async def test_it_calls_for_ever_when_it_is_told_to(client: openai.AsyncOpenAI) 
         messages += [{"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "1 + 2 = 3"}]
 
 
+async def test_a_long_text_is_answered_like_a_short_one(client: openai.AsyncOpenAI) -> None:
+    answer = await ask(client, user("ask " * 100_000))
+    assert "not a language model" in answer.choices[0].message.content
+
+
 @pytest.mark.parametrize(
     ("settings", "text", "waits"),
     [
