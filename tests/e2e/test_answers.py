@@ -8,22 +8,17 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from cluster.layout import REPOSITORY
 from e2e_cluster import Workspace, kubectl
+from e2e_examples import apply_examples, delete_cluster_wide
 
 
 @pytest.fixture(scope="module")
 def examples(space: Workspace) -> Iterator[Workspace]:
-    for example in ("calculator", "cluster-helper"):
-        for file in sorted((REPOSITORY / "examples" / example).glob("*.yaml")):
-            # What the example shares with the whole cluster gets names of its own, so that a demo is left alone.
-            text = file.read_text().replace("namespace: ropewalk-demo", f"namespace: {space.name}")
-            text = text.replace("cluster-helper-tools", f"{space.name}-tools")
-            space.kubectl("apply", "-f", "-", text=text)
+    apply_examples(space, "calculator", "cluster-helper")
     space.wait("agent/calculator")
     space.wait("agent/cluster-helper")
     yield space
-    kubectl("delete", f"clusterrole/{space.name}-tools", f"clusterrolebinding/{space.name}-tools")
+    delete_cluster_wide(space, "cluster-helper")
 
 
 def test_the_calculator_adds_with_its_tool(examples: Workspace) -> None:

@@ -91,16 +91,20 @@ def test_the_web_search_finds_pages(space: Workspace) -> None:
     assert answer["tools_used"] == ["search"]
 
 
-def test_prometheus_is_asked_by_words(space: Workspace) -> None:
+@pytest.fixture
+def prometheus(space: Workspace) -> Iterator[Workspace]:
     apply_examples(space, "prometheus")
-    space.wait("agent/metrics-helper")
+    yield space
+    delete_cluster_wide(space, "prometheus")
+
+
+def test_prometheus_is_asked_by_words(prometheus: Workspace) -> None:
+    prometheus.wait("agent/metrics-helper")
+    question = "How much memory does the API server use?"
     eventually(
-        lambda: (
-            'job="apiserver"' in space.ask("metrics-helper", "How much memory does the API server use?")["response"]
-        ),
+        lambda: 'job="apiserver"' in prometheus.ask("metrics-helper", question)["response"],
         "Prometheus has asked the API server",
     )
-    delete_cluster_wide(space, "prometheus")
 
 
 def test_a_remote_server_is_used_with_the_token_of_a_secret(space: Workspace, remote: str) -> None:
