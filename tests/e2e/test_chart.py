@@ -30,6 +30,24 @@ def test_helm_test_asks_an_agent_and_cleans_up() -> None:
     )
 
 
+def test_values_switch_on_every_mcp_server_that_ships_and_it_becomes_ready() -> None:
+    names = {
+        "math": "math",
+        "weatherForecast": "weather-forecast",
+        "weatherHistorical": "weather-historical",
+        "weatherAgricultural": "weather-agricultural",
+        "websearch": "websearch",
+        "prometheus": "prometheus",
+        "kubernetes": "kubernetes",
+    }
+    values = [f"mcpServers.{key}.enabled=true" for key in names]
+    install_chart(f"--set={','.join(values)},mcpServers.prometheus.url=http://prometheus:9090")
+    for name in names.values():
+        Workspace(SYSTEM).wait(f"mcp/{name}")
+    install_chart()
+    assert kubectl("get", "mcp", "-n", SYSTEM, "-o", "name") == ""
+
+
 def test_an_upgrade_applies_a_changed_crd(tmp_path: Path) -> None:
     chart = tmp_path / "ropewalk"
     shutil.copytree(REPOSITORY / "charts" / "ropewalk", chart)
