@@ -123,6 +123,13 @@ class Link:
         """Send a notification or a response."""
         self._write(jsonrpc.encoded(message))
 
+    def pass_on(self, message: Message) -> None:
+        """Send a notification or a response of a client; Refusal where the child does not read."""
+        if self._clogged():
+            problem = f"server {self.name!r} is busy: it does not read what it is sent; try again in a second"
+            raise Refusal(jsonrpc.BUSY, problem, 429, 1)
+        self.tell(message)
+
     def cancel(self, call: Call, reason: str, *, answer: bool = True) -> None:
         """Give up a call: the child is told, and the client gets the error that says so."""
         if call.state == "queued":

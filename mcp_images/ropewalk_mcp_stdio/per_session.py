@@ -142,11 +142,11 @@ class PerSession:
         if message["method"] == "notifications/cancelled" and isinstance(params, dict):
             session.cancel(params)
         else:
-            self._link(session).tell(message)
+            self._link(session).pass_on(message)
 
     def respond(self, session: Session, message: Message) -> None:
         """Pass on a client's answer to a question of the child."""
-        self._link(session).tell(message)
+        self._link(session).pass_on(message)
 
     async def end(self, session: Session) -> None:
         """End a session and its child."""

@@ -155,16 +155,17 @@ class Shared:
                 link.tell(message)
         elif method == "notifications/progress":
             for link in {link for link, _, _ in session.asked.values()}:
-                link.tell(message)
+                link.pass_on(message)
 
     def respond(self, session: Session, message: Message) -> None:
         """Take a client's answer to a question of the child."""
-        asked = session.asked.pop(str(message["id"]), None)
+        asked = session.asked.get(str(message["id"]))
         if asked is not None:
             link, child_id, call = asked
+            link.pass_on(message | {"id": child_id})
+            del session.asked[str(message["id"])]
             if call is not None:
                 call.asked.pop(str(message["id"]), None)
-            link.tell(message | {"id": child_id})
 
     async def end(self, session: Session) -> None:
         """Forget a session that its client has ended."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,6 +137,24 @@ async def test_a_hung_child_is_ended_once_its_client_gave_up_a_call() -> None:
         assert await working.call("pid") == pids[1]
         assert await patient.call("pid") == pids[2]
         calls[1].cancel()
+
+
+async def test_notifications_to_a_child_that_does_not_read_are_refused_once_its_pipe_is_full() -> None:
+    async with bridged(mode=PER_SESSION) as url, Peer.of(url) as peer:
+        await peer.initialize()
+        pid = await peer.call("pid")
+        os.kill(pid, signal.SIGSTOP)
+        note = {"jsonrpc": "2.0", "method": "x/large", "params": {"text": "x" * 500_000}}
+        answers = [await peer.post(note) for _ in range(6)]
+        assert [answer.status_code for answer in answers[:2]] == [202] * 2
+        assert answers[-1].status_code == 429
+        assert answers[-1].headers["retry-after"] == "1"
+        os.kill(pid, signal.SIGCONT)
+
+        async def taken() -> bool:
+            return (await peer.post(note)).status_code == 202
+
+        await eventually(taken)
 
 
 def stopped(pid: int) -> bool:
