@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -51,9 +52,9 @@ def cell(checks: Sequence[Check]) -> str:
 
 
 def regressions(native: Sequence[Check], bridged: Sequence[Check]) -> dict[str, str]:
-    """The checks that fail behind the bridge and not natively."""
-    known = bad(native)
-    return {name: message for name, message in bad(bridged).items() if name not in known}
+    """The checks that fail behind the bridge and not natively, or more often than natively."""
+    known, failed = (Counter(check.id for check in checks if check.status in _BAD) for checks in (native, bridged))
+    return {name: message for name, message in bad(bridged).items() if failed[name] > known[name]}
 
 
 @dataclass(frozen=True)

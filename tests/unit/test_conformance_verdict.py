@@ -16,6 +16,11 @@ def test_what_fails_natively_too_is_no_regression() -> None:
     assert regressions([BAD], [OK]) == {}
 
 
+def test_of_checks_with_one_id_more_failures_than_natively_are_a_regression() -> None:
+    assert regressions([BAD, OK], [BAD, BAD]) == {"a": "why"}
+    assert regressions([BAD, BAD], [BAD, OK]) == {}
+
+
 def test_a_cell_counts_what_decides_and_nothing_else() -> None:
     notes = [Check("b", "INFO", ""), Check("c", "SKIPPED", "")]
     assert cell([OK, WARNED, *notes]) == "**fails 1 of 2**"
