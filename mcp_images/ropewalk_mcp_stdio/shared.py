@@ -11,12 +11,12 @@ import itertools
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Any
 
 from ropewalk_mcp_stdio import jsonrpc
 from ropewalk_mcp_stdio.calls import Call, Caller
 from ropewalk_mcp_stdio.jsonrpc import Message, Refusal
 from ropewalk_mcp_stdio.link import Link
+from ropewalk_mcp_stdio.listeners import Listeners
 from ropewalk_mcp_stdio.metrics import SESSIONS, UNROUTED
 from ropewalk_mcp_stdio.program import Program
 from ropewalk_mcp_stdio.protocol import (
@@ -30,7 +30,6 @@ from ropewalk_mcp_stdio.routing import (
     LIST_CHANGED,
     RESOURCE_UPDATED,
     TOOLS_CHANGED,
-    listens_to,
     most_verbose,
     only_caller,
     wants_log,
@@ -56,7 +55,7 @@ class Shared:
         self._tasks: list[asyncio.Task[None]] = []
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._ended: OrderedDict[str, None] = OrderedDict()
-        self._listeners: list[tuple[Call, Message]] = []
+        self._listeners = Listeners()
         self._parking = Parking(program.timing.parked)
         self._numbers = itertools.count(1)
         self._headers = ToolHeaders()
@@ -71,8 +70,7 @@ class Shared:
             task.cancel()
         for session in self._sessions.values():
             session.stream.close()
-        for call, _ in self._listeners:
-            call.finish(jsonrpc.error(call.request_id, jsonrpc.UNAVAILABLE, "the server is shutting down"))
+        self._listeners.close()
         supervisors = [each for each in (self._first, self._second) if each is not None]
         await asyncio.gather(*(each.stop() for each in supervisors))
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -198,7 +196,7 @@ class Shared:
                 call.caller.asked.pop(asked, None)
         if call.long:
             before = self._uris()
-            self._listeners = [each for each in self._listeners if each[0] is not call]
+            self._listeners.remove(call)
             self._unsubscribe(before - self._uris())
 
     def on_notification(self, link: Link, message: Message) -> None:
@@ -321,10 +319,7 @@ class Shared:
             yield from (call.caller.log_level for call in link.calls.values() if call.caller is not None)
 
     def _uris(self) -> set[str]:
-        uris = set().union(*(session.subscriptions for session in self._sessions.values()))
-        for _, wanted in self._listeners:
-            uris.update(wanted.get("resourceSubscriptions") or ())
-        return uris
+        return self._listeners.uris.union(*(session.subscriptions for session in self._sessions.values()))
 
     def _translate(self, link: Link, greeting: Greeting, call: Call) -> None:
         method, params = call.method, call.message.get("params")
@@ -338,7 +333,10 @@ class Shared:
         if method == "server/discover":
             call.finish(jsonrpc.result(call.request_id, discover_answer(greeting)))
         elif method == "subscriptions/listen":
-            self._listen(link, call, params)
+            known = self._uris()
+            self._listeners.add(call, params)
+            for uri in self._uris() - known:
+                self._ask(link, "resources/subscribe", {"uri": uri})
         elif method in NOT_STATELESS:
             call.finish(jsonrpc.error(call.request_id, jsonrpc.METHOD_NOT_FOUND, "Method not found", method))
         elif isinstance(params, dict) and "requestState" in params:
@@ -351,33 +349,13 @@ class Shared:
                 self._ask(link, "logging/setLevel", {"level": most_verbose([level, *self._levels()])})
             link.call(call)
 
-    def _listen(self, link: Link, call: Call, params: Any) -> None:
-        wanted = params.get("notifications") if isinstance(params, dict) else None
-        wanted = {key: value for key, value in wanted.items() if value} if isinstance(wanted, dict) else {}
-        uris = wanted.get("resourceSubscriptions", [])
-        if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
-            raise Refusal(jsonrpc.INVALID_PARAMS, "resourceSubscriptions must be a list of URIs", 400)
-        known = self._uris()
-        self._listeners.append((call, wanted))
-        for uri in self._uris() - known:
-            self._ask(link, "resources/subscribe", {"uri": uri})
-        call.put(
-            jsonrpc.notification(
-                "notifications/subscriptions/acknowledged",
-                {"notifications": wanted, "_meta": {SUBSCRIPTION_KEY: call.request_id}},
-            )
-        )
-
     def _publish(self, message: Message) -> None:
         params = message.get("params")
-        params = params if isinstance(params, dict) else {}
+        uri = str(params.get("uri")) if isinstance(params, dict) else None
         for session in self._sessions.values():
-            if message["method"] in LIST_CHANGED or params.get("uri") in session.subscriptions:
+            if message["method"] in LIST_CHANGED or uri in session.subscriptions:
                 session.stream.put(message)
-        for call, wanted in self._listeners:
-            if listens_to(wanted, message):
-                meta = {**(params.get("_meta") or {}), SUBSCRIPTION_KEY: call.request_id}
-                call.put(message | {"params": params | {"_meta": meta}})
+        self._listeners.publish(message)
 
     def _only_one(self, link: Link) -> tuple[Call | None, Caller | None, int]:
         """Return the newest call of the only client that a message of the child can be for, and that client."""

@@ -144,6 +144,16 @@ async def test_changed_lists_are_told_to_all_and_updates_to_those_who_subscribed
             assert (await anext(second))["method"] == "notifications/tools/list_changed"
 
 
+async def test_an_update_of_a_wrong_form_hurts_nobody() -> None:
+    async with bridged() as url, Peer.of(url) as peer:
+        await peer.initialize()
+        await peer.ask("resources/subscribe", {"uri": "file:///a"})
+        assert await peer.call("update", uri=["file:///a"]) == "updated"
+        async with peer.stream() as got:
+            await peer.call("update", uri="file:///a")
+            assert (await anext(got))["params"] == {"uri": "file:///a"}
+
+
 async def test_the_child_is_unsubscribed_only_with_the_last_subscriber(tmp_path: Path) -> None:
     methods = tmp_path / "methods"
     async with bridged(MCP_TEST_FILE=str(methods)) as url, Peer.of(url) as one, Peer.of(url) as two:
