@@ -28,7 +28,7 @@ class OwnSession(Session):
     """A session with a child of its own: everything that the child sends is for this client."""
 
     def __init__(self, name: str, capabilities: Message, link: Callable[["OwnSession"], Link]) -> None:
-        super().__init__(name, "", capabilities)
+        super().__init__(name, capabilities)
         self.link = link(self)
         self.on_end: Callable[[OwnSession], object] = lambda _: None
         self.check: asyncio.Task[None] | None = None

@@ -70,10 +70,9 @@ def _give_up(waiter: "asyncio.Future[bool]") -> None:
 class Session(Caller):
     """One client of the older era."""
 
-    def __init__(self, name: str, version: str, capabilities: Message) -> None:
+    def __init__(self, name: str, capabilities: Message) -> None:
         super().__init__(capabilities, stateless=False)
         self.name = name
-        self.version = version
         self.stream = Stream()
         self.subscriptions: set[str] = set()
         # Questions of the child that the client has not answered: whose they are, their ids in the child's words, and
@@ -102,4 +101,4 @@ def named_session(name: str) -> Session | None:
     capabilities: Message = {_ABILITIES[letter]: {} for letter in match[2]}
     if "elicitation" in capabilities:
         capabilities["elicitation"] = {"form": {}, "url": {}}
-    return Session(name, SESSION_VERSIONS[int(match[1])], capabilities)
+    return Session(name, capabilities)

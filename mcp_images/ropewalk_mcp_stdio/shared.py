@@ -116,7 +116,7 @@ class Shared:
         capabilities = params.get("capabilities")
         capabilities = capabilities if isinstance(capabilities, dict) else {}
         version = str(answer["protocolVersion"])
-        session = Session(new_name(version, capabilities), version, capabilities)
+        session = Session(new_name(version, capabilities), capabilities)
         self._add(session)
         call.finish(jsonrpc.result(call.request_id, answer))
         return session
