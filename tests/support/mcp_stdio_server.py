@@ -131,7 +131,8 @@ def call(request: Message) -> Message:
             return text(int(done.stdout))
         case "freeze":
             os.kill(os.getpid(), signal.SIGSTOP)
-            return text("thawed")
+            # The signal is the process': this thread might get as far as an answer before it is stopped.
+            threading.Event().wait()
         case "pid":
             return text(os.getpid())
     return {"content": [{"type": "text", "text": "no such tool"}], "isError": True}

@@ -146,7 +146,7 @@ def test_a_child_that_ignores_sigterm_is_killed_after_five_seconds(tmp_path: Pat
 
 def test_nothing_outlives_the_bridge_not_even_what_has_left_its_group(running: Running) -> None:
     grandchild = running.call("grandchild")
-    assert state(grandchild) == "S"
+    assert state(grandchild) in {"R", "S"}
     running.process.send_signal(signal.SIGTERM)
     running.process.communicate(timeout=15)
     until(lambda: state(grandchild) == "")
@@ -168,8 +168,14 @@ def test_a_crashed_child_leaves_no_zombie(running: Running) -> None:
     child = running.call("pid")
     os.kill(child, signal.SIGKILL)
     until(lambda: state(child) == "")
-    until(lambda: running.http.get("/ready").status_code == 200)
-    assert running.call("pid") != child
+
+    def another_answers() -> bool:
+        try:
+            return bool(running.call("pid") != child)
+        except KeyError:
+            return False  # an error: the bridge is just learning of it
+
+    until(another_answers)
 
 
 @pytest.mark.parametrize(
