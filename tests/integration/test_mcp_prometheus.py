@@ -133,8 +133,8 @@ async def test_the_figures_of_a_range_are_those_of_its_points(prometheus: str, u
 async def test_a_wrong_query_is_refused_in_the_words_of_prometheus(
     prometheus: str, url: str, query: str, tool: str, path: str
 ) -> None:
-    now = time.time()
-    expected = _refused(prometheus, path, query=query, start=f"{now - 5:.0f}", end=f"{now:.0f}", step="15")
+    now = f"{time.time():.3f}"
+    expected = _refused(prometheus, path, query=query, start=now, end=now, step="15")
     async with mcp.Client(url) as client:
         answer = await client.call_tool(tool, {"query": query})
     assert answer.is_error
