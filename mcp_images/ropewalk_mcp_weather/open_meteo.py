@@ -29,6 +29,7 @@ _PLACES = ("https://geocoding-api.open-meteo.com", "/v1/search")
 class Weather:
     """An answer: the rows that were asked for, under Open-Meteo's names, with local times."""
 
+    place: Place
     timezone: str
     current: Row = field(default_factory=dict)
     hourly: list[Row] = field(default_factory=list)
@@ -49,9 +50,14 @@ class OpenMeteo:
         async with self._upstream.deadline(CALL_SECONDS):
             yield
 
-    async def located(self, text: str) -> Place:
-        """Return the place that a name or coordinates mean; raises NOT_FOUND, or INVALID_INPUT with the candidates."""
-        return coordinates(text) or meant(text, await self.candidates(text))
+    @asynccontextmanager
+    async def one_call_at(self, text: str) -> AsyncIterator[Place]:
+        """Give the place that a name or coordinates mean, and bound all requests, that for the place too.
+
+        Raises NOT_FOUND, INVALID_INPUT with the candidates, or UPSTREAM_TIMEOUT.
+        """
+        async with self.one_call():
+            yield coordinates(text) or meant(text, await self.candidates(text))
 
     async def candidates(self, text: str) -> list[Candidate]:
         """Return the places of this name, in Open-Meteo's order, at most 100."""
@@ -72,7 +78,7 @@ class OpenMeteo:
         """Return a forecast; span: forecast_days, forecast_hours, or start_date and end_date."""
         query = _query(place, units, current=current, hourly=hourly, daily=daily) | span
         async with self._asked(_FORECAST, query, _FORECAST_CACHE_SECONDS, "no weather") as document:
-            return _weather(document, current, hourly, daily)
+            return _weather(place, document, current, hourly, daily)
 
     async def archive(
         self,
@@ -88,7 +94,7 @@ class OpenMeteo:
         query = _query(place, units, hourly=hourly, daily=daily)
         query |= {"start_date": start.isoformat(), "end_date": end.isoformat()}
         async with self._asked(_ARCHIVE, query, _ARCHIVE_CACHE_SECONDS, "no weather") as document:
-            return _weather(document, (), hourly, daily)
+            return _weather(place, document, (), hourly, daily)
 
     @asynccontextmanager
     async def _asked(
@@ -110,9 +116,10 @@ class OpenMeteo:
 
 
 def _weather(
-    document: Any, current: Sequence[Variable], hourly: Sequence[Variable], daily: Sequence[Variable]
+    place: Place, document: Any, current: Sequence[Variable], hourly: Sequence[Variable], daily: Sequence[Variable]
 ) -> Weather:
     return Weather(
+        place,
         str(document["timezone"])[:100],
         documents.row(document, "current", current) if current else {},
         documents.rows(document, "hourly", hourly) if hourly else [],

@@ -14,6 +14,7 @@ WEATHER_NOW = Variable("weather_code", "weather", WEATHER, "The weather in words
 TEMPERATURE_NOW = Variable("temperature_2m", "temperature", TEMPERATURE, "Air temperature, 2 m above the ground")
 FEELS_LIKE = Variable("apparent_temperature", "feels_like", TEMPERATURE, "What the temperature feels like")
 HUMIDITY = Variable("relative_humidity_2m", "relative_humidity", PERCENT, "Relative humidity, 2 m above the ground")
+CLOUDS = Variable("cloud_cover", "cloud_cover", PERCENT, "How much of the sky is covered")
 PRECIPITATION_NOW = Variable(
     "precipitation", "precipitation", PRECIPITATION, "Rain, showers and melted snow of the last hour"
 )

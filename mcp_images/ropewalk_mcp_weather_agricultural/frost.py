@@ -22,12 +22,11 @@ from itertools import groupby
 from typing import Literal
 
 from ropewalk_mcp_weather import variables as of
-from ropewalk_mcp_weather.units import PERCENT, TEMPERATURE, Row, Units, Variable
+from ropewalk_mcp_weather.units import TEMPERATURE, Row, Units, Variable
 
 Risk = Literal["severe_frost", "frost", "ground_frost_possible", "none"]
 
-CLOUDS = Variable("cloud_cover", "cloud_cover", PERCENT, "How much of the sky is covered")
-HOURLY = (of.TEMPERATURE_NOW, of.WIND, CLOUDS)
+HOURLY = (of.TEMPERATURE_NOW, of.WIND, of.CLOUDS)
 LOWEST = Variable("lowest", "temperature_min", TEMPERATURE, "Lowest air temperature of the night, 2 m above the ground")
 _FEW_CLOUDS_PERCENT = 25
 
@@ -80,7 +79,7 @@ def _risk(row: Row, limits: _Limits) -> Risk:
     if temperature <= limits.frost:
         return "frost"
     calm = _number(row, of.WIND) < limits.calm
-    clear = _number(row, CLOUDS) <= _FEW_CLOUDS_PERCENT
+    clear = _number(row, of.CLOUDS) <= _FEW_CLOUDS_PERCENT
     return "ground_frost_possible" if temperature <= limits.ground and calm and clear else "none"
 
 

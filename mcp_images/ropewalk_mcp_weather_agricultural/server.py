@@ -2,20 +2,23 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
-from mcp_types import CallToolResult, ToolAnnotations
+from mcp_types import CallToolResult
 from prometheus_client import CollectorRegistry
 from pydantic import Field
 
 from ropewalk_mcp_common.errors import CodedError
 from ropewalk_mcp_common.server import ToolServer, result
 from ropewalk_mcp_weather import variables as of
+from ropewalk_mcp_weather.answers import DATE, answer, answer_model, lines, records
 from ropewalk_mcp_weather.dates import FIRST_DAY, EndDate, StartDate, check_range
-from ropewalk_mcp_weather.open_meteo import OpenMeteo
+from ropewalk_mcp_weather.open_meteo import OpenMeteo, Weather
 from ropewalk_mcp_weather.places import Place, PlaceArgument
 from ropewalk_mcp_weather.text import UnitsArgument, line
+from ropewalk_mcp_weather.tool_server import weather_server
 from ropewalk_mcp_weather.units import (
     DEGREE_DAYS,
     PRECIPITATION,
@@ -56,12 +59,9 @@ BASE = Variable("base", "base_temperature", TEMPERATURE, "The base temperature")
 CAP = Variable("cap", "cap_temperature", TEMPERATURE, "The cap temperature, where there is one")
 TOTAL = Variable("total", "total_degree_days", DEGREE_DAYS, "All growing degree days together")
 
-_PLACE = (Place, "Where")
-_TIMEZONE = (str, "The time zone of all times")
-_DATE = (str, "The day, from midnight to midnight")
-_Soil = model("Soil", "The soil now, or the mean of a day.", SOIL, date=_DATE)
-_Water = model("Water", "One day.", WATER, date=_DATE)
-_Growth = model("Growth", "One day.", GROWTH, date=_DATE)
+_Soil = model("Soil", "The soil now, or the mean of a day.", SOIL, date=DATE)
+_Water = model("Water", "One day.", WATER, date=DATE)
+_Growth = model("Growth", "One day.", GROWTH, date=DATE)
 _Night = model(
     "Night",
     "One night, from 18:00 to 09:00.",
@@ -71,39 +71,28 @@ _Night = model(
     coldest_local_time=(str, "When the lowest temperature is expected"),
 )
 _SoilNow = model("SoilNow", "The soil now.", SOIL, time_local=(str, "When"))
-SoilConditions = model(
+SoilConditions = answer_model(
     "SoilConditions",
     "Soil temperature and moisture.",
-    (),
-    place=_PLACE,
-    timezone=_TIMEZONE,
     now=(_SoilNow, "This hour"),
     days=(list[_Soil], "The mean of each day, today (its rest) first"),  # type: ignore[valid-type]
 )
-Evapotranspiration = model(
+Evapotranspiration = answer_model(
     "Evapotranspiration",
     "Water that comes and goes.",
-    (),
-    place=_PLACE,
-    timezone=_TIMEZONE,
     total=(model("WaterTotal", "All days together.", WATER), "All days together"),
     days=(list[_Water], "Today first"),  # type: ignore[valid-type]
 )
-GrowingDegreeDays = model(
+GrowingDegreeDays = answer_model(
     "GrowingDegreeDays",
     "Growing degree days.",
     (BASE, CAP, TOTAL),
-    place=_PLACE,
-    timezone=_TIMEZONE,
     days_without_data=(int, "Days that are left out, for want of data"),
     days=(list[_Growth], "The first day first"),  # type: ignore[valid-type]
 )
-FrostRisk = model(
+FrostRisk = answer_model(
     "FrostRisk",
     "The next nights.",
-    (),
-    place=_PLACE,
-    timezone=_TIMEZONE,
     nights=(list[_Night], "The next night first, or this one"),  # type: ignore[valid-type]
 )
 DaysArgument = Annotated[int, Field(description="How many days, from today", ge=1, le=_FORECAST_DAYS)]
@@ -120,32 +109,24 @@ class AgriculturalTools:
         self, place: PlaceArgument, days: DaysArgument = 3, units: UnitsArgument = "metric"
     ) -> Annotated[CallToolResult, SoilConditions]:
         """Tell soil temperature (0 to 54 cm) and soil moisture (0 to 81 cm) of a place, now and for up to 16 days."""
-        async with self._api.one_call():
-            where = await self._api.located(place)
+        async with self._api.one_call_at(place) as where:
             weather = await self._api.forecast(where, units, hourly=SOIL, forecast_hours=str(days * 24))
         now = weather.hourly[0]
         means = daily_means(weather.hourly)[:days]
-        answer = SoilConditions.model_validate(
-            {
-                "place": where,
-                "timezone": weather.timezone,
-                "now": {"time_local": now["time"], **record(now, SOIL, units)},
-                "days": [{"date": row["time"], **record(row, SOIL, units)} for row in means],
-            }
-        )
-        lines = [
+        [hour] = records([now], SOIL, units, "time_local")
+        found = answer(SoilConditions, weather, now=hour, days=records(means, SOIL, units, "date"))
+        text = [
             f"Soil in {where} ({weather.timezone}):",
             line(f"now ({now['time']})", now, SOIL, units),
             *(line(f"mean of {row['time']}", row, SOIL, units) for row in means),
         ]
-        return result("\n".join(lines), answer)
+        return result("\n".join(text), found)
 
     async def evapotranspiration(
         self, place: PlaceArgument, days: DaysArgument = 7, units: UnitsArgument = "metric"
     ) -> Annotated[CallToolResult, Evapotranspiration]:
         """Forecast reference evapotranspiration (ET0, FAO-56), precipitation and their balance: how much to water."""
-        async with self._api.one_call():
-            where = await self._api.located(place)
+        async with self._api.one_call_at(place) as where:
             weather = await self._api.forecast(where, units, daily=(ET0, of.PRECIPITATION_SUM), forecast_days=str(days))
         known = [
             _balanced(row)
@@ -155,20 +136,13 @@ class AgriculturalTools:
         total: Row = {
             variable.api: round(sum(as_numbers(known, variable.api)), 2) if known else None for variable in WATER
         }
-        answer = Evapotranspiration.model_validate(
-            {
-                "place": where,
-                "timezone": weather.timezone,
-                "total": record(total, WATER, units),
-                "days": [{"date": row["time"], **record(row, WATER, units)} for row in known],
-            }
-        )
-        lines = [
+        all_days, each_day = record(total, WATER, units), records(known, WATER, units, "date")
+        text = [
             f"Water in {where} ({weather.timezone}):",
             line(f"{len(known)} days together", total, WATER, units),
-            *(line(str(row["time"]), row, WATER, units) for row in known),
+            *lines(known, WATER, units),
         ]
-        return result("\n".join(lines), answer)
+        return result("\n".join(text), answer(Evapotranspiration, weather, total=all_days, days=each_day))
 
     async def growing_degree_days(
         self,
@@ -198,36 +172,34 @@ class AgriculturalTools:
             )
         last = self._today() + timedelta(days=_FORECAST_DAYS - 1)
         check_range(start_date, end_date, first=FIRST_DAY, last=last, max_days=_MAX_DAYS, after="")
-        async with self._api.one_call():
-            where = await self._api.located(place)
-            timezone, rows = await self._temperatures(where, units, start_date, end_date)
+        async with self._api.one_call_at(place) as where:
+            weather = await self._temperatures(where, units, start_date, end_date)
         days: list[Row] = []
         total = 0.0
-        for row in rows:
+        for row in weather.daily:
             low, high = row[of.TEMPERATURE_MIN.api], row[of.TEMPERATURE_MAX.api]
             if isinstance(low, int | float) and isinstance(high, int | float):
                 grown = degree_days(low, high, base, cap_temperature)
                 total += grown
                 days.append(row | {"degree_days": round(grown, 2), "accumulated": round(total, 1)})
         settings: Row = {"base": base, "cap": cap_temperature, "total": round(total, 1)}
-        answer = GrowingDegreeDays.model_validate(
-            {
-                "place": where,
-                "timezone": timezone,
-                **record(settings, (BASE, CAP, TOTAL), units),
-                "days_without_data": len(rows) - len(days),
-                "days": [{"date": row["time"], **record(row, GROWTH, units)} for row in days],
-            }
+        missing = len(weather.daily) - len(days)
+        found = answer(
+            GrowingDegreeDays,
+            weather,
+            **record(settings, (BASE, CAP, TOTAL), units),
+            days_without_data=missing,
+            days=records(days, GROWTH, units, "date"),
         )
         above = f"above {BASE.shown(settings, units)}" + (
             f", capped at {CAP.shown(settings, units)}" if cap_temperature is not None else ""
         )
-        lines = [f"{total:.1f} growing degree days {above} in {where} from {start_date} to {end_date}."]
-        if len(days) < len(rows):
-            lines.append(f"{len(rows) - len(days)} days are left out, for want of data.")
+        text = [f"{total:.1f} growing degree days {above} in {where} from {start_date} to {end_date}."]
+        if missing:
+            text.append(f"{missing} days are left out, for want of data.")
         if len(days) <= _DAYS_IN_TEXT:
-            lines += [line(str(row["time"]), row, GROWTH, units) for row in days]
-        return result("\n".join(lines), answer)
+            text += lines(days, GROWTH, units)
+        return result("\n".join(text), found)
 
     async def frost_risk(
         self,
@@ -240,37 +212,34 @@ class AgriculturalTools:
         severe_frost: -2.2 °C (28 °F) or less; frost: 0 °C or less; ground_frost_possible: 4 °C or less in a calm,
         clear hour; none otherwise.
         """
-        async with self._api.one_call():
-            where = await self._api.located(place)
+        async with self._api.one_call_at(place) as where:
             hours = str((nights + 1) * 24)
             weather = await self._api.forecast(where, units, hourly=frost.HOURLY, forecast_hours=hours)
-        found = frost.nights(weather.hourly, units)[:nights]
-        answer = FrostRisk.model_validate(
-            {
-                "place": where,
-                "timezone": weather.timezone,
-                "nights": [
-                    {
-                        "date": night.date,
-                        "risk": night.risk,
-                        "coldest_local_time": night.coldest_local_time,
-                        **record({"lowest": night.lowest}, (frost.LOWEST,), units),
-                    }
-                    for night in found
-                ],
-            }
+        judged = frost.nights(weather.hourly, units)[:nights]
+        found = answer(
+            FrostRisk,
+            weather,
+            nights=[
+                {
+                    "date": night.date,
+                    "risk": night.risk,
+                    "coldest_local_time": night.coldest_local_time,
+                    **record({"lowest": night.lowest}, (frost.LOWEST,), units),
+                }
+                for night in judged
+            ],
         )
-        risky = sum(night.risk != "none" for night in found)
-        lines = [f"Frost may come in {risky} of the next {len(found)} nights in {where} ({weather.timezone}):"]
-        lines += [
+        risky = sum(night.risk != "none" for night in judged)
+        text = [f"Frost may come in {risky} of the next {len(judged)} nights in {where} ({weather.timezone}):"]
+        text += [
             f"night of {night.date}: {night.risk.replace('_', ' ')}, lowest "
             f"{frost.LOWEST.shown({'lowest': night.lowest}, units)} at {night.coldest_local_time}"
-            for night in found
+            for night in judged
         ]
-        return result("\n".join(lines), answer)
+        return result("\n".join(text), found)
 
-    async def _temperatures(self, where: Place, units: Units, start: date, end: date) -> tuple[str, list[Row]]:
-        """Return the time zone and the days: old ones from the archive, the others from the forecast."""
+    async def _temperatures(self, where: Place, units: Units, start: date, end: date) -> Weather:
+        """Return the days: old ones from the archive, the others from the forecast."""
         wanted = (of.TEMPERATURE_MIN, of.TEMPERATURE_MAX)
         recent = self._today() - timedelta(days=_ARCHIVE_IS_COMPLETE_AFTER_DAYS)
         asked = []
@@ -283,7 +252,7 @@ class AgriculturalTools:
                 )
             )
         answers = await asyncio.gather(*asked)
-        return answers[-1].timezone, [row for answer in answers for row in answer.daily]
+        return replace(answers[-1], daily=[row for part in answers for row in part.daily])
 
 
 def _balanced(row: Row) -> Row:
@@ -296,9 +265,13 @@ def agricultural_server(
 ) -> ToolServer:
     """Return the server with its four tools."""
     tools = AgriculturalTools(api, today)
-    server = ToolServer(
-        "ropewalk-weather-agricultural", "Soil, water, growth and frost, anywhere.", registry, api.lifespan
+    return weather_server(
+        "ropewalk-weather-agricultural",
+        "Soil, water, growth and frost, anywhere.",
+        registry,
+        api,
+        tools.soil_conditions,
+        tools.evapotranspiration,
+        tools.growing_degree_days,
+        tools.frost_risk,
     )
-    for tool in (tools.soil_conditions, tools.evapotranspiration, tools.growing_degree_days, tools.frost_risk):
-        server.add_tool(tool, annotations=ToolAnnotations(read_only_hint=True, idempotent_hint=True))
-    return server

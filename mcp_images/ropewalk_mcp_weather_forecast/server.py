@@ -2,15 +2,17 @@
 
 from typing import Annotated
 
-from mcp_types import CallToolResult, ToolAnnotations
+from mcp_types import CallToolResult
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, Field
 
 from ropewalk_mcp_common.server import ToolServer, result
 from ropewalk_mcp_weather import variables as of
+from ropewalk_mcp_weather.answers import DATE, answer, answer_model, each_row
 from ropewalk_mcp_weather.open_meteo import OpenMeteo
 from ropewalk_mcp_weather.places import Place, PlaceArgument
 from ropewalk_mcp_weather.text import UnitsArgument, line
+from ropewalk_mcp_weather.tool_server import weather_server
 from ropewalk_mcp_weather.units import DEGREES, INDEX, PERCENT, PRESSURE, Variable, model, record
 
 _RAIN_CHANCE = Variable(
@@ -25,7 +27,7 @@ NOW = (
     of.FEELS_LIKE,
     of.HUMIDITY,
     of.PRECIPITATION_NOW,
-    Variable("cloud_cover", "cloud_cover", PERCENT, "How much of the sky is covered"),
+    of.CLOUDS,
     Variable("pressure_msl", "pressure", PRESSURE, "Air pressure, reduced to sea level"),
     of.WIND,
     Variable("wind_direction_10m", "wind_direction", DEGREES, "Where the wind comes from: 0 north, 90 east"),
@@ -52,29 +54,11 @@ class Places(BaseModel):
     places: list[Place]
 
 
-_PLACE = (Place, "Where")
-_TIMEZONE = (str, "The time zone of all times")
 _Hour = model("Hour", "One hour.", HOURLY, time_local=(str, "When it begins"))
-_Day = model("Day", "One day.", DAILY, date=(str, "The day, from midnight to midnight"))
-CurrentWeather = model(
-    "CurrentWeather", "The weather now.", NOW, place=_PLACE, timezone=_TIMEZONE, time_local=(str, "When it was")
-)
-HourlyForecast = model(
-    "HourlyForecast",
-    "The next hours.",
-    (),
-    place=_PLACE,
-    timezone=_TIMEZONE,
-    hours=(list[_Hour], "This hour first"),  # type: ignore[valid-type]
-)
-DailyForecast = model(
-    "DailyForecast",
-    "The next days.",
-    (),
-    place=_PLACE,
-    timezone=_TIMEZONE,
-    days=(list[_Day], "Today first"),  # type: ignore[valid-type]
-)
+_Day = model("Day", "One day.", DAILY, date=DATE)
+CurrentWeather = answer_model("CurrentWeather", "The weather now.", NOW, time_local=(str, "When it was"))
+HourlyForecast = answer_model("HourlyForecast", "The next hours.", hours=(list[_Hour], "This hour first"))  # type: ignore[valid-type]
+DailyForecast = answer_model("DailyForecast", "The next days.", days=(list[_Day], "Today first"))  # type: ignore[valid-type]
 
 
 class ForecastTools:
@@ -94,22 +78,21 @@ class ForecastTools:
         async with self._api.one_call():
             found = await self._api.candidates(name)
         places = [one.place for one in sorted(found, key=lambda one: -one.population)[:limit]]
-        lines = [f"{place} ({place.latitude},{place.longitude})" for place in places]
-        head = f"{len(lines)} places:" if lines else "No place has this name."
-        return result("\n".join([head, *lines]), Places(places=places))
+        listed = [f"{place} ({place.latitude},{place.longitude})" for place in places]
+        head = f"{len(listed)} places:" if listed else "No place has this name."
+        return result("\n".join([head, *listed]), Places(places=places))
 
     async def current_weather(
         self, place: PlaceArgument, units: UnitsArgument = "metric"
     ) -> Annotated[CallToolResult, CurrentWeather]:
         """Tell the weather of a place right now: temperature, humidity, precipitation, clouds, pressure, wind."""
-        async with self._api.one_call():
-            where = await self._api.located(place)
+        async with self._api.one_call_at(place) as where:
             weather = await self._api.forecast(where, units, current=NOW)
         now = weather.current
-        answer = CurrentWeather.model_validate(
-            {"place": where, "timezone": weather.timezone, "time_local": now["time"], **record(now, NOW, units)}
+        return result(
+            line(f"Weather in {where} at {now['time']} ({weather.timezone})", now, NOW, units),
+            answer(CurrentWeather, weather, time_local=now["time"], **record(now, NOW, units)),
         )
-        return result(line(f"Weather in {where} at {now['time']} ({weather.timezone})", now, NOW, units), answer)
 
     async def hourly_forecast(
         self,
@@ -118,18 +101,9 @@ class ForecastTools:
         units: UnitsArgument = "metric",
     ) -> Annotated[CallToolResult, HourlyForecast]:
         """Forecast the weather of a place hour by hour, for up to 168 hours (7 days)."""
-        async with self._api.one_call():
-            where = await self._api.located(place)
+        async with self._api.one_call_at(place) as where:
             weather = await self._api.forecast(where, units, hourly=HOURLY, forecast_hours=str(hours))
-        answer = HourlyForecast.model_validate(
-            {
-                "place": where,
-                "timezone": weather.timezone,
-                "hours": [{"time_local": row["time"], **record(row, HOURLY, units)} for row in weather.hourly],
-            }
-        )
-        lines = [line(str(row["time"]), row, HOURLY, units) for row in weather.hourly]
-        return result("\n".join([f"Forecast for {where} ({weather.timezone}):", *lines]), answer)
+        return each_row("Forecast for", HourlyForecast, weather, HOURLY, units)
 
     async def daily_forecast(
         self,
@@ -138,24 +112,21 @@ class ForecastTools:
         units: UnitsArgument = "metric",
     ) -> Annotated[CallToolResult, DailyForecast]:
         """Forecast the weather of a place day by day, for up to 16 days from today."""
-        async with self._api.one_call():
-            where = await self._api.located(place)
+        async with self._api.one_call_at(place) as where:
             weather = await self._api.forecast(where, units, daily=DAILY, forecast_days=str(days))
-        answer = DailyForecast.model_validate(
-            {
-                "place": where,
-                "timezone": weather.timezone,
-                "days": [{"date": row["time"], **record(row, DAILY, units)} for row in weather.daily],
-            }
-        )
-        lines = [line(str(row["time"]), row, DAILY, units) for row in weather.daily]
-        return result("\n".join([f"Forecast for {where} ({weather.timezone}):", *lines]), answer)
+        return each_row("Forecast for", DailyForecast, weather, DAILY, units)
 
 
 def forecast_server(api: OpenMeteo, registry: CollectorRegistry) -> ToolServer:
     """Return the server with its four tools."""
     tools = ForecastTools(api)
-    server = ToolServer("ropewalk-weather-forecast", "The weather now and soon, anywhere.", registry, api.lifespan)
-    for tool in (tools.find_places, tools.current_weather, tools.hourly_forecast, tools.daily_forecast):
-        server.add_tool(tool, annotations=ToolAnnotations(read_only_hint=True, idempotent_hint=True))
-    return server
+    return weather_server(
+        "ropewalk-weather-forecast",
+        "The weather now and soon, anywhere.",
+        registry,
+        api,
+        tools.find_places,
+        tools.current_weather,
+        tools.hourly_forecast,
+        tools.daily_forecast,
+    )
