@@ -65,6 +65,12 @@ def after(events: list[str]) -> tuple[Breaker, list[str]]:
             id="but never longer than a minute",
         ),
         pytest.param(
+            [*FIVE, *["waits 60", "asks", "probe fails"] * 1100, "waits 59.9", "asks", "waits 0.1", "asks"],
+            "half-open",
+            ["probe"] * 1100 + ["no", "probe"],
+            id="also after a day",
+        ),
+        pytest.param(
             [*FIVE, "waits 5", "asks", "probe leaves", "asks"],
             "half-open",
             ["probe", "probe"],

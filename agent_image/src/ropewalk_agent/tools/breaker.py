@@ -20,8 +20,8 @@ class Breaker:
     state: State = "closed"
     failures: int = 0
     """Failures in a row while closed."""
-    openings: int = 0
-    """How often in a row it has opened without a success between."""
+    pause_seconds: float = PAUSE_SECONDS
+    """How long the next opening lasts; doubled by each without a success between."""
     until: float = 0.0
     """When an open one may be probed."""
 
@@ -43,8 +43,8 @@ class Breaker:
         if self.state == "closed" and self.failures + 1 < FAILURES_TO_OPEN:
             return replace(self, failures=self.failures + 1)
         if self.state == "closed" or (self.state == "half-open" and probe):
-            pause = min(PAUSE_SECONDS * 2**self.openings, LONGEST_PAUSE_SECONDS)
-            return Breaker("open", openings=self.openings + 1, until=now + pause)
+            longer = min(2 * self.pause_seconds, LONGEST_PAUSE_SECONDS)
+            return Breaker("open", pause_seconds=longer, until=now + self.pause_seconds)
         return self
 
     def abandoned(self, *, probe: bool) -> "Breaker":
