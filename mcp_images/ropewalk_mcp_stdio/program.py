@@ -32,6 +32,11 @@ class Timing:
     # How long a call of a stateless client may wait for its client's answer.
     parked: float = 300.0
 
+    def pause(self, failures: int) -> float:
+        """Return how long to wait before a start, after so many failures in a row."""
+        # The exponent is bounded: after a night of failures the power would be beyond the range of a float.
+        return min(self.longest_pause, self.first_pause * 2 ** min(failures - 1, 16)) if failures else 0.0
+
 
 class Program:
     """The stdio server: a command, or a package that is installed before its first start."""

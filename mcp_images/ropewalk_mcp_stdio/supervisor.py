@@ -56,8 +56,7 @@ class Supervisor:
             self._failing = failures > 0
             if self.refused_era or self._stopped:
                 return
-            timing = self.program.timing
-            pause = min(timing.longest_pause, timing.first_pause * 2 ** (failures - 1)) if failures else 0.0
+            pause = self.program.timing.pause(failures)
             self._next_start = self._loop.time() + pause
             self._news.set()
             RESTARTS.labels(self._restarting).inc()

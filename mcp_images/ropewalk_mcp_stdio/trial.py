@@ -25,13 +25,13 @@ class Trial:
 
     async def run(self) -> None:
         """Try until the server has listed its tools, with growing pauses."""
-        timing, failures = self._program.timing, 0
+        failures = 0
         while self.problem is not None:
             await self._once()
             self._tried.set()
             if self.problem is not None:
                 failures += 1
-                await asyncio.sleep(min(timing.longest_pause, timing.first_pause * 2 ** (failures - 1)))
+                await asyncio.sleep(self._program.timing.pause(failures))
 
     async def greeting(self) -> Greeting:
         """Return how the server greets, once it has; Refusal where it failed to, or takes too long."""

@@ -16,6 +16,7 @@ import pytest
 
 from mcp_stdio import BY_HAND, QUICK, Peer, bridged, eventually
 from ropewalk_mcp_stdio import jsonrpc, link
+from ropewalk_mcp_stdio.program import Timing
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -73,6 +74,11 @@ async def test_a_program_that_ends_at_once_is_told_of_and_calls_are_refused_at_o
         answer = await eventually(refused)
         assert "exited with code 7" in answer.json()["error"]["message"]
         assert await _told(url, "exited with code 7")
+
+
+def test_pauses_between_starts_grow_to_a_bound_and_stay_there_however_long_it_takes() -> None:
+    timing = Timing(first_pause=0.5, longest_pause=30)
+    assert [timing.pause(failures) for failures in (0, 1, 2, 3, 7, 10_000)] == [0, 0.5, 1, 2, 30, 30]
 
 
 async def _told(url: str, reason: str) -> bool:
