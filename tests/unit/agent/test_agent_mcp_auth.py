@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ from ropewalk_agent.tools.auth import AuthError, BearerFile, ClientCredentialTok
 from ropewalk_agent.tools.headers import MountedHeaders
 
 SECRET = "s3cret/with+signs"
+GZIP = b"\x1f\x8b"  # what gzip begins with: RFC 1952, section 2.3.1
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +54,11 @@ class TokenEndpoint:
         fields = [(b"content-type", b"application/json")]
         if status == 307:
             fields.append((b"location", body.encode()))
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        if content.startswith(GZIP):
+            fields.append((b"content-encoding", b"gzip"))
         await send({"type": "http.response.start", "status": status, "headers": fields})
-        await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+        await send({"type": "http.response.body", "body": content})
 
 
 class Clock:
@@ -335,6 +340,8 @@ async def test_an_endpoint_that_takes_the_secret_in_the_body_only_gets_it_there(
         (200, {"access_token": "a", "token_type": "mac"}, "not of type Bearer"),
         (200, {"access_token": "a", "expires_in": -1}, "ended already"),
         (200, "text", "sent no access_token"),
+        (200, b"[" * 60_000, "sent no access_token"),
+        (200, gzip.compress(b'{"access_token": "a"}', mtime=0), "sent a compressed answer, which was not asked for"),
         (200, {"access_token": "x" * 70_000}, "sent more than 65536 bytes"),
         (307, "http://127.0.0.1:9/elsewhere", "answered HTTP 307"),
     ],

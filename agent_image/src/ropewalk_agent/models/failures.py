@@ -209,7 +209,7 @@ def _body(error: BaseException) -> dict[str, Any]:
     if isinstance(found, str):
         try:
             found = json.loads(found)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {"message": found}
     if isinstance(found, dict):
         inner = found.get("error")

@@ -304,7 +304,7 @@ def _stand_in(status: int, fault: Fault) -> httpx2.Response:
 def _is_json_rpc_error(body: bytes) -> bool:
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(document, dict) and document.get("jsonrpc") == "2.0" and isinstance(document.get("error"), dict)
 
