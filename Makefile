@@ -52,7 +52,7 @@ check: .venv/.ready .venv-mcp/.ready ## lint, types, architecture and complete d
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy $(CODE) --exclude '$(MCP_TESTS)|tests/support/mcp_|tests/conformance/everything'
 	.venv-mcp/bin/mypy $(MCP_CODE)
-	PYTHONPATH=operator/src:agent_image/src .venv/bin/lint-imports
+	PYTHONPATH=operator/src:agent_image/src:mcp_images .venv/bin/lint-imports
 	.venv/bin/pytest -q tests/docs
 
 .PHONY: fix
