@@ -13,7 +13,8 @@ from typing import Any, cast
 from kubernetes import client, config, watch
 
 from cluster.layout import REPOSITORY, Layout
-from e2e_cluster import Workspace, agent, eventually, image, install_chart, kubectl, mcpserver
+from e2e_cluster import Workspace, agent, image, install_chart, kubectl, mcpserver
+from waiting import until
 
 _AGENTS = 20
 _STDIO_SERVERS = 10
@@ -67,7 +68,7 @@ def _apply_to_ready(space: Workspace, resource: dict[str, Any]) -> float:
         if any(each["type"] == "Ready" and each["status"] == "True" for each in conditions):
             seconds = time.perf_counter() - began
             space.kubectl("delete", f"{kind}/{name}", "--wait")
-            eventually(lambda: not _pod_names(space, kind, name), "the pods are gone")
+            until(lambda: not _pod_names(space, kind, name), "the pods are gone")
             return seconds
     raise RuntimeError(f"{name} was not Ready within a minute")
 

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from bench.pods import namespace
-from e2e_cluster import Workspace, agent, eventually, install_chart
+from e2e_cluster import Workspace, agent, install_chart
 from e2e_programs import calls_by_replica
 from e2e_queries import RIGHT, UNAVAILABLE, Queries, constant_queries
 from e2e_swaps import KINDS, life, pod_url, servers_of_each_kind, settle
+from waiting import until
 
 _TIMES = 5
 
@@ -56,7 +57,7 @@ def _scale(space: Workspace, kind: str, queries: Queries) -> None:
     space.kubectl("scale", f"mcpserver/{kind}", "--replicas=3")
     settle(space, kind)
     if kind != "sessions":
-        eventually(lambda: min(calls_by_replica(space, kind).values()) > 0, "each replica has served calls")
+        until(lambda: min(calls_by_replica(space, kind).values()) > 0, "each replica has served calls")
     space.kubectl("scale", f"mcpserver/{kind}", "--replicas=1")
     settle(space, kind)
 

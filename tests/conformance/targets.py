@@ -7,16 +7,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import httpx
+
 from cluster.console import Failure
 from cluster.layout import REPOSITORY
+from waiting import until
 
 SessionMode = Literal["shared", "perSession"]
 PYTHON = str(REPOSITORY / ".venv-mcp" / "bin" / "python")
@@ -90,16 +90,15 @@ def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 def until_answers(url: str, process: subprocess.Popen[Any], *, anything: bool = False) -> None:
     """Return when `url` answers 200, or with `anything` whatever it answers; raises Failure where it does not."""
-    until = time.monotonic() + _READY_SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except urllib.error.HTTPError:
-            if anything:
-                return
-        except OSError:
-            pass
-        if process.poll() is not None or time.monotonic() > until:
-            raise Failure(f"{url} does not answer; its process has exit code {process.poll()}")
-        time.sleep(0.05)
+
+    def look() -> bool:
+        if process.poll() is not None:
+            raise Failure(f"{url} does not answer; its process has exit code {process.returncode}")
+        with httpx.stream("GET", url, timeout=5) as answer:  # its body may have no end
+            assert anything or answer.status_code == 200, f"HTTP {answer.status_code}"
+        return True
+
+    try:
+        until(look, f"{url} answers", _READY_SECONDS)
+    except AssertionError as late:
+        raise Failure(str(late)) from None

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from e2e_cluster import Json, Workspace, eventually, kubectl
+from e2e_cluster import Json, Workspace, kubectl
 from e2e_examples import apply_examples, delete_cluster_wide, start_stand_in
+from waiting import until
 
 _DEVOPS = ("devops-assistant", "prometheus/prometheus.yaml", "prometheus/rbac.yaml", "prometheus/mcpserver.yaml",
            "cluster-helper/mcpserver.yaml", "cluster-helper/rbac.yaml", "websearch/mcpserver.yaml")  # fmt: skip
@@ -22,7 +23,7 @@ def devops(space: Workspace) -> Iterator[Workspace]:
     start_stand_in(space, "search-stand-in")
     apply_examples(space, *_DEVOPS, env={"websearch": {"ROPEWALK_SEARCH_URL": "http://search-stand-in:8080"}})
     space.wait("agent/devops-assistant")
-    eventually(lambda: samples(space, _MEMORY), "Prometheus has asked the API server")
+    until(lambda: samples(space, _MEMORY), "Prometheus has asked the API server")
     yield space
     delete_cluster_wide(space, *_DEVOPS)
 
@@ -71,7 +72,7 @@ def test_the_web_is_searched_too(devops: Workspace) -> None:
 def test_prometheus_sees_the_assistants_own_metrics(devops: Workspace) -> None:
     devops.ask("devops-assistant", "Which pods run in kube-system?")
     counted = 'sum(ropewalk_agent_tool_calls_total{job="agents", tool="pod_management", outcome="ok"}) > 0'
-    eventually(lambda: samples(devops, counted), "the agents' metrics are scraped")
+    until(lambda: samples(devops, counted), "the agents' metrics are scraped")
 
 
 def test_prometheus_may_read_metrics_and_nothing_else(devops: Workspace) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cluster.layout import REPOSITORY
-from e2e_cluster import RELEASE, SYSTEM, Workspace, agent, eventually, helm, install_chart, kubectl, mcpserver
+from e2e_cluster import RELEASE, SYSTEM, Workspace, agent, helm, install_chart, kubectl, mcpserver
+from waiting import until
 
 _CRD = "crd/agents.ropewalk.dev"
 
@@ -25,7 +26,7 @@ def calculator(space: Workspace) -> Iterator[None]:
 def test_helm_test_asks_an_agent_and_cleans_up() -> None:
     said = helm("test", RELEASE, "--namespace", SYSTEM, "--timeout=3m")
     assert "42" in said
-    eventually(
+    until(
         lambda: "ropewalk-test" not in kubectl("get", "agents,deployments", "-n", SYSTEM, "-o", "name"), "all is gone"
     )
 

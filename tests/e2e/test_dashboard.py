@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.layout import REPOSITORY
-from e2e_cluster import Workspace, agent, eventually, kubectl, mcpserver
+from e2e_cluster import Workspace, agent, kubectl, mcpserver
 from e2e_prometheus import Prometheus, prometheus
+from waiting import until
 
 # Nothing reconnects in this module; every other panel has something to show.
 _MAY_BE_EMPTY = {"MCP reconnects"}
@@ -21,7 +22,7 @@ def seen(space: Workspace) -> Iterator[Prometheus]:
     space.apply(mcpserver(), agent("calculator", "math"))
     space.wait("agent/calculator")
     with prometheus(space) as server:
-        eventually(lambda: server.value("count(ropewalk_agent_build_info)"), "the agent is scraped")
+        until(lambda: server.value("count(ropewalk_agent_build_info)"), "the agent is scraped")
         yield server
 
 
@@ -39,14 +40,14 @@ def test_requests_and_tool_calls_are_counted_one_by_one(space: Workspace, seen: 
         calls = seen.value('sum(ropewalk_agent_tool_calls_total{agent="calculator", tool="add", outcome="ok"})')
         return (requests, calls) == (5, 5)
 
-    eventually(all_are_counted, "5 requests and 5 calls of add")
+    until(all_are_counted, "5 requests and 5 calls of add")
 
 
 def test_tokens_in_metrics_are_those_of_the_answers(space: Workspace, seen: Prometheus) -> None:
     counter = 'sum(gen_ai_client_inference_usage_input_tokens_total{agent="calculator"})'
     before = seen.value(counter)
     answer = space.ask("calculator", "What is 6 times 7?")
-    eventually(lambda: seen.value(counter) == before + answer["usage"]["input_tokens"], "the tokens are counted")
+    until(lambda: seen.value(counter) == before + answer["usage"]["input_tokens"], "the tokens are counted")
 
 
 @pytest.mark.parametrize(("title", "expression"), panels())
@@ -63,7 +64,7 @@ def test_every_panel_shows_numbers(space: Workspace, seen: Prometheus, title: st
     if title in _MAY_BE_EMPTY:
         seen.query(expression)
     else:
-        eventually(shows_a_number, f"{title}: {expression}")
+        until(shows_a_number, f"{title}: {expression}")
 
 
 def test_the_chart_brings_the_dashboard_where_grafana_looks_for_it() -> None:

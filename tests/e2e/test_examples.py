@@ -12,8 +12,9 @@ from mcp.server.mcpserver import MCPServer
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cluster.layout import NODE_ADDRESS
-from e2e_cluster import Workspace, eventually
+from e2e_cluster import Workspace
 from e2e_examples import apply_examples, delete_cluster_wide, start_stand_in
+from waiting import until
 
 _TOKEN = "a-token-of-this-test"
 _SEARCH = {"websearch": {"ROPEWALK_SEARCH_URL": "http://search-stand-in:8080"}}
@@ -33,7 +34,7 @@ def remote() -> Iterator[str]:
     running = uvicorn.Server(uvicorn.Config(app, host=NODE_ADDRESS, port=0, log_level="warning"))
     thread = threading.Thread(target=running.run)
     thread.start()
-    eventually(lambda: running.started, "the remote server listens")
+    until(lambda: running.started, "the remote server listens")
     port = running.servers[0].sockets[0].getsockname()[1]
     yield f"http://{NODE_ADDRESS}:{port}/mcp"
     running.should_exit = True
@@ -54,7 +55,7 @@ def _with_token(app: ASGIApp) -> ASGIApp:
 def test_a_server_of_three_pods_answers(space: Workspace) -> None:
     apply_examples(space, "replicated-server")
     space.wait("agent/busy-calculator")
-    eventually(lambda: space.get("mcp/math-replicated")["status"]["readyReplicas"] == 3, "three pods are ready")
+    until(lambda: space.get("mcp/math-replicated")["status"]["readyReplicas"] == 3, "three pods are ready")
     answer = space.ask("busy-calculator", "What is 21.5 plus 20.5?")
     assert "42" in answer["response"]
     assert answer["tools_used"] == ["add"]
@@ -101,7 +102,7 @@ def prometheus(space: Workspace) -> Iterator[Workspace]:
 def test_prometheus_is_asked_by_words(prometheus: Workspace) -> None:
     prometheus.wait("agent/metrics-helper")
     question = "How much memory does the API server use?"
-    eventually(
+    until(
         lambda: 'job="apiserver"' in prometheus.ask("metrics-helper", question)["response"],
         "Prometheus has asked the API server",
     )

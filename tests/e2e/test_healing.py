@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from e2e_cluster import Workspace, agent, eventually, mcpserver
+from e2e_cluster import Workspace, agent, mcpserver
+from waiting import until
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,7 +30,7 @@ def tools_work_again(space: Workspace) -> None:
     def answers() -> bool:
         return "42" in space.ask("strict", "What is 40 plus 2?")["response"]
 
-    eventually(answers, "the tools work again", seconds=10)
+    until(answers, "the tools work again", seconds=10)
 
 
 def test_tools_work_again_soon_after_the_servers_pod_was_deleted(space: Workspace) -> None:
@@ -49,7 +50,7 @@ def test_a_required_server_that_is_down_is_named_by_ready_and_by_the_conditions(
         answer = httpx.get(f"http://{before['ip']}:8080/ready", timeout=5)
         return answer.status_code == 503 and "math" in answer.text
 
-    eventually(ready_names_it, "/ready names the server")
+    until(ready_names_it, "/ready names the server")
     assert "math" in space.wait("agent/strict", "ToolsReady", "False")["message"]
     assert "math" in space.wait("agent/strict", "Ready", "False")["message"]
     space.kubectl("scale", "mcpserver/math", "--replicas=1")
@@ -66,7 +67,7 @@ def test_an_optional_server_that_is_down_leaves_the_agent_ready(space: Workspace
         (server,) = httpx.get(f"{space.url('relaxed-agent')}/tools", timeout=5).json()["servers"]
         return bool(server["state"] != "connected")
 
-    eventually(server_is_down, "/tools says that the server is down")
+    until(server_is_down, "/tools says that the server is down")
     assert space.condition("agent/relaxed", "Ready")["status"] == "True"
     assert httpx.get(f"{space.url('relaxed-agent')}/ready", timeout=5).status_code == 200
     assert space.ask("relaxed", "Hello")["response"]

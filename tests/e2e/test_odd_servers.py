@@ -5,8 +5,9 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from e2e_cluster import Json, Workspace, agent, eventually
+from e2e_cluster import Json, Workspace, agent
 from e2e_programs import odd_server, tool
+from waiting import until
 
 _METADATA = "http://169.254.169.254/latest/meta-data"
 _UNUSABLE = [
@@ -50,7 +51,7 @@ def test_a_redirect_to_a_private_address_is_followed_by_nobody(space: Workspace)
     def agent_says_so() -> bool:
         return "redirects to another host" in str(seen_by_agent(space, "leads-away")["last_error"])
 
-    eventually(agent_says_so, "/tools says where it redirects")
+    until(agent_says_so, "/tools says where it redirects")
     assert seen_by_agent(space, "leads-away")["state"] != "connected"
 
 
@@ -70,7 +71,7 @@ def test_a_listing_that_takes_too_long_is_told_with_its_limit(space: Workspace) 
     def agent_says_so() -> bool:
         return "no answer within" in str(seen_by_agent(space, "too-slow")["last_error"])
 
-    eventually(agent_says_so, "/tools says that there was no answer")
+    until(agent_says_so, "/tools says that there was no answer")
 
 
 def test_five_hundred_tools_are_all_offered(space: Workspace) -> None:
@@ -98,11 +99,11 @@ def test_changed_definitions_are_told_by_an_event_and_reach_the_agent(space: Wor
         now = {each["name"]: each["hash"] for each in space.get("mcpserver/changing")["status"]["tools"]}
         return set(now) == {"add", "new"} and now["add"] != hashes["add"]
 
-    eventually(status_has_them, "the status has the new definitions")
+    until(status_has_them, "the status has the new definitions")
 
     def is_told() -> bool:
         events = space.get("events", "--field-selector=reason=ToolsChanged,involvedObject.name=changing")["items"]
         return any(all(name in each["message"] for name in ("add", "new", "old")) for each in events)
 
-    eventually(is_told, "an Event names what was added, removed and changed")
-    eventually(lambda: seen_by_agent(space, "changing")["tools"] == ["add", "new"], "the agent offers the new tools")
+    until(is_told, "an Event names what was added, removed and changed")
+    until(lambda: seen_by_agent(space, "changing")["tools"] == ["add", "new"], "the agent offers the new tools")

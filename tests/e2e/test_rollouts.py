@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from e2e_cluster import Json, Workspace, agent, eventually, image, mcpserver
+from e2e_cluster import Json, Workspace, agent, image, mcpserver
+from waiting import until
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,7 +63,7 @@ def test_a_new_prompt_rolls_the_pods_without_a_failed_query(space: Workspace) ->
             names = space.kubectl("get", "pods", "-l", "ropewalk.dev/agent=calculator", "-o", "name").split()
             return len(names) == 1 and names != [f"pod/{before}"]
 
-        eventually(old_pod_is_gone, "the old pod is gone")
+        until(old_pod_is_gone, "the old pod is gone")
     assert len(seen) > 20
     assert set(seen) == {200}
 
@@ -74,7 +75,7 @@ def test_a_deleted_deployment_comes_back(space: Workspace) -> None:
     def is_back() -> bool:
         return bool(space.get("deployment/calculator-agent")["metadata"]["uid"] != before)
 
-    eventually(is_back, "the Deployment is back", seconds=5)
+    until(is_back, "the Deployment is back", seconds=5)
     space.wait("agent/calculator")
 
 
@@ -85,7 +86,7 @@ def test_an_image_changed_by_hand_is_put_back(space: Workspace) -> None:
         pod = space.get("deployment/calculator-agent")["spec"]["template"]["spec"]
         return bool(pod["containers"][0]["image"] == image("agent"))
 
-    eventually(image_is_back, "the image is put back", seconds=5)
+    until(image_is_back, "the image is put back", seconds=5)
     space.wait("agent/calculator")
 
 
@@ -98,7 +99,7 @@ def test_a_deleted_agent_leaves_nothing_behind(space: Workspace) -> None:
         kinds = "configmaps,serviceaccounts,deployments,replicasets,pods,services,networkpolicies"
         return space.kubectl("get", kinds, "-l", "ropewalk.dev/agent=short-lived", "-o", "name").split()
 
-    eventually(lambda: not left(), "no child is left")
+    until(lambda: not left(), "no child is left")
 
 
 def test_an_agent_waits_for_the_server_it_names(space: Workspace) -> None:
@@ -119,7 +120,7 @@ def test_an_image_that_cannot_be_pulled_is_named_while_the_old_pods_go_on(space:
         ready = space.condition("mcpserver/fragile", "Ready")
         return ready if ready["status"] == "False" and "no-such-image" in ready["message"] else None
 
-    assert eventually(says_why, "Ready=False names the image")
+    assert until(says_why, "Ready=False names the image")
     assert "42" in space.ask("loyal", "What is 40 plus 2?")["response"]
     space.patch("mcpserver/fragile", {"image": image("mcp-math")})
     space.wait("mcpserver/fragile")
@@ -137,7 +138,7 @@ def test_a_missing_key_secret_is_named(space: Workspace) -> None:
     def says_why() -> bool:
         return "no-such-secret" in str(space.condition("agent/keyless", "Ready")["message"])
 
-    eventually(says_why, "Ready names the Secret")
+    until(says_why, "Ready names the Secret")
     space.kubectl("create", "secret", "generic", "no-such-secret", "--from-literal=api-key=k")
     space.wait("agent/keyless", seconds=110)
 
@@ -156,14 +157,14 @@ def test_a_crash_loop_is_reported_with_its_last_words(space: Workspace) -> None:
     def says_why() -> bool:
         return "--no-such-option" in str(space.condition("mcpserver/broken", "Ready")["message"])
 
-    eventually(says_why, "Ready carries the last words")
+    until(says_why, "Ready carries the last words")
 
 
 def test_a_suspended_agent_has_no_pods_and_everything_else(space: Workspace) -> None:
     space.apply(agent("sleeper"))
     space.wait("agent/sleeper")
     space.patch("agent/sleeper", {"suspend": True})
-    eventually(lambda: not space.pods("ropewalk.dev/agent=sleeper"), "no pod is left")
+    until(lambda: not space.pods("ropewalk.dev/agent=sleeper"), "no pod is left")
     assert space.get("service/sleeper-agent")
     space.patch("agent/sleeper", {"suspend": False})
     space.wait("agent/sleeper")

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from e2e_cluster import Json, Workspace, agent, eventually, image, kubectl
+from e2e_cluster import Json, Workspace, agent, image, kubectl
+from waiting import until
 
 _REDIS: list[Json] = [
     {
@@ -98,7 +99,7 @@ def test_a_pod_killed_in_a_turn_loses_no_session_and_frees_it_for_the_others(sha
     before = _history(survivor)
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(_ask, url, "demo:slow=30 never answered")
-        eventually(lambda: "requests_in_flight 1.0" in httpx.get(f"{url}/metrics").text, "the turn runs")
+        until(lambda: "requests_in_flight 1.0" in httpx.get(f"{url}/metrics").text, "the turn runs")
         shared.kubectl("delete", f"pod/{doomed}", "--grace-period=0", "--force")
         # The dead pod's lock ends with its lease; until then the other pod waits for it.
         assert _ask(survivor, "still there?").status_code == 200
@@ -109,7 +110,7 @@ def test_a_pod_killed_in_a_turn_loses_no_session_and_frees_it_for_the_others(sha
 
 def test_kubectl_scale_adds_replicas(shared: Workspace) -> None:
     shared.kubectl("scale", "agent/shared", "--replicas=3")
-    eventually(lambda: shared.get("agent/shared").get("status", {}).get("readyReplicas") == 3, "three ready replicas")
+    until(lambda: shared.get("agent/shared").get("status", {}).get("readyReplicas") == 3, "three ready replicas")
 
 
 @pytest.fixture
@@ -142,6 +143,6 @@ def test_sessions_in_files_outlive_the_pod(space: Workspace, volume: str) -> Non
     assert _ask(url, "remember me").status_code == 200
     space.kubectl("delete", f"pod/{old}", "--wait")
     space.wait("agent/filed")
-    new = eventually(lambda: [u for name, u in _addresses(space, "filed").items() if name != old], "the new pod")[0]
-    eventually(lambda: httpx.get(f"{new}/ready").status_code == 200, "the new pod is ready")
+    new = until(lambda: [u for name, u in _addresses(space, "filed").items() if name != old], "the new pod")[0]
+    until(lambda: httpx.get(f"{new}/ready").status_code == 200, "the new pod is ready")
     assert _history(new) == ["remember me"]

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from cluster.node import PAUSE_IMAGE
-from e2e_cluster import Workspace, eventually, image, mcpserver
+from e2e_cluster import Workspace, image, mcpserver
+from waiting import until
 
 # Run by the bridge's own interpreter in an image that has one static program and nothing else: no libc, no shell.
 SERVER = """
@@ -83,7 +84,7 @@ def test_a_crash_is_told_and_mended_without_a_restart_of_the_pod(space: Workspac
     crashed = client.post("tools/call", {"name": "crash"})
     assert crashed.status_code == 503
     assert "exited with code 9" in crashed.json()["error"]["message"]
-    after, _ = eventually(lambda: client.call("pid"), "the next process")
+    after, _ = until(lambda: client.call("pid"), "the next process")
     assert after != before
     (pod,) = space.pods("app.kubernetes.io/instance=bare")
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
@@ -98,7 +99,7 @@ def test_each_session_has_its_own_process_and_the_third_is_told_to_wait(space: W
     with pytest.raises(AssertionError, match="2 sessions, which is the most"):
         Client(url)
     one.http.delete("/mcp")
-    eventually(lambda: Client(url), "a place")
+    until(lambda: Client(url), "a place")
 
 
 def test_a_server_that_ships_runs_over_stdio_in_its_own_image(space: Workspace) -> None:
@@ -115,6 +116,4 @@ def test_a_command_that_is_not_in_the_image_is_named_in_the_status(space: Worksp
     space.apply(mcpserver("absent", stdio={"image": PAUSE_IMAGE, "command": ["/no/such/program"]}))
     condition = space.wait("mcpserver/absent", "Available", "False")
     assert condition["reason"]
-    eventually(
-        lambda: "there is no program '/no/such/program'" in space.kubectl("logs", "deployment/absent-mcp"), "its log"
-    )
+    until(lambda: "there is no program '/no/such/program'" in space.kubectl("logs", "deployment/absent-mcp"), "its log")

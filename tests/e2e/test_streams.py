@@ -6,7 +6,8 @@ import asyncio
 
 import httpx
 
-from e2e_cluster import Workspace, agent, eventually
+from e2e_cluster import Workspace, agent
+from waiting import eventually, until
 
 _CLIENTS = 50
 
@@ -31,13 +32,13 @@ async def _streams_until_rolled(space: Workspace, url: str, old: str) -> list[li
 
     async def roll() -> None:
         space.patch("agent/streamer", {"systemPrompt": "You are another one."})
-        await asyncio.to_thread(eventually, lambda: old not in _pods(space), "the old pod is gone", seconds=120)
+        await asyncio.to_thread(until, lambda: old not in _pods(space), "the old pod is gone", seconds=120)
         gone.set()
 
     async with asyncio.TaskGroup() as tasks:
-        clients = [tasks.create_task(keep_streaming()) for _ in range(_CLIENTS)]
-        while len(seen) < _CLIENTS:
-            await asyncio.wait(clients, timeout=0.1, return_when=asyncio.FIRST_EXCEPTION)
+        for _ in range(_CLIENTS):
+            tasks.create_task(keep_streaming())
+        await eventually(lambda: len(seen) >= _CLIENTS, "a stream for each client", 60)
         tasks.create_task(roll())
     return seen
 

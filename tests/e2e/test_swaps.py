@@ -8,10 +8,11 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from e2e_cluster import Json, Workspace, agent, eventually, image, mcpserver
+from e2e_cluster import Json, Workspace, agent, image, mcpserver
 from e2e_programs import calls_by_replica, odd_server, stubborn_model, tool
 from e2e_queries import RIGHT, UNAVAILABLE, Queries, constant_queries
 from e2e_swaps import KINDS, life, pod_url, servers_of_each_kind, settle
+from waiting import until
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,7 +76,7 @@ def test_scaling_to_three_and_back_fails_no_query_and_spreads_the_calls(space: W
         def each_has_some() -> bool:
             return min((counts := calls_by_replica(space, kind)).values()) > 0 and len(counts) == 3
 
-        eventually(each_has_some, "each replica has served calls")
+        until(each_has_some, "each replica has served calls")
         space.kubectl("scale", f"mcpserver/{kind}", "--replicas=1")
         settle(space, kind)
     assert set(queries.counted()) == {RIGHT}
@@ -122,13 +123,13 @@ def test_other_tools_are_offered_soon_without_a_restart(space: Workspace) -> Non
     def has_others() -> bool:
         return bool(tools_of(space, "unsafe-user")["servers"][0]["tools"] == ["sum", "total"])
 
-    eventually(has_others, "/tools has the new tools", seconds=30)
+    until(has_others, "/tools has the new tools", seconds=30)
     assert space.ask("unsafe-user", "What is the sum of 1 and 2?")["tools_used"] == ["sum"]
 
     def status_has_others() -> bool:
         return [each["name"] for each in space.get("mcpserver/unsafe")["status"]["tools"]] == ["sum", "total"]
 
-    eventually(status_has_others, "the status has the new tools")
+    until(status_has_others, "the status has the new tools")
     assert life(space, "unsafe-user") == before
     space.patch("mcpserver/unsafe", {"args": was})
     settle(space, "unsafe")
@@ -165,4 +166,4 @@ def test_a_clash_of_names_is_reported_and_a_prefix_settles_it(space: Workspace) 
             name for each in tools_of(space, "double")["servers"] for name in each["tools"]
         }
 
-    eventually(both_are_offered, "both are offered")
+    until(both_are_offered, "both are offered")

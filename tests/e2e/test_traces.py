@@ -6,7 +6,8 @@ import httpx
 
 from agent_otlp import otlp_receiver
 from cluster.layout import NODE_ADDRESS
-from e2e_cluster import Workspace, agent, eventually, mcpserver
+from e2e_cluster import Workspace, agent, mcpserver
+from waiting import until
 
 TRACE, CLIENT_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -23,7 +24,7 @@ def test_one_trace_runs_from_the_client_through_the_pod_to_the_model_and_the_too
             timeout=30,
         )
         assert answer.status_code == 200, answer.text
-        eventually(lambda: "POST /query" in collector.names, "the spans have arrived")
+        until(lambda: "POST /query" in collector.names, "the spans have arrived")
     spans = [span for span in collector.spans if span.trace_id == TRACE]
     by_id = {span.span_id: span for span in spans}
 

@@ -12,7 +12,7 @@ import yaml
 
 from apiserver import ApiServer
 from crd_bodies import AGENT, MCPSERVER, REDIS, Object, changed, create
-from operator_wait import until
+from waiting import until
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = sorted(folder for folder in (REPOSITORY / "examples").iterdir() if folder.is_dir())

@@ -18,6 +18,7 @@ import mcp
 import pytest
 
 from cluster.layout import REPOSITORY, Layout
+from waiting import until
 
 Json = dict[str, Any]
 _CONFIG = {
@@ -37,16 +38,12 @@ def _free_port() -> int:
 
 
 def _until(look: Callable[[], bool], what: str, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 60
-    while True:
-        assert process.poll() is None, f"ended with {process.returncode} before {what}"
-        try:
-            if look():
-                return
-        except httpx.HTTPError:
-            pass
-        assert time.monotonic() < until, f"not within 60 s: {what}"
-        time.sleep(0.05)  # the only pause: between two looks
+    def watched() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError(f"ended with {process.returncode} before {what}")
+        return look()
+
+    until(watched, what)
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from agent_mcp import ADD, Asked, Rogue
 from apiserver import ApiServer
 from operator_namespace import Namespace
 from operator_process import OperatorProcess
-from operator_wait import until
 from threaded import threaded
+from waiting import until
 
 AGENT_ADDRESS = "127.77.0.1"
 """A loopback address on which nobody else has the agents' port."""

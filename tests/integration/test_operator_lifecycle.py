@@ -14,7 +14,7 @@ import pytest
 from apiserver import ApiServer
 from operator_namespace import MODEL, Namespace
 from operator_process import OperatorProcess
-from operator_wait import until
+from waiting import until
 
 POD = "/spec/template/spec"
 # The garbage collector learns of new kinds every 30 s; before that it does not know what an Agent is.

@@ -12,7 +12,7 @@ import pytest
 
 from operator_namespace import Namespace
 from operator_process import OperatorProcess
-from operator_wait import until
+from waiting import until
 
 STDIO = {"stdio": {"image": "ropewalk.dev/mcp-math:0.1.0", "command": ["/server"], "args": ["--stdio"]}}
 IMAGE = {"image": "ropewalk.dev/mcp-math:0.1.0"}

@@ -14,7 +14,7 @@ import pytest
 
 from apiserver import ApiServer, serving_crds
 from operator_process import OperatorProcess
-from operator_wait import until
+from waiting import until
 
 KINDS = ("configmap", "serviceaccount", "service", "deployment", "networkpolicy")
 AGENTS = 30

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from agent_models import until
 from mcp_wire import served
 from ropewalk_agent.config import McpServerConfig
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.tools import Tool, mcp
 from ropewalk_agent.tools.mcp import Connection
+from waiting import eventually
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 ADD: dict[str, Any] = {"name": "add", "inputSchema": {"type": "object"}}
@@ -112,7 +112,7 @@ async def connected_to(
     connection.start()
     try:
         if wait:
-            await until(lambda: connection.status.state == "connected")
+            await eventually(lambda: connection.status.state == "connected")
         yield connection
     finally:
         await connection.stop()

@@ -1,9 +1,8 @@
 """A scripted Strands model: it says what the test wrote down, and remembers what it was asked. Calls nothing."""
 
-import asyncio
 import json
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,13 +10,7 @@ from typing import Any
 from strands.models.model import Model
 
 from ropewalk_agent.models import BuiltModel, KeyFile
-
-
-async def until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    """Wait until the condition holds; it may be made true by any thread."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 -- what happens on another thread sets no event of this loop
-            await asyncio.sleep(0.001)
+from waiting import eventually
 
 
 class Gate:
@@ -34,11 +27,11 @@ class Gate:
     async def pass_through(self) -> None:
         """Wait until the gate is open."""
         self.reached.set()
-        await until(self._opened.is_set)
+        await eventually(self._opened.is_set)
 
     async def wait_reached(self) -> None:
         """Wait until a turn stands before the gate."""
-        await until(self.reached.is_set)
+        await eventually(self.reached.is_set)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import Any
 import uvicorn
 from starlette.requests import Request
 
-from agent_models import until
 from agent_server import free_port
+from waiting import eventually
 
 INPUT_TOKENS, OUTPUT_TOKENS = 11, 7
 
@@ -170,7 +170,7 @@ async def provider(protocol: str, *steps: Step, ssl_files: tuple[str, str] | Non
     server = uvicorn.Server(uvicorn.Config(running, port=running.port, timeout_graceful_shutdown=1, **options))
     serving = asyncio.create_task(server._serve())
     try:
-        await until(lambda: server.started)
+        await eventually(lambda: server.started)
         yield running
     finally:
         server.should_exit = server.force_exit = True

@@ -4,8 +4,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
+
+from waiting import until
 
 _SECONDS_TO_START = 10
 
@@ -40,16 +41,15 @@ class RedisServer:
         self._process = subprocess.Popen(
             ["redis-server", *words], executable=_program(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + _SECONDS_TO_START
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                time.sleep(0.01)
-            else:
-                return
-        self.stop()
-        raise RuntimeError("redis-server did not start")
+        try:
+            until(self._is_open, f"redis-server opens its port {self.port}", _SECONDS_TO_START)
+        except AssertionError:
+            self.stop()
+            raise
+
+    def _is_open(self) -> bool:
+        socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        return True
 
     def stop(self) -> None:
         """Die at once, with everything that was kept."""

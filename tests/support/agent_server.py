@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import httpx
 import uvicorn
 from mcp.server.mcpserver import MCPServer
 
-from agent_models import ScriptedModel, built, until
+from agent_models import ScriptedModel, built
 from ropewalk_agent.app import create_app
 from ropewalk_agent.config import AgentConfig, parse
 from ropewalk_agent.metrics import Metrics
@@ -21,6 +20,7 @@ from ropewalk_agent.routes import turns
 from ropewalk_agent.runtime import Runtime
 from ropewalk_agent.tracing import Tracing
 from ropewalk_agent.transport import Protocol
+from waiting import eventually, until
 
 
 def agent_document(**changes: Any) -> dict[str, Any]:
@@ -56,12 +56,13 @@ class RunningAgent:
 
     async def until(self, path: str, status: int) -> httpx.Response:
         """GET until the answer has this status."""
-        async with asyncio.timeout(10):
-            while True:
-                answer = await self.client.get(path)
-                if answer.status_code == status:
-                    return answer
-                await asyncio.sleep(0.01)
+
+        async def look() -> httpx.Response:
+            answer = await self.client.get(path)
+            assert answer.status_code == status, f"{answer.status_code} {answer.text}"
+            return answer
+
+        return await eventually(look, f"{path} answers {status}")
 
 
 @asynccontextmanager
@@ -78,7 +79,7 @@ async def running_agent(
     serving = asyncio.create_task(server._serve())
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
         try:
-            await until(lambda: server.started)
+            await eventually(lambda: server.started)
             agent = RunningAgent(client, runtime, model or ScriptedModel(), metrics)
             if wait:
                 await agent.until("/ready", 200)
@@ -103,14 +104,12 @@ class LoopbackMcpServer:
         """Serve; returns when the port is open."""
         app = self._server.streamable_http_app(stateless_http=True, json_response=True, host="127.0.0.1")
         config = uvicorn.Config(app, port=self.port, log_config=None, ws="none", timeout_graceful_shutdown=0)
-        self._uvicorn = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._uvicorn.run, daemon=True)
-        self._thread.start()
-        deadline = time.monotonic() + 20
-        while not self._uvicorn.started:
-            if not self._thread.is_alive() or time.monotonic() > deadline:
-                raise RuntimeError(f"the MCP server at {self.url} did not start")
-            time.sleep(0.005)
+        self._uvicorn = server = uvicorn.Server(config)
+        self._thread = thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        until(lambda: server.started or not thread.is_alive(), f"the MCP server at {self.url} starts", 20)
+        if not server.started:
+            raise RuntimeError(f"the MCP server at {self.url} did not start")
 
     def stop(self) -> None:
         """Die at once, with all connections."""

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
 from cluster import images
 from cluster.layout import IMAGE_PREFIX, REPOSITORY, Layout
+from waiting import until
 
-T = TypeVar("T")
 Json = dict[str, Any]
 
 SYSTEM = "ropewalk-system"
@@ -27,22 +25,6 @@ RELEASE = "ropewalk"
 def image(name: str) -> str:
     """The reference of one of this checkout's images."""
     return f"{IMAGE_PREFIX}/{name}:{images.tag()}"
-
-
-def eventually(look: Callable[[], T], what: str, *, seconds: float = 60) -> T:
-    """Call `look` until it returns something true, which is returned; an AssertionError of it counts as not yet."""
-    until = time.monotonic() + seconds
-    while True:
-        seen: object
-        try:
-            if found := look():
-                return found
-            seen = found
-        except (AssertionError, httpx.HTTPError) as error:
-            seen = error
-        if time.monotonic() > until:
-            raise AssertionError(f"not within {seconds:g} s: {what}; last seen: {seen}")
-        time.sleep(0.05)  # the only pause: between two looks
 
 
 def kubectl(*arguments: str, text: str | None = None) -> str:
@@ -96,12 +78,12 @@ class Workspace:
     def wait(self, what: str, kind: str = "Ready", status: str = "True", *, seconds: float = 90) -> Json:
         """Wait until a condition has this status; the condition."""
 
-        def look() -> Json | None:
+        def look() -> Json:
             seen = self.condition(what, kind)
             assert seen["status"] == status, f"{what} {kind}={seen['status']} {seen['reason']}: {seen['message']}"
             return seen
 
-        return eventually(look, f"{what} {kind}={status}", seconds=seconds) or {}
+        return until(look, f"{what} {kind}={status}", seconds=seconds)
 
     def pods(self, selector: str) -> list[Json]:
         """The pods of a selector that are not on their way out."""

@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 
 from cluster.layout import Layout
-from e2e_cluster import Workspace, eventually
+from e2e_cluster import Workspace
+from waiting import until
 
 _SCRAPE_SECONDS = 1
 
@@ -52,7 +53,7 @@ def prometheus(space: Workspace) -> Iterator[Prometheus]:
         with subprocess.Popen(command) as server:
             try:
                 url = f"http://127.0.0.1:{port}"
-                eventually(lambda: httpx.get(f"{url}/-/ready").status_code == 200, "Prometheus is ready")
+                until(lambda: httpx.get(f"{url}/-/ready").status_code == 200, "Prometheus is ready")
                 yield Prometheus(url)
             finally:
                 server.terminate()

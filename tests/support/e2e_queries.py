@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from e2e_cluster import eventually
+from waiting import until
 
 RIGHT, UNAVAILABLE = "right", "unavailable"
 _ASKERS = 4
@@ -30,7 +30,7 @@ class Queries:
     def more(self, count: int, outcome: str = RIGHT) -> None:
         """Wait until so many further queries have ended so."""
         before = self.outcomes.count(outcome)
-        eventually(
+        until(
             lambda: self.outcomes.count(outcome) >= before + count,
             f"{count} more queries end {outcome}; so far {self.counted()}",
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from e2e_cluster import Json, Workspace, eventually, image, mcpserver
+from e2e_cluster import Json, Workspace, image, mcpserver
 from e2e_programs import odd_server, tool
+from waiting import until
 
 KINDS = ("math", "unsafe", "sessions", "stdio")
 
@@ -44,4 +45,4 @@ def settle(space: Workspace, server: str) -> None:
         return {len(pods), status.get("updatedReplicas", 0), status.get("readyReplicas", 0)} == {replicas}
 
     space.wait(f"mcpserver/{server}")
-    eventually(only_new_pods, f"only new pods of {server} are left", seconds=90)
+    until(only_new_pods, f"only new pods of {server} are left", seconds=90)

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import httpx
 from ropewalk_mcp_stdio.options import PER_SESSION, SHARED, ServeOptions
 from ropewalk_mcp_stdio.program import Program, Timing
 from ropewalk_mcp_stdio.serve import serve
+from waiting import eventually
 
 SUPPORT = Path(__file__).parent
 BY_HAND = (sys.executable, str(SUPPORT / "mcp_stdio_server.py"))
@@ -25,7 +26,7 @@ META: dict[str, Any] = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}, "sampling": {}},
 }
-__all__ = ["ACCEPT", "BY_HAND", "META", "PER_SESSION", "QUICK", "SHARED", "Peer", "bridged", "eventually"]
+__all__ = ["ACCEPT", "BY_HAND", "META", "PER_SESSION", "QUICK", "SHARED", "Peer", "bridged"]
 
 
 @contextlib.asynccontextmanager
@@ -48,26 +49,19 @@ async def bridged(
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
         async with httpx.AsyncClient(verify=False) as http:
-            while ready and (await http.get(f"{url}/ready")).status_code != 200:
-                assert not task.done(), task.exception()
-                await asyncio.sleep(0.01)
+
+            async def is_ready() -> bool:
+                if task.done():
+                    raise RuntimeError("the bridge ended before it was ready") from task.exception()
+                return (await http.get(f"{url}/ready")).status_code == 200
+
+            if ready:
+                await eventually(is_ready)
         yield url
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-async def eventually(true: Callable[[], Any], seconds: float = 10) -> Any:
-    """Wait until the function (which may be asynchronous) returns something true, and return that."""
-    async with asyncio.timeout(seconds):
-        while True:
-            value = true()
-            if asyncio.iscoroutine(value):
-                value = await value
-            if value:
-                return value
-            await asyncio.sleep(0.01)
 
 
 @dataclass

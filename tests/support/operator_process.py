@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from operator_wait import until
+from waiting import until
 
 REPOSITORY = Path(__file__).parents[2]
 AGENT_IMAGE = "ropewalk.dev/agent:0.1.0"
@@ -43,13 +43,14 @@ class OperatorProcess:
                 [sys.executable, "-m", "ropewalk_operator"], env=self._environment, stdout=log, stderr=log
             )
         if wait:
-            until(self.is_ready, f"the operator is ready; its log: {self.log()}")
+            until(self.is_ready, "the operator is ready")
         return self
 
     def is_ready(self) -> bool:
         """What /ready says."""
         assert self._process is not None
-        assert self._process.poll() is None, f"the operator has ended: {self.log()}"
+        if self._process.poll() is not None:
+            raise RuntimeError(f"the operator has ended: {self.log()}")
         return self.get("/ready")[0] == 200
 
     def get(self, path: str) -> tuple[int, str]:

@@ -36,7 +36,7 @@ from a2a.types import (
 )
 from mcp.server.mcpserver import MCPServer
 
-from agent_models import Call, Gate, ScriptedModel, built, until
+from agent_models import Call, Gate, ScriptedModel, built
 from agent_server import LoopbackMcpServer, RunningAgent, agent_config, running_agent
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.logs import JsonFormatter
@@ -45,6 +45,7 @@ from ropewalk_agent.routes import a2a
 from ropewalk_agent.routes.a2a_turns import RecentTasks, TurnExecutor
 from ropewalk_agent.runtime import Runtime
 from ropewalk_agent.structured import TOOL_NAME
+from waiting import eventually
 
 CARD = "/.well-known/agent-card.json"
 
@@ -175,7 +176,7 @@ async def test_whoever_joins_a_stream_later_gets_the_rest_and_changes_nothing() 
 
         asking = asyncio.create_task(ask())
         await gate.wait_reached()
-        await until(lambda: len(ids) == 3)
+        await eventually(lambda: len(ids) == 3)
         body = {"jsonrpc": "2.0", "id": 1, "method": "tasks/resubscribe", "params": {"id": ids[0]}}
         async with agent.client.stream("POST", "/a2a", json=body) as late:  # by hand, to know when it is on its way
             gate.open()
@@ -213,7 +214,7 @@ async def test_a_turn_that_fails_is_a_failed_task_with_our_code(streaming: bool)
         assert task.metadata["error"]["code"] == "model_error"
         assert task.status.message is not None
         assert "no luck" in str(task.status.message.parts[0].root)
-        await until(lambda: count(agent, "model_error") == 1)
+        await eventually(lambda: count(agent, "model_error") == 1)
 
 
 async def test_a_full_queue_rejects_the_task() -> None:
@@ -266,7 +267,7 @@ async def test_a_task_can_be_cancelled_and_its_place_is_free(streaming: bool) ->
 
         asking = asyncio.create_task(ask())
         await gate.wait_reached()
-        await until(lambda: bool(ids))
+        await eventually(lambda: bool(ids))
         cancelled = await other.cancel_task(TaskIdParams(id=ids[0]))
         assert cancelled.status.state == TaskState.canceled
         assert (await asking).status.state == TaskState.canceled
@@ -292,7 +293,7 @@ async def test_a_client_that_leaves_cancels_its_turn_and_frees_its_place(streami
             task, _ = await sent(client, said("b"))
         assert texts(task) == ["fine"]
         assert len(agent.model.asked[1]) == 1
-        await until(lambda: count(agent, "cancelled") == 1)
+        await eventually(lambda: count(agent, "cancelled") == 1)
 
 
 async def test_a_client_that_leaves_after_the_last_event_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,7 +368,7 @@ async def test_what_is_not_text_and_a_strange_context_are_refused(streaming: boo
             with pytest.raises(A2AClientJSONRPCError) as refused:
                 await sent(client, message)
             assert refused.value.error.code == code
-        await until(lambda: count(agent, "invalid_request") == 2)
+        await eventually(lambda: count(agent, "invalid_request") == 2)
 
 
 async def test_a_body_that_is_not_json_is_a_parse_error() -> None:
@@ -399,7 +400,7 @@ async def test_a_drain_finishes_a_stream_and_rejects_what_comes_later() -> None:
         asking = asyncio.create_task(sent(client, said("a")))
         await gate.wait_reached()
         draining = asyncio.create_task(agent.runtime.drain(5))
-        await until(lambda: agent.runtime.draining)
+        await eventually(lambda: agent.runtime.draining)
         async with talking(agent, streaming=False) as other:
             late, _ = await sent(other, said("b", "another"))
         assert late.status.state == TaskState.rejected
@@ -470,7 +471,7 @@ def made_handlers(monkeypatch: pytest.MonkeyPatch) -> list[DefaultRequestHandler
 
 
 async def asked(agent: RunningAgent, times: int) -> None:
-    await until(lambda: len(agent.model.asked) == times)
+    await eventually(lambda: len(agent.model.asked) == times)
 
 
 async def test_whoever_joins_a_stream_and_does_not_read_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -485,7 +486,7 @@ async def test_whoever_joins_a_stream_and_does_not_read_holds_up_nobody(monkeypa
         joined = handlers[0].on_resubscribe_to_task(TaskIdParams(id=task_id))
         first = asyncio.ensure_future(anext(aiter(joined)))
         queue = cast(Any, handlers[0]._queue_manager)._task_queue[task_id]
-        await until(lambda: bool(queue._children))
+        await eventually(lambda: bool(queue._children))
         gate.open()
         async with asyncio.timeout(10):
             task, _ = await asking
@@ -513,13 +514,13 @@ async def test_nothing_is_left_of_requests_that_ended_however_they_ended(monkeyp
         handler = handlers[0]
         queues = cast(Any, handler._queue_manager)._task_queue
         joining = asyncio.create_task(rpc(agent, "tasks/resubscribe", {"id": answer["result"]["id"]}))
-        await until(lambda: bool(queues[answer["result"]["id"]]._children))
+        await eventually(lambda: bool(queues[answer["result"]["id"]]._children))
         joining.cancel()
         await asyncio.gather(joining, return_exceptions=True)
-        await until(lambda: not queues[answer["result"]["id"]]._children)
+        await eventually(lambda: not queues[answer["result"]["id"]]._children)
         await client.cancel_task(TaskIdParams(id=answer["result"]["id"]))
-        await until(lambda: not handler._running_agents and not handler._background_tasks and not queues)
-        await until(lambda: not agent.runtime.busy)
+        await eventually(lambda: not handler._running_agents and not handler._background_tasks and not queues)
+        await eventually(lambda: not agent.runtime.busy)
 
 
 LEAN = """

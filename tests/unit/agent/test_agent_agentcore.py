@@ -22,12 +22,13 @@ from starlette.websockets import WebSocket
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from agent_models import Call, Gate, ScriptedModel, until
+from agent_models import Call, Gate, ScriptedModel
 from agent_server import RunningAgent, agent_document, free_port, running_agent
 from ropewalk_agent.routes import turns
 from ropewalk_agent.routes.agentcore import SESSION_HEADER, USER_HEADER, Ping
 from ropewalk_agent.runtime import Runtime
 from ropewalk_agent.structured import TOOL_NAME
+from waiting import eventually
 
 SESSION = "a-session-of-thirty-three-letters"
 EVENT_STREAM = {"accept": "text/event-stream"}
@@ -59,7 +60,7 @@ async def their_app() -> AsyncIterator[httpx.AsyncClient]:
 
     server = uvicorn.Server(uvicorn.Config(cast(Any, app), port=(port := free_port()), log_config=None))
     serving = asyncio.create_task(server._serve())
-    await until(lambda: server.started)
+    await eventually(lambda: server.started)
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
             yield client
@@ -285,7 +286,7 @@ async def test_ping_is_busy_while_a_turn_runs() -> None:
         assert (await agent.client.get("/ping")).json()["status"] == PingStatus.HEALTHY_BUSY
         gate.open()
         await asking
-        await until(lambda: not agent.runtime.busy)
+        await eventually(lambda: not agent.runtime.busy)
         assert (await agent.client.get("/ping")).json()["status"] == PingStatus.HEALTHY
 
 
@@ -383,7 +384,7 @@ async def test_a_connection_that_breaks_cancels_its_turn() -> None:
         await socket.send('{"prompt": "a"}')
         await gate.wait_reached()
         socket.transport.abort()
-        await until(lambda: count(agent, "/ws", "cancelled") == 1)
+        await eventually(lambda: count(agent, "/ws", "cancelled") == 1)
         assert (await invoke(agent, {"prompt": "b"})).json()["response"] == "fine"
 
 
@@ -455,7 +456,7 @@ async def test_a_drain_lets_the_turn_of_a_socket_finish_and_refuses_those_behind
         await socket.send('{"prompt": "a"}')
         await gate.wait_reached()
         draining = asyncio.create_task(agent.runtime.drain(5))
-        await until(lambda: agent.runtime.draining)
+        await eventually(lambda: agent.runtime.draining)
         await socket.send('{"prompt": "b"}')
         await (await socket.ping())
         gate.open()
@@ -467,12 +468,7 @@ async def test_a_drain_lets_the_turn_of_a_socket_finish_and_refuses_those_behind
 
 async def connected(url: str) -> ClientConnection:
     """A websocket to a server that may still be starting."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                return await connect(url)
-            except OSError:
-                await asyncio.sleep(0.05)
+    return await eventually(lambda: connect(url), f"{url} accepts a websocket", 60)
 
 
 async def test_sigterm_closes_the_sockets_of_a_real_process_as_going_away(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from agent_models import Call, Gate, ScriptedModel, until
+from agent_models import Call, Gate, ScriptedModel
 from agent_server import RunningAgent, running_agent
+from waiting import eventually
 
 
 async def batch(agent: RunningAgent, *queries: Any) -> httpx.Response:
@@ -78,10 +79,10 @@ async def test_several_run_at_once_but_a_batch_does_not_fill_the_queue_of_others
     model = Echo()
     async with running_agent(model, concurrency=2, queue={"maxLength": 1}) as agent:
         batches = asyncio.create_task(batch(agent, *["wait"] * 5))
-        await until(lambda: len(model.asked) == 2)
+        await eventually(lambda: len(model.asked) == 2)
         assert agent.metrics.registry.get_sample_value("ropewalk_agent_queue_depth") == 0
         other = asyncio.create_task(agent.query("other"))
-        await until(lambda: agent.metrics.registry.get_sample_value("ropewalk_agent_queue_depth") == 1)
+        await eventually(lambda: agent.metrics.registry.get_sample_value("ropewalk_agent_queue_depth") == 1)
         model.gate.open()
         assert (await other).json()["response"] == "echo other"
         assert [result["ok"]["response"] for result in (await batches).json()["results"]] == ["echo wait"] * 5
@@ -93,7 +94,7 @@ async def test_an_item_that_meets_a_full_queue_comes_back_until_its_deadline(mon
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
         model.gate.open()
-        await until(lambda: agent.metrics.registry.get_sample_value("ropewalk_agent_requests_in_flight") == 0)
+        await eventually(lambda: agent.metrics.registry.get_sample_value("ropewalk_agent_requests_in_flight") == 0)
 
     monkeypatch.setattr("ropewalk_agent.routes.batch._pause", pause)
     async with running_agent(model, concurrency=1, queue={"maxLength": 0}) as agent:
@@ -112,7 +113,7 @@ async def test_items_of_a_session_keep_their_order_where_others_fill_the_queue(m
         pauses.append(seconds)
         if len(pauses) == 1:
             # Whoever paused after this item goes before it.
-            await until(lambda: len(model.asked) > 2)
+            await eventually(lambda: len(model.asked) > 2)
         else:
             model.gate.open()
             await others
@@ -121,7 +122,7 @@ async def test_items_of_a_session_keep_their_order_where_others_fill_the_queue(m
     same = {"session_id": "s"}
     async with running_agent(model, concurrency=2, queue={"maxLength": 0}) as agent:
         others = asyncio.gather(agent.query("wait"), agent.query("wait"))
-        await until(lambda: len(model.asked) == 2)
+        await eventually(lambda: len(model.asked) == 2)
         await batch(agent, {"query": "first", **same}, {"query": "second", **same}, {"query": "other"})
     asked = [asked[-1]["content"][0]["text"] for asked in model.asked]
     assert asked.index("first") < asked.index("second")
@@ -140,13 +141,13 @@ async def test_a_client_that_leaves_cancels_what_runs_and_what_has_not_begun() -
     model = Echo()
     async with running_agent(model, concurrency=2) as agent:
         asking = asyncio.create_task(batch(agent, "wait", "wait", "never", "never"))
-        await until(lambda: len(model.asked) == 2)
+        await eventually(lambda: len(model.asked) == 2)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         samples = agent.metrics.registry
         labels = {"endpoint": "/batch", "outcome": "cancelled"}
-        await until(lambda: samples.get_sample_value("ropewalk_agent_requests_total", labels) == 1)
-        await until(lambda: samples.get_sample_value("ropewalk_agent_requests_in_flight") == 0)
+        await eventually(lambda: samples.get_sample_value("ropewalk_agent_requests_total", labels) == 1)
+        await eventually(lambda: samples.get_sample_value("ropewalk_agent_requests_in_flight") == 0)
         assert (await agent.query("after")).json()["response"] == "echo after"
         assert samples.get_sample_value("ropewalk_agent_batch_items_total", {"outcome": "cancelled"}) == 2
     assert [asked[-1]["content"][0]["text"] for asked in model.asked] == ["wait", "wait", "after"]

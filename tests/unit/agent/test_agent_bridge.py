@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from agent_models import Gate, until
+from agent_models import Gate
 from ropewalk_agent.bridge import Bridge, Turn
 from ropewalk_agent.errors import AgentError
+from waiting import eventually
 
 AnyBridge = Bridge[Any, Any]
 
@@ -103,12 +104,12 @@ async def test_who_leaves_the_queue_gives_its_turn_up() -> None:
         first = asyncio.create_task(all_of(bridge, "a", gate))
         await gate.wait_reached()
         waiting = asyncio.create_task(all_of(bridge, "b", never))
-        await until(lambda: bridge.waiting == 1)
+        await eventually(lambda: bridge.waiting == 1)
         waiting.cancel()
-        await until(lambda: bridge.waiting == 0)
+        await eventually(lambda: bridge.waiting == 0)
         gate.open()
         assert await first == ["done"]
-        await until(lambda: bridge.running == 0)
+        await eventually(lambda: bridge.running == 0)
     assert not never.reached.is_set()
 
 
@@ -158,10 +159,10 @@ async def test_a_worker_that_is_hogged_does_not_delay_the_deadlines_answer() -> 
         assert late.value.code == "timeout"
         assert bridge.running == 1, "the place is not free before the worker has let go"
         bridge.stuck_seconds()
-        await until(lambda: bridge.stuck_seconds() > 0.02)
+        await eventually(lambda: bridge.stuck_seconds() > 0.02)
         release.set()
-        await until(lambda: bridge.running == 0)
-        await until(lambda: bridge.stuck_seconds() == 0.0)
+        await eventually(lambda: bridge.running == 0)
+        await eventually(lambda: bridge.stuck_seconds() == 0.0)
 
 
 async def test_a_reader_that_leaves_cancels_the_turn_and_the_session_goes_on() -> None:
@@ -194,7 +195,7 @@ async def test_a_committed_turn_is_finished_although_the_deadline_passes() -> No
         result = asyncio.create_task(all_of(bridge, "s", gate, timeout_seconds=0.02))
         await gate.wait_reached()
         deadline = time.monotonic() + 0.05
-        await until(lambda: time.monotonic() > deadline)
+        await eventually(lambda: time.monotonic() > deadline)
         gate.open()
         assert await result == ["done"]
     assert saved.is_set()
@@ -243,7 +244,7 @@ async def test_a_drain_finishes_what_runs_and_waits_and_refuses_what_comes() -> 
         turns = [asyncio.create_task(all_of(bridge, str(i), gate)) for i in range(2)]
         await gate.wait_reached()
         draining = asyncio.create_task(bridge.drain(5))
-        await until(lambda: bridge.draining)
+        await eventually(lambda: bridge.draining)
         with pytest.raises(AgentError) as refused:
             await all_of(bridge, "new", gate)
         assert refused.value.code == "not_ready"
@@ -270,7 +271,7 @@ async def test_a_drain_that_takes_too_long_tells_who_still_waited_that_nothing_w
         first = asyncio.create_task(all_of(bridge, "a", gate))
         await gate.wait_reached()
         waiting = asyncio.create_task(all_of(bridge, "b", gate))
-        await until(lambda: bridge.waiting == 1)
+        await eventually(lambda: bridge.waiting == 1)
         assert not await bridge.drain(0.0)
         results = await asyncio.gather(first, waiting, return_exceptions=True)
     assert [isinstance(cut, AgentError) and cut.begun for cut in results] == [True, False]
@@ -290,7 +291,7 @@ async def test_a_committed_turn_gives_its_place_back_although_nobody_reads_what_
     async with running(turn, concurrency=1) as bridge, aclosing(bridge.run("s", gate, timeout_seconds=5)) as events:
         assert await anext(events) == 0
         gate.open()
-        await until(lambda: bridge.running == 0)
+        await eventually(lambda: bridge.running == 0)
         assert [event async for event in events] == list(range(1, 66))
 
 
@@ -326,7 +327,7 @@ async def test_places_are_never_lost_under_random_cancels() -> None:
                 assert isinstance(result, asyncio.CancelledError) or result == list(range(i % 5))
             else:
                 assert result == list(range(i % 5))
-        await until(lambda: (bridge.running, bridge.waiting) == (0, 0))
+        await eventually(lambda: (bridge.running, bridge.waiting) == (0, 0))
         assert await all_of(bridge, "0", 2) == [0, 1]
 
 
@@ -370,7 +371,7 @@ async def test_who_will_not_wait_for_a_busy_session_is_refused() -> None:
         assert await all_of(bridge, "other", open_gate, wait_for_session=False) == ["done"]
         gate.open()
         assert await first == ["done"]
-        await until(lambda: not bridge.is_busy("s"))
+        await eventually(lambda: not bridge.is_busy("s"))
         assert await all_of(bridge, "s", open_gate, wait_for_session=False) == ["done"]
 
 
@@ -381,14 +382,14 @@ async def test_a_cancelled_turn_ends_with_its_own_code_and_the_next_of_the_sessi
         first = asyncio.create_task(all_of(bridge, "s", gate))
         await gate.wait_reached()
         second = asyncio.create_task(all_of(bridge, "s", open_gate))
-        await until(lambda: bridge.waiting == 1)
+        await eventually(lambda: bridge.waiting == 1)
         assert not bridge.cancel("other")
         assert bridge.cancel("s")
         with pytest.raises(AgentError) as ended:
             await first
         assert ended.value.code == "cancelled"
         assert await second == ["done"]
-        await until(lambda: bridge.running == 0)
+        await eventually(lambda: bridge.running == 0)
         assert not bridge.cancel("s")
 
 

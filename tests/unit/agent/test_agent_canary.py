@@ -13,11 +13,11 @@ import pytest
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
-from agent_models import until
 from agent_otlp import otlp_receiver
 from agent_providers import Calls, IsSilent, Refuses, Says, Step, provider
 from agent_server import LoopbackMcpServer, agent_config, running_agent
 from ropewalk_agent import logs, tracing
+from waiting import eventually
 
 SYSTEM, QUERY, ANSWER = "canary-system", "canary-query", "canary-answer"
 ARGUMENT, RESULT, TOOL_ERROR, INVENTED = "canary-argument", "canary-result", "canary-tool-error", "canary-invented"
@@ -113,7 +113,7 @@ async def test_no_canary_is_in_any_log_line_metric_span_or_error(
                 failed.append(await agent.client.post("/query", json={"query": QUERY, "canary": ANSWER, **who}))
                 failed.append(await agent.client.post("/query", content=f"{{not JSON {QUERY}"))
                 never.set()
-                await until(lambda: agent.runtime._bridge.running == 0)
+                await eventually(lambda: agent.runtime._bridge.running == 0)
                 expositions = [
                     (await agent.client.get("/metrics", headers={"accept": accept})).text
                     for accept in ("text/plain", "application/openmetrics-text")

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from agent_models import Call, Gate, ScriptedModel, until
+from agent_models import Call, Gate, ScriptedModel
 from agent_server import running_agent
 from ropewalk_agent.logs import JsonFormatter
 from ropewalk_agent.routes import turns
+from waiting import eventually
 
 MCP_DOWN = {"name": "math", "url": "http://127.0.0.1:9/mcp"}
 
@@ -173,7 +174,7 @@ async def test_two_turns_of_a_session_are_answered_in_order_and_a_full_queue_is_
         first = asyncio.create_task(agent.query("first", session_id="s"))
         await gate.wait_reached()
         second = asyncio.create_task(agent.query("second", session_id="s"))
-        await until(lambda: agent.metrics.registry.get_sample_value("ropewalk_agent_queue_depth") == 1)
+        await eventually(lambda: agent.metrics.registry.get_sample_value("ropewalk_agent_queue_depth") == 1)
         refused = await agent.query("third", session_id="s")
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
         assert refused.headers["retry-after"] == "1"

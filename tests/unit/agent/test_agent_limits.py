@@ -5,9 +5,10 @@ import threading
 
 import pytest
 
-from agent_models import Call, Gate, ScriptedModel, until
+from agent_models import Call, Gate, ScriptedModel
 from agent_server import RunningAgent, running_agent
 from ropewalk_agent.tools import shipped
+from waiting import eventually
 
 FIBONACCI = Call("fibonacci", {"n": 5})
 
@@ -98,8 +99,8 @@ async def test_no_more_than_concurrency_turns_run_at_once() -> None:
     model = ScriptedModel([gate, "x"])
     async with running_agent(model, concurrency=3) as agent:
         asking = [asyncio.create_task(agent.query(str(n))) for n in range(5)]
-        await until(lambda: agent.metrics.registry.get_sample_value("ropewalk_agent_queue_depth") == 2)
-        await until(lambda: len(model.asked) == 3)
+        await eventually(lambda: agent.metrics.registry.get_sample_value("ropewalk_agent_queue_depth") == 2)
+        await eventually(lambda: len(model.asked) == 3)
         assert agent.metrics.registry.get_sample_value("ropewalk_agent_requests_in_flight") == 3
         gate.open()
         assert {answer.status_code for answer in await asyncio.gather(*asking)} == {200}

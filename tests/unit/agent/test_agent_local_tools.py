@@ -10,10 +10,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent_models import Call, ScriptedModel, until
+from agent_models import Call, ScriptedModel
 from agent_server import running_agent
 from ropewalk_agent.config import ConfigError
 from ropewalk_agent.tools import Tool, ToolResult, local
+from waiting import eventually
 
 SHIPPED = ("current_time", "format_text", "fibonacci")
 
@@ -224,7 +225,7 @@ async def test_a_tool_that_the_request_left_out_is_not_run_although_the_model_na
 
 async def test_an_agent_that_names_an_unknown_tool_does_not_start_and_says_why() -> None:
     async with running_agent(ScriptedModel(), wait=False, localTools=["fibonaci"]) as agent:
-        await until(lambda: any("fibonaci" in reason for reason in agent.runtime.reasons_not_ready()))
+        await eventually(lambda: any("fibonaci" in reason for reason in agent.runtime.reasons_not_ready()))
         reasons = (await agent.until("/ready", 503)).json()["reasons"]
     assert reasons == [
         "the agent cannot start: localTools names 'fibonaci'; this image has current_time, fibonacci, format_text"

@@ -12,11 +12,12 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
 from agent_mcp import connected_to, named, shorten_pauses
-from agent_models import Call, ScriptedModel, until
+from agent_models import Call, ScriptedModel
 from agent_server import LoopbackMcpServer, running_agent
 from ropewalk_agent.config import McpServerConfig
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.tools import Tool, ToolResult, catalogue, mcp, results
+from waiting import eventually
 
 
 def math(**extra: Callable[..., Any]) -> MCPServer:
@@ -116,7 +117,7 @@ async def test_a_dead_server_is_noticed_without_traffic_and_its_tools_say_so() -
     async with serving(math()) as server, connected(server.url) as connection:
         tool = named(connection, "add")
         await asyncio.to_thread(server.stop)
-        await until(lambda: connection.status.state == "disconnected")
+        await eventually(lambda: connection.status.state == "disconnected")
         result = await tool.call({"a": 1, "b": 2})
         assert result.outcome == "unavailable"
         assert "MCP server math is unavailable" in result.content[0]["text"]
@@ -128,9 +129,9 @@ async def test_a_server_that_comes_back_is_used_again_by_the_same_tools() -> Non
         tool = named(connection, "add")
         for _ in range(2):
             await asyncio.to_thread(server.stop)
-            await until(lambda: connection.status.state == "disconnected")
+            await eventually(lambda: connection.status.state == "disconnected")
             await asyncio.to_thread(server.start)
-            await until(lambda: connection.status.state == "connected")
+            await eventually(lambda: connection.status.state == "connected")
             assert (await tool.call({"a": 1, "b": 2})).outcome == "ok"
 
 
@@ -164,7 +165,7 @@ async def test_a_server_that_accepts_but_never_answers_does_not_hold_up_the_conn
     listener = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     async with connected(f"http://127.0.0.1:{port}/mcp", wait=False) as connection:
-        await until(lambda: connection.status.last_error is not None)
+        await eventually(lambda: connection.status.last_error is not None)
         assert connection.status.state == "connecting"
         assert "no answer within 0.1 s" in (connection.status.last_error or "")
     listener.close()
@@ -222,7 +223,7 @@ async def test_a_server_that_works_on_a_call_is_left_alone_for_a_while(monkeypat
     monkeypatch.setattr(mcp, "SUSPICIOUS_CHECK_SECONDS", 0.01)
     clock, session = Clock(), Mute()
     async with watching(clock, session) as watch:
-        await until(lambda: session.listings > 5 or watch.done())
+        await eventually(lambda: session.listings > 5 or watch.done())
         assert not watch.done()
 
 
@@ -247,7 +248,7 @@ async def test_attempts_whose_packets_are_dropped_follow_each_other_every_two_se
     connection = mcp.Connection(config, tool_timeout_seconds=5.0, metrics=Metrics(), changed=lambda: None, clock=clock)
     monkeypatch.setattr(connection, "_connect_and_watch", dropped)
     connection.start()
-    await until(lambda: len(began) > 10)
+    await eventually(lambda: len(began) > 10)
     await connection.stop()
     assert max(after - before for before, after in pairwise(began)) <= 2.0
 
@@ -260,7 +261,7 @@ async def test_tools_that_a_server_adds_later_are_found() -> None:
             return a * a
 
         server.add_tool(power, name="power")
-        await until(lambda: "power" in connection.status.tools)
+        await eventually(lambda: "power" in connection.status.tools)
 
 
 async def test_of_two_equal_names_the_first_server_wins_and_the_clash_is_told() -> None:

@@ -14,13 +14,13 @@ import httpx2
 import pytest
 
 from agent_mcp import Asked, Rogue, connected_to, named, shorten_pauses
-from agent_models import until
 from mcp_wire import served
 from ropewalk_agent.config import ClientCredentials
 from ropewalk_agent.errors import redacted
 from ropewalk_agent.tools import auth, wire
 from ropewalk_agent.tools.auth import AuthError, BearerFile, ClientCredentialTokens
 from ropewalk_agent.tools.headers import MountedHeaders
+from waiting import eventually
 
 SECRET = "s3cret/with+signs"
 GZIP = b"\x1f\x8b"  # what gzip begins with: RFC 1952, section 2.3.1
@@ -123,7 +123,7 @@ async def test_a_missing_token_is_told_and_nothing_is_sent_without_it(tmp_path: 
         served(rogue) as base,
         connected_to(f"{base}/mcp", wait=False, auth={"bearerTokenFile": str(file)}) as connection,
     ):
-        await until(lambda: connection.status.last_error is not None)
+        await eventually(lambda: connection.status.last_error is not None)
         assert connection.status.last_error == f"no token: {file} is missing or empty; mount the Secret with it there"
         assert rogue.asked == []
 
@@ -143,12 +143,12 @@ async def test_a_secret_that_cannot_be_read_is_told_and_used_once_it_can(
         file.mkdir()
         async with connected_to(f"{base}/mcp", wait=False, auth=config) as connection:
             told = f"no token: {file} cannot be read"
-            await until(lambda: connection.status.last_error == f"{told} (IsADirectoryError)")
+            await eventually(lambda: connection.status.last_error == f"{told} (IsADirectoryError)")
             file.rmdir()
             file.write_bytes(b"\xff")
-            await until(lambda: connection.status.last_error == f"{told} (UnicodeDecodeError)")
+            await eventually(lambda: connection.status.last_error == f"{told} (UnicodeDecodeError)")
             file.write_text("token-1")
-            await until(lambda: connection.status.state == "connected")
+            await eventually(lambda: connection.status.state == "connected")
 
 
 @pytest.mark.parametrize("content", ["TOPSECRET\nOTHERLINE", "TOPSECRET OTHERLINE", "TOPSECRETé"])
@@ -161,7 +161,7 @@ async def test_a_mounted_token_that_no_header_can_carry_is_refused_and_not_quote
         served(rogue) as base,
         connected_to(f"{base}/mcp", wait=False, auth={"bearerTokenFile": str(file)}) as connection,
     ):
-        await until(lambda: connection.status.last_error is not None)
+        await eventually(lambda: connection.status.last_error is not None)
         assert connection.status.last_error == f"no token: {file} must hold one word of visible ASCII characters"
         assert "TOPSECRET" not in str([vars(record) for record in caplog.records])
     assert rogue.asked == []
@@ -252,7 +252,7 @@ async def test_while_a_token_is_renewed_the_others_go_on_with_the_old_one(tmp_pa
         endpoint.gate = go_on.wait
         clock.now += 3400
         renewing = asyncio.ensure_future(source.token())
-        await until(lambda: len(endpoint.forms) == 2)
+        await eventually(lambda: len(endpoint.forms) == 2)
         assert await source.token() == "token-1"
         go_on.set()
         assert await renewing == "token-2"
@@ -392,7 +392,7 @@ async def test_a_server_that_takes_no_token_at_all_does_not_cause_a_flood_of_the
     async with served(endpoint) as tokens_at, served(rogue) as base:
         config = {"clientCredentials": credentials(tmp_path, tokens_at)}
         async with connected_to(f"{base}/mcp", wait=False, auth=config) as connection:
-            await until(lambda: len(rogue.asked) > 10)
+            await eventually(lambda: len(rogue.asked) > 10)
             assert connection.status.last_error == (
                 "it answered HTTP 401 Unauthorized; it does not accept the agent's token"
             )
@@ -403,7 +403,7 @@ async def test_a_failure_of_the_token_endpoint_is_the_last_error_of_the_server(t
     config = {"clientCredentials": credentials(tmp_path, "http://127.0.0.1:9/token")}
     rogue = Rogue()
     async with served(rogue) as base, connected_to(f"{base}/mcp", wait=False, auth=config) as connection:
-        await until(lambda: connection.status.last_error is not None)
+        await eventually(lambda: connection.status.last_error is not None)
         assert connection.status.last_error == (
             "no token: the token endpoint http://127.0.0.1:9/token cannot be asked (ConnectError)"
         )
@@ -422,7 +422,7 @@ async def test_a_token_does_not_follow_a_redirect_to_another_host(tmp_path: Path
         rogue.before = redirect
         config = {"bearerTokenFile": str(tmp_path / "token")}
         async with connected_to(f"{base}/mcp", wait=False, auth=config) as connection:
-            await until(lambda: connection.status.last_error is not None)
+            await eventually(lambda: connection.status.last_error is not None)
             assert "redirects to another host" in (connection.status.last_error or "")
     assert rogue.asked[0].headers["authorization"] == "Bearer mine"
     assert victim.asked == []
@@ -446,7 +446,7 @@ async def test_no_token_or_secret_is_logged_or_told_although_the_server_quotes_i
     async with served(endpoint) as tokens_at, served(rogue) as base:
         config = {"clientCredentials": credentials(tmp_path, tokens_at)}
         async with connected_to(f"{base}/mcp", wait=False, auth=config) as connection:
-            await until(lambda: connection.status.last_error is not None)
+            await eventually(lambda: connection.status.last_error is not None)
             told = str(connection.status)
     logged = str([vars(record) for record in caplog.records])
     assert "bad credentials: Bearer [redacted] [redacted]" in told

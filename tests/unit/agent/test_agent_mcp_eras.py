@@ -10,10 +10,10 @@ import pytest
 from mcp.server.mcpserver import Context, MCPServer
 
 from agent_mcp import connected_to, named
-from agent_models import until
 from mcp_wire import served
 from ropewalk_agent.tools import ToolResult, mcp
 from ropewalk_agent.tools.mcp import Connection
+from waiting import eventually
 
 ERAS = {"older": "2025-11-25", "newer": "2026-07-28"}
 
@@ -111,13 +111,13 @@ async def test_tools_are_listed_and_called(era: str) -> None:
 async def test_changed_tools_are_seen_at_once(era: str) -> None:
     async with connected_in(era) as (connection, older):
         if era == "older":
-            await until(lambda: "GET" in older.methods)
+            await eventually(lambda: "GET" in older.methods)
         else:
             assert connection.session is not None
             routes = connection.session._listen_routes
-            await until(lambda: any(route.honored is not None for route in routes.values()))
+            await eventually(lambda: any(route.honored is not None for route in routes.values()))
         await named(connection, "grow").call({})
-        await until(lambda: connection.status.tools == ("grow", "new"))
+        await eventually(lambda: connection.status.tools == ("grow", "new"))
 
 
 async def test_a_call_in_a_session_that_the_server_forgot_is_made_again_in_a_new_one() -> None:
@@ -139,7 +139,7 @@ async def test_calls_wait_while_a_forgotten_session_is_replaced() -> None:
             calls.append(asyncio.ensure_future(named(connection, "grow").call({})))
             return connection.session not in (session, None)
 
-        await until(is_replaced_while_all_call)
+        await eventually(is_replaced_while_all_call)
         assert {(await call).outcome for call in calls} == {"ok"}
 
 
@@ -148,11 +148,11 @@ async def test_a_call_on_its_way_when_its_session_is_forgotten_gets_its_answer()
         grow = named(connection, "grow")
         gate = older.gate = asyncio.Event()
         on_its_way = asyncio.ensure_future(grow.call({}))
-        await until(lambda: older.gate is None)
+        await eventually(lambda: older.gate is None)
         refused, older.forget = older.refused, older.session
         next_one = asyncio.ensure_future(grow.call({}))
         # The next call and the listing that it makes due.
-        await until(lambda: older.refused >= refused + 2)
+        await eventually(lambda: older.refused >= refused + 2)
         await asyncio.wait({on_its_way}, timeout=0.3)
         gate.set()
         assert (await on_its_way).outcome == "ok"
@@ -164,7 +164,7 @@ async def test_a_call_that_does_not_end_in_a_forgotten_session_leaves_time_for_t
         grow = named(connection, "grow")
         gate = older.gate = asyncio.Event()
         endless = asyncio.ensure_future(grow.call({}))
-        await until(lambda: older.gate is None)
+        await eventually(lambda: older.gate is None)
         connection.calls.timeout_seconds = 2.0
         older.forget = older.session
         assert (await grow.call({})).outcome == "ok"

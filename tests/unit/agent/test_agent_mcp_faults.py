@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from agent_mcp import ADD, READ, Asked, Rogue, connected_to, named, rogue_connection, shorten_pauses
-from agent_models import Call, ScriptedModel, until
+from agent_models import Call, ScriptedModel
 from agent_server import LoopbackMcpServer, free_port, running_agent
 from mcp_wire import served
 from ropewalk_agent.metrics import Metrics
@@ -17,6 +17,7 @@ from ropewalk_agent.tools import mcp, mcp_calls, wire
 from ropewalk_agent.tools.headers import MountedHeaders
 from ropewalk_agent.tools.mcp_session import LenientSession
 from ropewalk_agent.tools.sieve import Sieve
+from waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -190,12 +191,12 @@ async def test_two_large_answers_are_read_at_once_and_the_next_waits_for_a_place
         return sum([len(chunk) async for chunk in stream])
 
     reading = [asyncio.ensure_future(read(number)) for number in range(3)]
-    await until(gate.locked)
+    await eventually(gate.locked)
     for _ in range(10):
         await asyncio.sleep(0)
     assert begun == [0, 1]
     reading[0].cancel()  # a call that is given up leaves its place
-    await until(lambda: begun == [0, 1, 2])
+    await eventually(lambda: begun == [0, 1, 2])
     go_on.set()
     assert await asyncio.gather(*reading[1:]) == [1_000_001] * 2
     assert not gate.locked()
@@ -252,7 +253,7 @@ async def test_a_tool_that_is_safe_to_repeat_no_more_is_not_repeated_by_a_turn_t
     async with rogue_connection(rogue, retry={"initialDelayMilliseconds": 1}) as connection:
         read = named(connection, "read")
         rogue.tools = [{**ADD, "name": "read"}]
-        await until(lambda: connection.status.tools == ("read",))
+        await eventually(lambda: connection.status.tools == ("read",))
         assert (await read.call({})).outcome == "error"
     assert rogue.count("tools/call") == 1
 
@@ -343,7 +344,7 @@ async def test_the_breaker_answers_for_a_server_that_fails_five_times_and_lets_i
             return True
 
         rogue.before = fail_twice
-        await until(lambda: connection.session not in (None, session))  # the next call is the probe
+        await eventually(lambda: connection.session not in (None, session))  # the next call is the probe
         assert (await named(connection, "add").call({})).outcome == "ok"
         assert connection.status.breaker == "closed"
         assert metrics.registry.get_sample_value(*gauge) == 0
@@ -419,12 +420,12 @@ async def test_one_failed_listing_ends_no_connection_and_a_second_does() -> None
     async with rogue_connection(rogue) as connection:
         session = connection.session
         told.set()
-        await until(lambda: failing == 0)
+        await eventually(lambda: failing == 0)
         listed = rogue.count("tools/list")
-        await until(lambda: rogue.count("tools/list") > listed + 1)
+        await eventually(lambda: rogue.count("tools/list") > listed + 1)
         assert connection.session is session
         failing = 2
-        await until(lambda: connection.session is not session and connection.session is not None)
+        await eventually(lambda: connection.session is not session and connection.session is not None)
         assert connection.status.last_error == "it answered HTTP 500 Internal Server Error"
 
 
@@ -472,7 +473,7 @@ async def test_a_server_that_restarts_with_other_tools_shows_the_new_ones() -> N
         async with connected_to(f"http://127.0.0.1:{port}/mcp") as connection:
             await asyncio.to_thread(one.stop)
             await asyncio.to_thread(two.start)
-            await until(lambda: connection.status.tools == ("new",))
+            await eventually(lambda: connection.status.tools == ("new",))
             assert (await named(connection, "new").call({})).content == [{"text": "new"}]
     finally:
         await asyncio.to_thread(one.stop)
@@ -573,7 +574,7 @@ async def test_a_call_of_a_tool_that_is_listed_no_more_asks_for_no_listing() -> 
     async with rogue_connection(rogue) as connection:
         add = named(connection, "add")
         rogue.tools = [READ]
-        await until(lambda: connection.status.tools == ("read",))
+        await eventually(lambda: connection.status.tools == ("read",))
         gone.set()
         result = await add.call({})
     assert (result.outcome, result.content) == ("ok", [{"text": "done"}])
@@ -591,7 +592,7 @@ async def test_a_server_whose_listings_take_their_time_is_not_given_up(monkeypat
     rogue.before = slow
     async with rogue_connection(rogue) as connection:
         since = connection.status.since
-        await until(lambda: rogue.count("tools/list") > 4)
+        await eventually(lambda: rogue.count("tools/list") > 4)
         assert (connection.status.state, connection.status.since) == ("connected", since)
 
 
@@ -701,7 +702,7 @@ async def test_the_reason_is_that_of_the_last_request_not_of_the_probe_for_the_n
 
     rogue.before = before
     async with rogue_connection(rogue, wait=False) as connection:
-        await until(lambda: connection.status.last_error is not None)
+        await eventually(lambda: connection.status.last_error is not None)
         assert connection.status.last_error == "no room for another session"
 
 

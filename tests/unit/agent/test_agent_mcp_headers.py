@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from agent_mcp import ADD, Asked, Rogue, connected_to, named, shorten_pauses
-from agent_models import Call, ScriptedModel, until
+from agent_models import Call, ScriptedModel
 from agent_server import running_agent
 from mcp_wire import served
 from ropewalk_agent.config import ConfigError, parse
+from waiting import eventually
 
 VALUE = "ApiKey k3y-value"
 
@@ -66,7 +67,7 @@ async def test_without_a_value_that_a_header_can_carry_nothing_is_sent_and_the_f
     if value is None:
         (tmp_path / "header-0").unlink()
     async with served(rogue) as base, connected_to(f"{base}/mcp", wait=False, headers=[header]) as connection:
-        await until(lambda: connection.status.last_error is not None)
+        await eventually(lambda: connection.status.last_error is not None)
         assert connection.status.last_error == f"no header X-Api-Key: {header['valueFile']} {said}"
     assert rogue.asked == []
 
@@ -91,10 +92,10 @@ async def test_a_refused_header_is_told_and_its_value_stands_nowhere(
     rogue.before = refuse
     header = mounted(tmp_path, VALUE)
     async with served(rogue) as base, connected_to(f"{base}/mcp", wait=False, headers=[header]) as connection:
-        await until(lambda: "headers" in (connection.status.last_error or ""))
+        await eventually(lambda: "headers" in (connection.status.last_error or ""))
         told = [connection.status.last_error]
         rogue.before = quote
-        await until(lambda: "bad key" in (connection.status.last_error or ""))
+        await eventually(lambda: "bad key" in (connection.status.last_error or ""))
         told.append(connection.status.last_error)
     assert told == [
         "it answered HTTP 401 Unauthorized; it does not accept the agent's headers",
@@ -134,7 +135,7 @@ async def test_headers_do_not_follow_a_redirect_to_another_origin(tmp_path: Path
 
         rogue.before = redirect
         async with connected_to(f"{base}/mcp", wait=False, headers=[mounted(tmp_path, VALUE)]) as connection:
-            await until(lambda: connection.status.last_error is not None)
+            await eventually(lambda: connection.status.last_error is not None)
             assert connection.status.last_error == (
                 f"it redirects to another host ({elsewhere}/mcp), which is not followed; "
                 "set the server's url to its real one"
@@ -152,7 +153,7 @@ async def test_a_redirect_that_would_drop_the_request_is_an_error(status: int) -
 
     rogue.before = redirect
     async with served(rogue) as base, connected_to(f"{base}/mcp", wait=False) as connection:
-        await until(lambda: connection.status.last_error is not None)
+        await eventually(lambda: connection.status.last_error is not None)
         assert connection.status.last_error == (
             f"it redirects by HTTP {status} ({base}/new), which is not followed; set the server's url to its real one"
         )

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 from agent_mcp import Asked, Rogue, connected_to, named
-from agent_models import ScriptedModel, until
+from agent_models import ScriptedModel
 from agent_server import running_agent
 from mcp_wire import served
 from ropewalk_agent.tools import mcp
 from ropewalk_agent.tools.definitions import LONGEST_DESCRIPTION, definition_hash
+from waiting import eventually
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "number"}}}
 
@@ -74,6 +75,6 @@ async def test_a_changed_definition_has_another_hash_as_soon_as_it_is_listed(mon
     async with served(rogue) as base, connected_to(f"{base}/mcp") as connection:
         before = connection.status.definitions
         rogue.tools = [{"name": "add", "description": "Adds.", "inputSchema": SCHEMA}]
-        await until(lambda: connection.status.definitions != before)
+        await eventually(lambda: connection.status.definitions != before)
         assert [one.hash for one in connection.status.definitions] == [definition_hash("add", "Adds.", SCHEMA)]
         assert named(connection, "add").description == "Adds."

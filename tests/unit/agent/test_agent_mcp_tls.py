@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from agent_mcp import Rogue, connected_to
-from agent_models import until
 from mcp_wire import served
 from private_ca import PrivateCa
 from ropewalk_agent.tools import mcp
+from waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 async def why_not(url: str, ca_bundle: str | None) -> str:
     """Return the error of a connection that must not come about."""
     async with connected_to(url, wait=False, caBundle=ca_bundle) as connection:
-        await until(lambda: connection.status.last_error is not None)
+        await eventually(lambda: connection.status.last_error is not None)
         assert connection.status.state == "connecting"
         return str(connection.status.last_error)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from agent_models import until
 from agent_server import agent_config
 from ropewalk_agent.bridge import Turn
 from ropewalk_agent.config import ModelConfig
@@ -18,6 +17,7 @@ from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.models import KeyFile, build
 from ropewalk_agent.sessions.memory import MemorySessions
 from ropewalk_agent.turn import TurnRunner
+from waiting import eventually
 
 
 @pytest.fixture
@@ -115,11 +115,11 @@ async def test_a_cancelled_turn_ends_bedrocks_thread_at_its_next_chunk(monkeypat
                 told.append(event)
 
     running = asyncio.create_task(turn())
-    await until(lambda: bool(told))
+    await eventually(lambda: bool(told))
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     stream.go_on.set()
-    await until(lambda: stream.closed.is_set() or stream.read == 10_000)
+    await eventually(lambda: stream.closed.is_set() or stream.read == 10_000)
     assert stream.closed.is_set()
     await built.close()
 

@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 from agent_model_desk import Desk, model_document
-from agent_models import until
 from agent_providers import IsSilent, provider
+from waiting import eventually
 
 
 async def test_a_call_that_breaks_after_its_turn_has_ended_is_not_tried_again(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ async def test_a_call_that_breaks_after_its_turn_has_ended_is_not_tried_again(tm
         Desk(model_document("bedrock", server.url, tmp_path / "key")) as desk,
     ):
         running = asyncio.create_task(desk.answer())
-        await until(lambda: len(server.asked) == 1)
+        await eventually(lambda: len(server.asked) == 1)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         broken.set()

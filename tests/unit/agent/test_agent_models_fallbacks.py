@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent_model_desk import Desk, model_document
-from agent_models import ScriptedModel, until
+from agent_models import ScriptedModel
 from agent_providers import (
     INPUT_TOKENS,
     Breaks,
@@ -30,6 +30,7 @@ from ropewalk_agent.config import ConfigError, load
 from ropewalk_agent.events import TextDelta
 from ropewalk_agent.models.fallbacks import FallbackModel, ModelChain
 from ropewalk_agent.tools import Tool, ToolResult
+from waiting import eventually
 
 FIRST, SECOND = "sk-first-key", "sk-second-key"
 LABELS = {"from_model": "openai/first", "to_model": "anthropic/second"}
@@ -194,7 +195,7 @@ async def test_a_cancelled_turn_asks_no_other(pair: Pair) -> None:
     end = asyncio.Event()
     pair.first.steps = [IsSilent(end)]
     running = asyncio.create_task(pair.desk.answer())
-    await until(lambda: len(pair.first.asked) == 1)
+    await eventually(lambda: len(pair.first.asked) == 1)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert running.cancelled()

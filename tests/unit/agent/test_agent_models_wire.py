@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent_model_desk import Desk, model_document
-from agent_models import until
 from agent_providers import (
     INPUT_TOKENS,
     OUTPUT_TOKENS,
@@ -29,6 +28,7 @@ from agent_providers import (
 from agent_server import free_port
 from ropewalk_agent.events import TextDelta
 from ropewalk_agent.tools import Tool, ToolResult
+from waiting import eventually
 
 pytestmark = pytest.mark.parametrize("name", PROTOCOLS)
 
@@ -124,7 +124,7 @@ async def test_a_rotated_key_is_used_by_the_next_turn_and_the_next_call_of_a_run
         Desk(model_document(name, server.url, key_file), tools=(tool,)) as desk,
     ):
         running = asyncio.create_task(desk.answer(session="running"))
-        await until(lambda: len(server.asked) == 1)
+        await eventually(lambda: len(server.asked) == 1)
         rotated = key_file.with_name("new")
         rotated.write_text("sk-second-key")
         rotated.rename(key_file)

@@ -15,9 +15,10 @@ from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
 
-from agent_models import Call, Cut, Gate, ScriptedModel, until
+from agent_models import Call, Cut, Gate, ScriptedModel
 from agent_server import LoopbackMcpServer, RunningAgent, running_agent
 from ropewalk_agent.errors import AgentError
+from waiting import eventually
 
 PIXEL = b"\x89PNG\r\n\x1a\n not a real image, but nobody looks"
 IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(PIXEL).decode()}"}}
@@ -174,7 +175,7 @@ async def test_two_clients_are_answered_at_once() -> None:
         asked(agent) as two,
     ):
         answers = [asyncio.create_task(say(client, user="same")) for client in (one, two)]
-        await until(lambda: len(agent.model.asked) == 2)
+        await eventually(lambda: len(agent.model.asked) == 2)
         gate.open()
         assert [(await answer).choices[0].message.content for answer in answers] == ["x", "x"]
 

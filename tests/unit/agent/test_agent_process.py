@@ -17,6 +17,7 @@ import pytest
 from agent_server import agent_config, agent_document, free_port
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.runtime import Runtime
+from waiting import eventually
 
 SOURCES = Path(__file__).parents[3] / "agent_image" / "src"
 PROVIDERS: dict[str, dict[str, str]] = {
@@ -61,14 +62,12 @@ async def process(
     )
     transport = httpx.AsyncHTTPTransport(retries=0)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", transport=transport, timeout=30) as client:
+
+        async def is_ready_or_over() -> bool:
+            return child.returncode is not None or (await client.get("/ready")).status_code == 200
+
         try:
-            async with asyncio.timeout(60):
-                while child.returncode is None:
-                    try:
-                        if (await client.get("/ready")).status_code == 200:
-                            break
-                    except httpx.TransportError:
-                        await asyncio.sleep(0.01)
+            await eventually(is_ready_or_over, "the agent is ready", 60)
             yield child, client
         finally:
             if child.returncode is None:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from agent_models import until
 from agent_stores import HISTORY, Kind, another_process_holds_session_s, file_kind, said, turn
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.sessions import SessionKey
 from ropewalk_agent.sessions import file as module
 from ropewalk_agent.sessions.file import FileSessions, _remove_unused
+from waiting import eventually
 
 KEY, OTHER = SessionKey("", "s"), SessionKey("", "other")
 
@@ -240,7 +240,7 @@ async def test_a_turn_that_is_cancelled_while_it_lets_go_leaves_no_lock(store: F
         await leaving
     release.set()
     await asyncio.gather(*(asyncio.wrap_future(one) for one in blocked))
-    await until(lambda: names_in(tmp_path) == [])
+    await eventually(lambda: names_in(tmp_path) == [])
     async with store.lock(KEY, wait=False):
         pass
 
@@ -257,12 +257,12 @@ async def test_a_turn_that_is_cancelled_while_it_gets_the_lock_leaves_none(
 
     monkeypatch.setattr(fcntl, "flock", slow)
     taking = asyncio.ensure_future(store.lock(KEY, wait=False).__aenter__())
-    await until(reached.is_set)
+    await eventually(reached.is_set)
     taking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await taking
     release.set()
-    await until(lambda: names_in(tmp_path) == [])
+    await eventually(lambda: names_in(tmp_path) == [])
 
 
 async def test_a_disk_that_hangs_is_given_up_in_time_and_its_late_save_undoes_nothing(

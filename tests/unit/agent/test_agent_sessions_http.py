@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from agent_models import Gate, ScriptedModel, until
+from agent_models import Gate, ScriptedModel
 from agent_redis import RedisServer
 from agent_server import RunningAgent, running_agent
 from ropewalk_agent.routes.sessions import said
+from waiting import eventually
 
 Replica = Callable[[ScriptedModel], AbstractAsyncContextManager[RunningAgent]]
 
@@ -155,7 +156,7 @@ async def test_sessions_in_files_survive_a_restart_of_the_agent(tmp_path: Path) 
         await agent.query("1", session_id="s", user_id="u")
     model = ScriptedModel(["two"])
     async with running_agent(model, sessions=sessions) as agent:
-        await until(lambda: len(agent.runtime._sessions) == 1)  # the first clean-up, behind readiness, counts them
+        await eventually(lambda: len(agent.runtime._sessions) == 1)  # the first clean-up, behind readiness, counts them
         assert "ropewalk_agent_sessions 1.0" in (await agent.client.get("/metrics")).text
         await agent.query("2", session_id="s", user_id="u")
     assert [message["content"][0]["text"] for message in model.asked[0]] == ["1", "one", "2"]

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import redis
 
-from agent_models import until
 from agent_redis import RedisServer
 from agent_stores import HISTORY, Kind, another_process_holds_session_s, redis_kind, said, turn
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.sessions import SessionKey
 from ropewalk_agent.sessions.redis import LEASE_SECONDS, RedisSessions
+from waiting import eventually
 
 KEY = SessionKey("", "s")
 
@@ -82,8 +82,8 @@ async def test_a_lease_is_renewed_as_long_as_its_turn_takes(kind: Kind, server: 
         async with store.lock(KEY, wait=False):
             key = lock_key(server)
             for _ in range(3):
-                await until(lambda: client.pttl(key) < 450)
-                await until(lambda: client.pttl(key) > 450)
+                await eventually(lambda: client.pttl(key) < 450)
+                await eventually(lambda: client.pttl(key) > 450)
             await store.save(KEY, HISTORY)
         assert client.exists(key) == 0
     await store.close()
@@ -240,7 +240,7 @@ async def test_a_turn_that_is_cancelled_while_it_lets_go_leaves_no_lease(kind: K
     server.go_on()
     with client_of(server) as client:
         assert store._releasing
-        await until(lambda: not store._releasing)
+        await eventually(lambda: not store._releasing)
         assert client.keys("*:lock:*") == []
     await store.close()
 

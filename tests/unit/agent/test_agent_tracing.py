@@ -21,13 +21,14 @@ from opentelemetry.trace import Status, StatusCode, use_span
 from strands.telemetry import tracer as strands_tracer
 from websockets.asyncio.client import ClientConnection, connect
 
-from agent_models import Call, Gate, ScriptedModel, until
+from agent_models import Call, Gate, ScriptedModel
 from agent_otlp import Receiver, otlp_receiver
 from agent_providers import Calls, Provider, Refuses, Says, provider
 from agent_server import LoopbackMcpServer, RunningAgent, agent_config, agent_document, free_port, running_agent
 from ropewalk_agent import tracing, turn_spans
 from ropewalk_agent.logs import JsonFormatter
 from ropewalk_agent.spans import ids
+from waiting import eventually
 
 SOURCES = Path(__file__).parents[3] / "agent_image" / "src"
 TRACE, CLIENT_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -198,7 +199,7 @@ async def test_a_turn_that_runs_out_of_time_leaves_no_span_open(collector: Recei
     gate = Gate()
     async with traced_agent(ScriptedModel([gate, "late"])) as agent:
         assert (await agent.query("q", timeout_seconds=0.2)).status_code == 504
-        await until(lambda: agent.runtime._bridge.running == 0)
+        await eventually(lambda: agent.runtime._bridge.running == 0)
         gate.open()
     assert sorted(collector.names) == ["POST /query", "chat scripted", "invoke_agent tested"]
     assert collector.named("invoke_agent tested").attributes["ropewalk.cancelled"] is True
@@ -218,7 +219,7 @@ async def test_turns_at_once_stay_in_their_own_traces(collector: Receiver) -> No
         traces = [f"{i:032x}" for i in range(1, 7)]
         headers = [{"traceparent": f"00-{trace}-{CLIENT_SPAN}-01"} for trace in traces]
         asked = [asyncio.create_task(agent.client.post("/query", json={"query": "q"}, headers=h)) for h in headers]
-        await until(lambda: agent.runtime._bridge.waiting == 4)
+        await eventually(lambda: agent.runtime._bridge.waiting == 4)
         gate.open()
         await asyncio.gather(*asked)
     for trace in traces:
@@ -255,7 +256,7 @@ async def test_an_idle_agent_with_tools_makes_no_spans(collector: Receiver, monk
     monkeypatch.setattr("ropewalk_agent.tools.mcp.CHECK_SECONDS", 0.01)
     async with recording_tools() as tools, traced_agent(ScriptedModel(), mcpServers=tool_server(tools)) as agent:
         listings = agent.metrics.mcp_operation_duration.labels("tools/list", "math")
-        await until(lambda: sum(bucket.get() for bucket in listings._buckets) > 3)
+        await eventually(lambda: sum(bucket.get() for bucket in listings._buckets) > 3)
     assert collector.spans == []
 
 
@@ -429,9 +430,8 @@ async def test_an_agents_process_sends_its_last_spans_before_it_ends(tmp_path: P
             )
             try:
                 address = f"http://127.0.0.1:{port}"
-                async with httpx.AsyncClient(base_url=address, timeout=30) as client, asyncio.timeout(60):
-                    while not await is_ready(client):  # noqa: ASYNC110 -- another process sets no event here
-                        await asyncio.sleep(0.01)
+                async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+                    await eventually(lambda: is_ready(client), "the agent is ready", 60)
                     await client.post("/query", json={"query": "q"}, headers={"traceparent": TRACEPARENT})
                 child.send_signal(signal.SIGTERM)
                 output, _ = await child.communicate()
@@ -445,10 +445,7 @@ async def test_an_agents_process_sends_its_last_spans_before_it_ends(tmp_path: P
 
 
 async def is_ready(client: httpx.AsyncClient) -> bool:
-    try:
-        return (await client.get("/ready")).status_code == 200
-    except httpx.TransportError:
-        return False
+    return (await client.get("/ready")).status_code == 200
 
 
 async def test_what_others_write_to_a_span_is_not_recorded(collector: Receiver) -> None:

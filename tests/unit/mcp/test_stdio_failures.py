@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from mcp_stdio import BY_HAND, QUICK, Peer, bridged, eventually
+from mcp_stdio import BY_HAND, QUICK, Peer, bridged
 from ropewalk_mcp_stdio import jsonrpc, link
 from ropewalk_mcp_stdio.program import Timing
+from waiting import eventually
 
 pytestmark = pytest.mark.timeout(60)
 

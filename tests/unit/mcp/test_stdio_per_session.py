@@ -10,7 +10,8 @@ import httpx
 import mcp
 import pytest
 
-from mcp_stdio import PER_SESSION, QUICK, Peer, bridged, content, eventually, messages
+from mcp_stdio import PER_SESSION, QUICK, Peer, bridged, content, messages
+from waiting import eventually
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,12 @@ import pytest
 from mcp_stdio import ACCEPT, BY_HAND, META
 from ropewalk_mcp_stdio.install import InstallError, install
 from ropewalk_mcp_stdio.options import InstallOptions, ServeOptions, read
+from waiting import until
 
 pytestmark = pytest.mark.timeout(60)
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "ropewalk_mcp_stdio"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "mcp_images"), "PYTHONUNBUFFERED": "1"}
-
-
-def until(true: Callable[[], Any], seconds: float = 15) -> Any:
-    end = time.monotonic() + seconds
-    while not (value := true()):
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.02)
-    return value
 
 
 def state(pid: int) -> str:

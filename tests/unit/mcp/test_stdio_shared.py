@@ -7,7 +7,8 @@ from pathlib import Path
 import mcp
 import pytest
 
-from mcp_stdio import Peer, bridged, content, eventually, messages
+from mcp_stdio import Peer, bridged, content, messages
+from waiting import eventually
 
 pytestmark = pytest.mark.timeout(60)
 

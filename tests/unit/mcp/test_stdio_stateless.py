@@ -12,10 +12,11 @@ import mcp
 import mcp_types
 import pytest
 
-from mcp_stdio import META, PER_SESSION, QUICK, SHARED, Peer, bridged, content, eventually, messages
+from mcp_stdio import META, PER_SESSION, QUICK, SHARED, Peer, bridged, content, messages
 from ropewalk_mcp_stdio.calls import Call
 from ropewalk_mcp_stdio.jsonrpc import Refusal
 from ropewalk_mcp_stdio.translation import Parking
+from waiting import eventually
 
 pytestmark = pytest.mark.timeout(60)
 ELICIT = {"message": "sure?", "requestedSchema": {"type": "object", "properties": {"a": {"type": "integer"}}}}
