@@ -64,9 +64,9 @@ IMAGES = (
     Image("mcp-weather-agricultural", "mcp_images", {"SERVER": "weather-agricultural"}),
     Image("mcp-websearch", "mcp_images", {"SERVER": "websearch"}),
     Image("mcp-stdio", "mcp_images", file="stdio.Dockerfile"),
-    Image("demo-model", "dev/demo_model"),
-    Image("search-stand-in", "dev/search_stand_in"),
-    Image("open-meteo-stand-in", "dev/open_meteo_stand_in"),
+    Image("demo-model", "dev/stand_ins", {"SERVER": "demo_model"}),
+    Image("search-stand-in", "dev/stand_ins", {"SERVER": "search_stand_in"}),
+    Image("open-meteo-stand-in", "dev/stand_ins", {"SERVER": "open_meteo_stand_in"}),
     Image("redis", "dev/redis_image"),
     Image("prometheus", "dev/prometheus_image"),
 )

@@ -1,38 +1,27 @@
-"""The demo model as a process, its settings and its manifest."""
+"""The demo model's settings and its manifest."""
 
-import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 
 import demo_model
-from demo_model.settings import InvalidSettings, Settings, from_environment
+from demo_model.settings import Settings, from_environment
+from stand_in_process import InvalidSettings
 
 ROOT = Path(__file__).parents[3]
 
 
 def test_settings_are_read_from_the_environment() -> None:
-    assert from_environment({}) == Settings(port=8080, delay_seconds=0, chunk_seconds=0)
-    environment = {
-        "ROPEWALK_PORT": "9000",
-        "ROPEWALK_DEMO_DELAY_MILLISECONDS": "250",
-        "ROPEWALK_DEMO_CHUNK_MILLISECONDS": "10",
-    }
-    assert from_environment(environment) == Settings(port=9000, delay_seconds=0.25, chunk_seconds=0.01)
+    assert from_environment({}) == Settings(delay_seconds=0, chunk_seconds=0)
+    environment = {"ROPEWALK_DEMO_DELAY_MILLISECONDS": "250", "ROPEWALK_DEMO_CHUNK_MILLISECONDS": "10"}
+    assert from_environment(environment) == Settings(delay_seconds=0.25, chunk_seconds=0.01)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("ROPEWALK_PORT", "http"),
         ("ROPEWALK_DEMO_DELAY_MILLISECONDS", "-1"),
         ("ROPEWALK_DEMO_CHUNK_MILLISECONDS", "1e9"),
     ],
@@ -43,34 +32,12 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(name: str, value: str) ->
 
 
 def test_every_setting_is_documented() -> None:
-    source = (ROOT / "dev" / "demo_model" / "settings.py").read_text()
+    source = (ROOT / "dev" / "stand_ins" / "demo_model" / "settings.py").read_text()
     assert demo_model.__doc__ is not None
     names = set(re.findall(r"ROPEWALK_\w+", source))
     assert names
     for name in names:
         assert name in demo_model.__doc__
-
-
-def test_the_process_says_what_it_is_and_ends_at_sigterm_with_exit_code_0() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "demo_model"],
-        env=os.environ | {"PYTHONPATH": str(ROOT / "dev"), "ROPEWALK_PORT": str(port)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        banner = json.loads(process.stdout.readline())
-        assert "not a language model" in banner["message"]
-        with httpx.Client(transport=httpx.HTTPTransport(retries=10)) as http:
-            assert http.get(f"http://127.0.0.1:{port}/health").status_code == 200
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=10) == 0
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_the_manifest_is_for_any_namespace_and_passes_restricted_pod_security() -> None:

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from search_stand_in.pages import Page, found
 
+WHAT_IT_IS = "a stand-in for DuckDuckGo's results page: not DuckDuckGo"
 # The values that DuckDuckGo's help page "URL Parameters" and the form of its page name. DuckDuckGo itself takes no
 # notice of others; here they are mistakes, so that a test sees them.
 _PARAMETERS = {"q": r".{1,499}", "kl": r"[a-z]{2}-[a-z]{2,3}", "kp": r"1|-1|-2", "df": r"[dwmy]"}
