@@ -29,7 +29,7 @@ async def operate(path: str, headers: dict[bytes, bytes], send: Send, mode: Link
         CHILDREN.set(sum(link.process is not None and link.gone is None for link in links))
         encode, content_type = choose_encoder(headers.get(b"accept", b"").decode("latin-1"))
         await respond(send, 200, [(b"content-type", content_type.encode())], encode(REGISTRY))
-    elif problem is None:
-        await write_json(send, 200, {"status": "ready"})
     else:
-        await write_json(send, 503, {"status": "not ready", "reason": problem})
+        # In the words of an agent's /ready: the operator reads both.
+        reasons = [] if problem is None else [problem]
+        await write_json(send, 503 if reasons else 200, {"ready": not reasons, "reasons": reasons})

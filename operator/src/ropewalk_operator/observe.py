@@ -101,12 +101,10 @@ class AgentClient:
     async def ready(self, ip: str, port: int | None = None) -> list[str]:
         """The reasons that the pod gives for not being ready; none when it is ready or does not answer.
 
-        An agent's pod, or on another port a stdio server's bridge, which has one reason.
+        An agent's pod, or on another port a stdio server's bridge.
         """
         answer = await self._get(ip, "/ready", ANSWER_BYTES, port)
-        if not isinstance(answer, dict):
-            return []
-        reasons = [answer["reason"]] if "reason" in answer else answer.get("reasons")
+        reasons = answer.get("reasons") if isinstance(answer, dict) else None
         return [str(reason) for reason in reasons] if isinstance(reasons, list) else []
 
     async def tools(self, ip: str) -> Any:

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(60)
 async def readiness(url: str) -> tuple[int, str]:
     async with httpx.AsyncClient(verify=False) as http:
         answer = await http.get(f"{url}/ready")
-        return answer.status_code, str(answer.json().get("reason", ""))
+        return answer.status_code, "; ".join(answer.json()["reasons"])
 
 
 @pytest.mark.parametrize(("tool", "how"), [("crash", "exited with code 3"), ("kill", "was ended by SIGKILL")])
