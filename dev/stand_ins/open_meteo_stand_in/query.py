@@ -3,6 +3,7 @@
 Open-Meteo itself takes no notice of a parameter that it does not know; here it is a mistake, so that a test sees it.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -10,6 +11,8 @@ from zoneinfo import ZoneInfo
 
 from open_meteo_stand_in import climate, gazetteer
 
+# Longer ones are out of any range, and the longest are more than Python reads.
+_WHOLE = re.compile(r"-?\d{1,9}")
 _FIRST_DAY = date(1940, 1, 1)
 _UNITS = {
     "temperature_unit": ("celsius", "fahrenheit"),
@@ -80,7 +83,7 @@ def search(query: Mapping[str, str]) -> tuple[str, int, str]:
     if query.get("format", "json") != "json":
         raise Refused("the stand-in answers in JSON only")
     count = query.get("count", "10")
-    if not count.isdecimal() or not 1 <= int(count) <= 100:
+    if not _WHOLE.fullmatch(count) or not 1 <= int(count) <= 100:
         raise Refused("Parameter count must be between 1 and 100.")
     return query["name"], int(count), query.get("countryCode", "")
 
@@ -143,14 +146,15 @@ def _place(query: Mapping[str, str]) -> tuple[float, float, str]:
         zone = gazetteer.timezone(*found)
     try:
         ZoneInfo(zone)
-    except (KeyError, ValueError):
+    # A name that is a folder, or too long for a file, is an OSError.
+    except (KeyError, ValueError, OSError):
         raise Refused("Invalid timezone") from None
     return found[0], found[1], zone
 
 
 def _whole(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
     text = query.get(name, str(default))
-    if not text.lstrip("-").isdecimal() or not least <= int(text) <= most:
+    if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
         words = name.replace("_", " ").capitalize()
         raise Refused(f"{words} is invalid. Allowed range {least} to {most}. Given {text}.")
     return int(text)

@@ -25,7 +25,7 @@ def create_app() -> Starlette:
 
 async def _search(request: Request) -> Response:
     for name, value in request.query_params.items():
-        if not re.fullmatch(_PARAMETERS.get(name, ""), value):
+        if name not in _PARAMETERS or not re.fullmatch(_PARAMETERS[name], value):
             return PlainTextResponse(f"the stand-in does not know {name}={value}", 400)
     query = request.query_params.get("q", "")
     return HTMLResponse(_page(query, found(query)))

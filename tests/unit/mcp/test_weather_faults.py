@@ -197,6 +197,13 @@ def test_a_wrong_base_url_is_named_with_what_is_allowed(
         ("/v1/forecast?latitude=52&longitude=13&forecast_days=17", "Allowed range 0 to 16. Given 17."),
         ("/v1/forecast?longitude=13", "Parameter 'latitude' must be a number"),
         ("/v1/forecast?latitude=52&longitude=13&temperature_unit=kelvin", "invalid String value kelvin"),
+        ("/v1/forecast?latitude=warm&longitude=13", "Parameter 'latitude' must be a number"),
+        ("/v1/forecast?latitude=nan&longitude=13", "Latitude must be in range of -90 to 90°. Given: nan."),
+        ("/v1/forecast?latitude=52&longitude=13&timezone=Europe", "Invalid timezone"),
+        (f"/v1/forecast?latitude=52&longitude=13&timezone={'a' * 5000}", "Invalid timezone"),
+        ("/v1/forecast?latitude=52&longitude=13&forecast_days=--5", "Allowed range 0 to 16. Given --5."),
+        (f"/v1/forecast?latitude=52&longitude=13&forecast_hours={'9' * 5000}", "Allowed range 1 to 384. Given 999"),
+        (f"/v1/search?name=Berlin&count={'9' * 5000}", "Parameter count must be between 1 and 100."),
         ("/v1/archive?latitude=52&longitude=13&start_date=2024-01-01", "Parameter 'end_date' is required"),
         (
             "/v1/archive?latitude=52&longitude=13&start_date=1939-12-31&end_date=1940-01-01",

@@ -218,7 +218,7 @@ async def test_the_stand_in_refuses_what_duckduckgo_does_not_document() -> None:
     async with served(create_app()) as page:
         upstream = Upstream("stand-in", CollectorRegistry(), trust_environment=False)
         statuses = []
-        for more in ({}, {"kp": "2"}, {"safe": "on"}, {"df": "h"}):
+        for more in ({}, {"kp": "2"}, {"safe": "on"}, {"df": "h"}, {"safe": ""}):
             async with upstream.asked(f"{page}/html/", {"q": "pods"} | more) as answer:
                 statuses.append(answer.status)
-    assert statuses == [200, 400, 400, 400]
+    assert statuses == [200, 400, 400, 400, 400]
