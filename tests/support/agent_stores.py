@@ -110,7 +110,7 @@ async def main():
     store = {store}
     async with store.lock(SessionKey("", "s"), wait=True):
         print("held", flush=True)
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
 asyncio.run(main())
 """

@@ -129,6 +129,26 @@ class Peer:
             yield (json.loads(line[6:]) async for line in lines if line.startswith("data: "))
 
 
+def opened(pipe: Path) -> int:
+    """Open a named pipe for writing; an OSError says that nobody reads it."""
+    return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+
+
+@contextlib.asynccontextmanager
+async def call_in_flight(peer: Peer, folder: Path) -> AsyncIterator[None]:
+    """Have the child at work on a call of the peer until the block ends, and see the call end well then."""
+    pipe = folder / "held"
+    os.mkfifo(pipe)
+    call = asyncio.create_task(peer.call("hold", pipe=str(pipe)))
+    writer = await eventually(lambda: opened(pipe), "the child has taken the call")
+    try:
+        yield
+        os.write(writer, b"held to the end")
+    finally:
+        os.close(writer)
+    assert await call == "held to the end"
+
+
 def messages(response: httpx.Response) -> list[dict[str, Any]]:
     """Return the messages of an answer, which came as JSON or as a stream of events."""
     if response.headers["content-type"].startswith("application/json"):

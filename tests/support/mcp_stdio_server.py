@@ -19,6 +19,7 @@ Message = dict[str, Any]
 _out = threading.Lock()
 _answers: dict[int, "queue.Queue[Message]"] = {}
 _cancelled: list[Any] = []
+_cancelling = threading.Condition()
 _lingers, _lingered = threading.Event(), threading.Event()
 _initialized: list[Message] = []
 _numbers = iter(range(1000, 10**9))
@@ -48,12 +49,15 @@ def call(request: Message) -> Message:
         case "echo":
             return text(arguments["text"])
         case "sleep":
+            # For what a session does as time goes by; `hold` is for a call that has to be in flight.
             time.sleep(arguments["seconds"])
             return text("slept")
+        case "hold":
+            with open(arguments["pipe"]) as pipe:
+                return text(pipe.read())
         case "wait":
-            # Until it is cancelled.
-            while request["id"] not in _cancelled:
-                time.sleep(0.005)
+            with _cancelling:
+                _cancelling.wait_for(lambda: request["id"] in _cancelled)
             return text("too late")
         case "linger":
             # Takes no notice of being cancelled, and says something of its own to its client afterwards.
@@ -114,8 +118,7 @@ def call(request: Message) -> Message:
             with _out:
                 sys.stdout.write(f'{{"jsonrpc": "2.0", "id": {request["id"]}, "result": "secret" 1e999}}\n')
                 sys.stdout.flush()
-            time.sleep(30)
-            return text("too late")
+            threading.Event().wait()
         case "big":
             return text("x" * arguments["bytes"])
         case "stderr":
@@ -189,7 +192,9 @@ def main() -> None:
         if method == "server/discover" and os.environ.get("MCP_TEST_DISCOVER") == "die":
             sys.exit(1)
         if method == "notifications/cancelled":
-            _cancelled.append(message["params"]["requestId"])
+            with _cancelling:
+                _cancelled.append(message["params"]["requestId"])
+                _cancelling.notify_all()
         elif method and "id" in message:
             threading.Thread(target=answer, args=(message,), daemon=True).start()
         elif not method and message["id"] in _answers:

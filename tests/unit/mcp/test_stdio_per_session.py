@@ -10,7 +10,7 @@ import httpx
 import mcp
 import pytest
 
-from mcp_stdio import PER_SESSION, QUICK, Peer, bridged, content, messages
+from mcp_stdio import PER_SESSION, QUICK, Peer, bridged, call_in_flight, content, messages
 from waiting import eventually
 
 pytestmark = pytest.mark.timeout(60)
@@ -67,17 +67,18 @@ async def test_a_rush_of_clients_starts_no_more_children_than_there_is_room_for(
         assert sorted(answer.status_code for answer in answers) == [200] * 3 + [503] * 9
 
 
-async def test_an_idle_session_is_ended_and_one_with_an_open_stream_or_a_call_is_not() -> None:
+async def test_an_idle_session_is_ended_and_one_with_an_open_stream_or_a_call_is_not(tmp_path: Path) -> None:
     serving = bridged(mode=PER_SESSION, idle_timeout_seconds=1)
     async with serving as url, Peer.of(url) as idle, Peer.of(url) as listening, Peer.of(url) as working:
-        for peer in (idle, listening, working):
-            await peer.initialize()
-        pid = await idle.call("pid")
+        await listening.initialize()
+        await working.initialize()
         async with listening.stream():
-            long = asyncio.create_task(working.call("sleep", seconds=3))
-            await eventually(lambda: not alive(pid))
-            assert (await idle.post(idle.request("ping"))).status_code == 404
-            assert await long == "slept"
+            async with call_in_flight(working, tmp_path):
+                # It has been used later than the others, so that its end says that their time is over too.
+                await idle.initialize()
+                pid = await idle.call("pid")
+                await eventually(lambda: not alive(pid))
+                assert (await idle.post(idle.request("ping"))).status_code == 404
             assert await listening.call("echo", text="still here") == "still here"
 
 
@@ -182,24 +183,24 @@ async def test_the_end_of_a_stream_counts_as_use() -> None:
         assert await listening.call("echo", text="still here") == "still here"
 
 
-async def test_questions_log_messages_and_updates_reach_the_sessions_client_whatever_others_do() -> None:
+async def test_questions_log_messages_and_updates_reach_the_sessions_client_whatever_others_do(tmp_path: Path) -> None:
     async with bridged(mode=PER_SESSION) as url, Peer.of(url) as one, Peer.of(url) as two:
         for peer in (one, two):
             await peer.initialize(elicitation={})
-        other = asyncio.create_task(two.call("sleep", seconds=1))
-        params = {"name": "ask", "arguments": {"method": "elicitation/create", "params": {"message": "sure?"}}}
-        async with one.stream(one.request("tools/call", params)) as got:
-            question = await anext(got)
-            assert (question["id"], question["params"]) == (1000, {"message": "sure?"})
-            await one.post({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "cancel"}})
-            assert content(await anext(got))["result"] == {"action": "cancel"}
-        logged = messages(await one.post(one.request("tools/call", {"name": "log", "arguments": {"text": "mine"}})))
-        assert [message["method"] for message in logged[:-1]] == ["notifications/message"] * 2
-        async with one.stream() as stream:
-            updated = messages(await one.post(one.request("tools/call", {"name": "update", "arguments": {"uri": "u"}})))
-            assert updated[0]["params"] == {"uri": "u"}
-            assert stream is not None
-        assert await other == "slept"
+        async with call_in_flight(two, tmp_path):
+            params = {"name": "ask", "arguments": {"method": "elicitation/create", "params": {"message": "sure?"}}}
+            async with one.stream(one.request("tools/call", params)) as got:
+                question = await anext(got)
+                assert (question["id"], question["params"]) == (1000, {"message": "sure?"})
+                await one.post({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "cancel"}})
+                assert content(await anext(got))["result"] == {"action": "cancel"}
+            logged = messages(await one.post(one.request("tools/call", {"name": "log", "arguments": {"text": "mine"}})))
+            assert [message["method"] for message in logged[:-1]] == ["notifications/message"] * 2
+            async with one.stream() as stream:
+                update = {"name": "update", "arguments": {"uri": "u"}}
+                updated = messages(await one.post(one.request("tools/call", update)))
+                assert updated[0]["params"] == {"uri": "u"}
+                assert stream is not None
 
 
 async def test_a_stateless_client_is_served_from_a_fresh_child_for_each_call_of_an_older_server() -> None:

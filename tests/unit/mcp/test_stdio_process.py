@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mcp_stdio import ACCEPT, BY_HAND, META
+from mcp_stdio import ACCEPT, BY_HAND, META, opened
 from ropewalk_mcp_stdio.install import InstallError, install
 from ropewalk_mcp_stdio.options import InstallOptions, ServeOptions, read
 from waiting import until
@@ -75,19 +75,23 @@ def test_sigterm_ends_bridge_and_child_with_code_0_and_json_lines_only(running: 
     assert {line["server"] for line in lines if line["logger"].startswith("ropewalk")} == {"tested"}
 
 
-def test_sigterm_refuses_no_call_but_closes_idle_connections_and_lets_calls_in_flight_end(running: Running) -> None:
+def test_sigterm_refuses_no_call_but_closes_idle_connections_and_lets_calls_in_flight_end(
+    running: Running, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     request = {
         "jsonrpc": "2.0",
         "id": 5,
         "method": "tools/call",
-        "params": {"name": "sleep", "arguments": {"seconds": 1}},
+        "params": {"name": "hold", "arguments": {"pipe": str(pipe)}},
     }
     with httpx.Client(headers=running.http.headers, timeout=30) as other:
         url = str(running.http.base_url)
         answers: list[httpx.Response] = []
         thread = threading.Thread(target=lambda: answers.append(other.post(f"{url}/mcp", json=request)))
         thread.start()
-        until(lambda: "ropewalk_mcp_stdio_in_flight 1.0" in running.http.get("/metrics").text)
+        writer = until(lambda: opened(pipe), "the child has taken the call", 15)
         running.process.send_signal(signal.SIGTERM)
 
         def is_closed() -> bool:
@@ -98,8 +102,10 @@ def test_sigterm_refuses_no_call_but_closes_idle_connections_and_lets_calls_in_f
             return False
 
         until(is_closed)
+        os.write(writer, b"held")
+        os.close(writer)
         thread.join()
-        assert answers[0].json()["result"]["content"][0]["text"] == "slept"
+        assert answers[0].json()["result"]["content"][0]["text"] == "held"
         assert running.process.wait(timeout=15) == 0
 
 
@@ -118,8 +124,8 @@ def test_an_open_subscription_is_no_call_that_sigterm_waits_for(running: Running
 
 def test_a_child_that_ignores_sigterm_is_killed_after_five_seconds(tmp_path: Path) -> None:
     script = tmp_path / "deaf.py"
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    script.write_text(f"{deaf}\nexec(open({BY_HAND[1]!r}).read())\ntime.sleep(600)")
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    script.write_text(f"{deaf}\nexec(open({BY_HAND[1]!r}).read())\nsignal.pause()")
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port=0", "--", sys.executable, str(script)],
         env=ENVIRONMENT,

@@ -7,7 +7,7 @@ from pathlib import Path
 import mcp
 import pytest
 
-from mcp_stdio import Peer, bridged, content, messages
+from mcp_stdio import Peer, bridged, call_in_flight, content, messages
 from waiting import eventually
 
 pytestmark = pytest.mark.timeout(60)
@@ -18,12 +18,11 @@ def seen(path: Path, method: str) -> list[object]:
     return [params for name, params in lines if name == method]
 
 
-async def test_a_second_clients_initialize_never_reaches_the_child_nor_disturbs_the_first() -> None:
+async def test_a_second_clients_initialize_never_reaches_the_child_nor_disturbs_the_first(tmp_path: Path) -> None:
     async with bridged() as url, Peer.of(url) as one, Peer.of(url) as two:
         first = await one.initialize()
-        waiting = asyncio.create_task(one.call("sleep", seconds=0.3))
-        second = await two.initialize()
-        assert await waiting == "slept"
+        async with call_in_flight(one, tmp_path):
+            second = await two.initialize()
         assert len(await two.call("initialized")) == 1
         assert one.session != two.session
         assert first == second
@@ -190,15 +189,14 @@ async def test_the_child_logs_at_the_most_verbose_level_that_a_client_wants(tmp_
         assert seen(methods, "logging/setLevel") == [{"level": "debug"}] * 2
 
 
-async def test_a_log_message_that_may_be_anothers_reaches_nobody() -> None:
+async def test_a_log_message_that_may_be_anothers_reaches_nobody(tmp_path: Path) -> None:
     async with bridged() as url, Peer.of(url) as one, Peer.of(url) as two:
         for peer in (one, two):
             await peer.initialize()
-        waiting = asyncio.create_task(one.call("sleep", seconds=0.5))
-        params = {"name": "log", "arguments": {"text": "whose?"}}
-        answer = messages(await two.post(two.request("tools/call", params)))
+        async with call_in_flight(one, tmp_path):
+            params = {"name": "log", "arguments": {"text": "whose?"}}
+            answer = messages(await two.post(two.request("tools/call", params)))
         assert len(answer) == 1
-        assert await waiting == "slept"
 
 
 async def test_what_a_call_that_was_given_up_still_says_reaches_no_other_client(tmp_path: Path) -> None:
@@ -244,14 +242,13 @@ async def test_a_question_reaches_the_only_client_that_it_can_be_for_and_its_ans
             assert content(await anext(got))["result"] == {"action": "accept", "content": {"a": 1}}
 
 
-async def test_a_question_that_may_be_for_either_of_two_clients_is_refused_with_the_way_out() -> None:
+async def test_a_question_that_may_be_for_either_of_two_clients_is_refused_with_the_way_out(tmp_path: Path) -> None:
     async with bridged() as url, Peer.of(url) as one, Peer.of(url) as two:
         for peer in (one, two):
             await peer.initialize(elicitation={})
-        waiting = asyncio.create_task(one.call("sleep", seconds=0.5))
-        refused = await two.call("ask", method="elicitation/create")
+        async with call_in_flight(one, tmp_path):
+            refused = await two.call("ask", method="elicitation/create")
         assert "perSession" in refused["error"]["message"]
-        assert await waiting == "slept"
 
 
 async def test_a_question_is_refused_where_the_client_cannot_answer_it() -> None:
