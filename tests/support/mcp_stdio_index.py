@@ -1,4 +1,4 @@
-"""A package index on loopback, for uv and for npm, with a Python and a Node package that are made here."""
+"""A package index on this machine, for uv and for npm, with a Python and a Node package that are made here."""
 
 import base64
 import hashlib
@@ -63,8 +63,8 @@ def node_package() -> bytes:
 
 
 @contextmanager
-def package_index() -> Iterator[str]:
-    """Yield the base URL of an index: /simple for Python, /npm for Node."""
+def package_index(address: str = "127.0.0.1") -> Iterator[str]:
+    """Yield the base URL of an index that listens on the address: /simple for Python, /npm for Node."""
     python, node = wheel(), node_package()
 
     class Handler(BaseHTTPRequestHandler):
@@ -97,10 +97,10 @@ def package_index() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer((address, 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http://{address}:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
