@@ -40,7 +40,8 @@ def test_an_error_is_told_by_its_kind_and_place_and_not_in_its_own_words() -> No
 
 
 def test_a_line_without_an_error_has_the_fields_that_were_given() -> None:
-    record = logging.makeLogRecord({"name": "ropewalk.mcp", "msg": "tool call", "levelname": "INFO", "tool": "add"})
+    fields = {"name": "ropewalk.mcp", "msg": "tool call", "levelname": "INFO", "tool": "add", "created": 1.5}
+    record = logging.makeLogRecord(fields)
     line = json.loads(JsonFormatter().format(record))
     assert line.keys() == {"time", "level", "logger", "message", "tool"}
-    assert line["tool"] == "add"
+    assert (line["tool"], line["time"]) == ("add", "1970-01-01T00:00:01.500Z")
