@@ -8,7 +8,6 @@ import asyncio
 import logging
 import re
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from ropewalk_mcp_stdio import jsonrpc
@@ -63,7 +62,6 @@ class Link:
         self._last_id = 0
         self._watch: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self.refuse: Callable[[str], Refusal] = self._refusal
 
     async def open(self, command: list[str], environment: dict[str, str]) -> None:
         """Start the child; StartError says why it cannot be."""
@@ -93,7 +91,7 @@ class Link:
         if call.answered:
             return  # It was cancelled, or its client has gone, before the child was there.
         if self.gone is not None:
-            raise self.refuse(self.gone)
+            raise self._refusal(self.gone)
         call.link = self
         if call.long or (self.in_flight < IN_FLIGHT and not self.queue and not self._clogged()):
             self._send(call)
@@ -291,7 +289,7 @@ class Link:
             logging.INFO if why.startswith("stopped") else logging.WARNING,
             "ended", extra={"server": self.name, "how": why, "calls": len(self.calls) + len(self.queue)},
         )  # fmt: skip
-        refusal = self.refuse(why)
+        refusal = self._refusal(why)
         for call in [*self.calls.values(), *self.queue]:
             call.state, call.lost = "done", True
             call.finish(jsonrpc.error(call.request_id, refusal.code, refusal.message))
