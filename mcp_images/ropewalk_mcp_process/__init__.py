@@ -1,1 +1,1 @@
-"""What every process has that serves MCP, the stdio bridge too: log lines and its own names. It knows no SDK."""
+"""What every process has that serves MCP, the stdio bridge too: log lines, names, a socket. It knows no SDK."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from ropewalk_mcp_process.sockets import listening
 from ropewalk_mcp_stdio.http import Application, Mode
 from ropewalk_mcp_stdio.options import SHARED, ServeOptions
 from ropewalk_mcp_stdio.per_session import PerSession
@@ -26,16 +27,6 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         # The bridge has more to end than the HTTP server has: it takes the signals itself.
         yield
-
-
-def listening(port: int) -> socket.socket:
-    """Return a socket that listens on all addresses."""
-    # The protocol is named because asyncio sets TCP_NODELAY only where it is: without it every answer waits 40 ms.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("0.0.0.0", port))  # noqa: S104
-    listener.listen(1024)
-    return listener
 
 
 async def serve(options: ServeOptions, program: Program, listener: socket.socket, *, signals: bool = True) -> None:
