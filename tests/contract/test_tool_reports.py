@@ -11,10 +11,8 @@ from agent_mcp import Rogue
 from agent_models import ScriptedModel
 from agent_server import running_agent
 from mcp_wire import served
-from ropewalk_agent import config
 from ropewalk_agent.tools import definitions as agents
 from ropewalk_operator import definitions as operators
-from ropewalk_operator.api import mcpservers
 from ropewalk_operator.discovery import AgentPod
 from ropewalk_operator.listing import list_tools
 from ropewalk_operator.observe import AgentClient
@@ -107,7 +105,3 @@ async def test_the_operator_quotes_why_an_agent_does_not_reach_a_server(tmp_path
             said = report("calc", "far", await client.tools("127.0.0.1")).error
         await client.close()
     assert said.startswith("it cannot be reached: ")
-
-
-def test_operator_and_agent_refuse_the_same_headers() -> None:
-    assert config.HEADERS_OF_THE_PROTOCOL == mcpservers.RESERVED_HEADERS
