@@ -196,7 +196,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             raise WireError(Fault("broken", f"the connection broke: {_told(error)}")) from None
 
     async def _refusal(self, request: httpx2.Request, response: httpx2.Response, current: Exchange) -> httpx2.Response:
-        """Return the server's own JSON-RPC error if that is what it sent, else one that tells the HTTP status."""
+        """Return the server's own JSON-RPC error if it tells of the request, else one that tells the HTTP status."""
         status = response.status_code
         phrase = f"it answered HTTP {status} {response.reason_phrase}".rstrip()
         body = await _small_body(response)
@@ -204,10 +204,14 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             current.fault = Fault("session_gone", "it does not know the session any more")
         elif status in (401, 403):
             current.fault = Fault("unauthorized", f"{phrase}; {self._advice()}")
-        elif _is_json_rpc_error(body):
+        elif status >= 500 or status == 429:
+            # In whatever form it says so, it is not about this call: the stdio bridge's process has just ended, say.
+            words = _json_rpc_error(body)
+            current.fault = Fault("failing", f"{phrase}: {words}" if words else phrase)
+        elif _json_rpc_error(body) is not None:
             return httpx2.Response(status, headers={"content-type": "application/json"}, content=body, request=request)
         else:
-            current.fault = Fault("failing" if status >= 500 or status == 429 else "refused", phrase)
+            current.fault = Fault("refused", phrase)
         return _stand_in(status, current.fault)
 
     def _advice(self) -> str:
@@ -301,12 +305,14 @@ def _stand_in(status: int, fault: Fault) -> httpx2.Response:
     return httpx2.Response(status, json={"jsonrpc": "2.0", "id": None, "error": error})
 
 
-def _is_json_rpc_error(body: bytes) -> bool:
+def _json_rpc_error(body: bytes) -> str | None:
+    """Return the message of a JSON-RPC error, or None where the body is none."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and document.get("jsonrpc") == "2.0" and isinstance(document.get("error"), dict)
+        return None
+    error = document.get("error") if isinstance(document, dict) and document.get("jsonrpc") == "2.0" else None
+    return str(error.get("message") or "") if isinstance(error, dict) else None
 
 
 def _told(error: Exception) -> str:
