@@ -6,13 +6,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
 from starlette.requests import Request
 
 from mcp_wire import served
 from ropewalk_agent.config import McpServerConfig
 from ropewalk_agent.metrics import Metrics
-from ropewalk_agent.tools import Tool, mcp
+from ropewalk_agent.tools import Tool
 from ropewalk_agent.tools.mcp import Connection
 from waiting import eventually
 
@@ -92,14 +91,6 @@ class Rogue:
             await asked.text("done")
         else:
             await asked.answer(b"", status=405)
-
-
-def shorten_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let connections list and reconnect in hundredths of a second."""
-    monkeypatch.setattr(mcp, "CHECK_SECONDS", 0.1)
-    monkeypatch.setattr(mcp, "_LEAST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(mcp, "_FIRST_RETRY_SECONDS", 0.02)
-    monkeypatch.setattr(mcp, "_LONGEST_RETRY_SECONDS", 0.05)
 
 
 @asynccontextmanager

@@ -11,13 +11,15 @@ import pytest
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
-from agent_mcp import connected_to, named, shorten_pauses
+from agent_mcp import connected_to, named
 from agent_models import Call, ScriptedModel
 from agent_server import LoopbackMcpServer, running_agent
 from ropewalk_agent.config import McpServerConfig
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.tools import Tool, ToolResult, catalogue, mcp, results
 from waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 def math(**extra: Callable[..., Any]) -> MCPServer:
@@ -38,11 +40,6 @@ def math(**extra: Callable[..., Any]) -> MCPServer:
     for name, function in extra.items():
         server.add_tool(function, name=name)
     return server
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten_pauses(monkeypatch)
 
 
 @asynccontextmanager
@@ -101,7 +98,7 @@ async def test_a_hidden_tool_is_not_shown_and_not_run() -> None:
 
 async def test_a_call_that_takes_too_long_is_ended_and_the_connection_goes_on() -> None:
     async def slow() -> str:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
         return "late"
 
     async with serving(math(slow=slow)) as server, connected(server.url) as connection:
@@ -141,7 +138,7 @@ async def test_a_server_that_dies_during_a_call_ends_the_call() -> None:
 
     async def hang() -> str:
         loop.call_soon_threadsafe(begun.set)
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
         return "never"
 
     async with serving(math(hang=hang)) as server, connected(server.url) as connection:
@@ -159,7 +156,7 @@ async def test_a_server_that_accepts_but_never_answers_does_not_hold_up_the_conn
     monkeypatch.setattr(mcp, "CONNECT_SECONDS", 0.1)
 
     async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
         writer.close()
 
     listener = await asyncio.start_server(silent, "127.0.0.1", 0)

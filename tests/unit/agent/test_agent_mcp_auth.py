@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 import httpx2
 import pytest
 
-from agent_mcp import Asked, Rogue, connected_to, named, shorten_pauses
+from agent_mcp import Asked, Rogue, connected_to, named
 from mcp_wire import served
 from ropewalk_agent.config import ClientCredentials
 from ropewalk_agent.errors import redacted
@@ -22,13 +22,10 @@ from ropewalk_agent.tools.auth import AuthError, BearerFile, ClientCredentialTok
 from ropewalk_agent.tools.headers import MountedHeaders
 from waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 SECRET = "s3cret/with+signs"
 GZIP = b"\x1f\x8b"  # what gzip begins with: RFC 1952, section 2.3.1
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten_pauses(monkeypatch)
 
 
 class TokenEndpoint:

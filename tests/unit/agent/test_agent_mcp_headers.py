@@ -6,19 +6,16 @@ from typing import Any
 
 import pytest
 
-from agent_mcp import ADD, Asked, Rogue, connected_to, named, shorten_pauses
+from agent_mcp import ADD, Asked, Rogue, connected_to, named
 from agent_models import Call, ScriptedModel
 from agent_server import running_agent
 from mcp_wire import served
 from ropewalk_agent.config import ConfigError, parse
 from waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 VALUE = "ApiKey k3y-value"
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten_pauses(monkeypatch)
 
 
 def mounted(folder: Path, value: str | bytes, name: str = "X-Api-Key") -> dict[str, str]:
