@@ -13,6 +13,8 @@ _LEVELS = {
 _LEVEL_KEYS = ("level", "severity", "levelname", "lvl")
 _TEXT_KEYS = ("message", "msg", "event")
 _log = logging.getLogger("ropewalk.mcp.stdio.stderr")
+# How much it writes is the child's own business: its debug lines are wanted by whoever has switched them on.
+_log.setLevel(logging.DEBUG)
 
 
 def level_and_text(line: str) -> tuple[int, str]:

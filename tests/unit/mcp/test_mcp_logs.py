@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 
 from pydantic import BaseModel
@@ -45,3 +46,21 @@ def test_a_line_without_an_error_has_the_fields_that_were_given() -> None:
     line = json.loads(JsonFormatter().format(record))
     assert line.keys() == {"time", "level", "logger", "message", "tool"}
     assert (line["tool"], line["time"]) == ("add", "1970-01-01T00:00:01.500Z")
+
+
+def test_a_stdio_servers_debug_lines_are_in_the_log_too() -> None:
+    program = """
+from ropewalk_mcp_process.logs import log_as_json
+from ropewalk_mcp_stdio.stderr import ErrorLines
+log_as_json()
+ErrorLines("files").take(b'{"level": "debug", "msg": "opened"}')
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    line = json.loads(done.stderr)
+    assert (line["level"], line["message"], line["server"]) == ("debug", "opened", "files")
