@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ropewalk_mcp_common.errors import CodedError, invalid_input
-from ropewalk_mcp_process.hosts import own_names_only
+from ropewalk_mcp_process.hosts import own_names, own_names_only
 from ropewalk_mcp_process.sockets import listening, port_number
 
 _log = logging.getLogger("ropewalk.mcp")
@@ -50,10 +50,11 @@ class ToolServer(MCPServer[Any]):
 
         # Hosts are checked by own_names_only: what the SDK would check by itself are only the names of this machine.
         app = self.streamable_http_app(stateless_http=True, json_response=True, host="0.0.0.0")  # noqa: S104
+        names = own_names(os.environ)
         for route in app.routes:
             if isinstance(route, Route):
                 # Without sessions nothing would ever come on a GET stream, and an open one delays every shutdown.
-                route.methods, route.app = {"POST"}, own_names_only(route.app, os.environ)
+                route.methods, route.app = {"POST"}, own_names_only(route.app, names)
         app.routes.extend([Route("/health", JSONResponse({"status": "ok"})), Route("/metrics", metrics)])
         return app
 

@@ -5,13 +5,11 @@ the SDK's session and transport classes cost more than the rest of the way to th
 """
 
 import asyncio
-import functools
-import os
 import time
 from collections.abc import Awaitable
 from typing import Protocol
 
-from ropewalk_mcp_process.hosts import refusal
+from ropewalk_mcp_process.hosts import OwnNames
 from ropewalk_mcp_stdio import jsonrpc
 from ropewalk_mcp_stdio.calls import Call, Caller
 from ropewalk_mcp_stdio.envelope import caller_of, check_headers
@@ -98,8 +96,8 @@ class Mode(Protocol):
 class Application:
     """The ASGI application."""
 
-    def __init__(self, mode: Mode, path: str, name: str) -> None:
-        self._mode, self._path, self._name = mode, path, name
+    def __init__(self, mode: Mode, path: str, name: str, own_names: OwnNames) -> None:
+        self._mode, self._path, self._name, self._own_names = mode, path, name, own_names
         self.draining = False
         self.active = 0
         self._nothing_active = asyncio.Event()
@@ -113,7 +111,8 @@ class Application:
         path, method = scope["path"], scope["method"]
         if path == self._path:
             headers = headers_of(scope)
-            refused = _refused(headers.get(b"host", b""), headers.get(b"origin", b""))
+            host, origin = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
+            refused = self._own_names.refusal(host, origin)
             try:
                 if refused is not None:
                     raise Refusal(jsonrpc.INVALID_REQUEST, refused[1], refused[0])
@@ -307,11 +306,6 @@ class Application:
             stream.open = False
             session.used = asyncio.get_running_loop().time()
             self._streams.discard(session)
-
-
-@functools.lru_cache(maxsize=256)
-def _refused(host: bytes, origin: bytes) -> tuple[int, str] | None:
-    return refusal({"host": host.decode("latin-1"), "origin": origin.decode("latin-1")}, os.environ)
 
 
 def _outcome(answer: Message) -> str:

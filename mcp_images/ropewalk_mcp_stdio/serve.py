@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from ropewalk_mcp_process.hosts import own_names
 from ropewalk_mcp_process.sockets import listening
 from ropewalk_mcp_stdio.http import Application, Mode
 from ropewalk_mcp_stdio.options import SHARED, ServeOptions
@@ -37,7 +38,7 @@ async def serve(options: ServeOptions, program: Program, listener: socket.socket
         mode = Shared(program)
     else:
         mode = PerSession(program, options.max_sessions, options.idle_timeout_seconds)
-    application = Application(mode, options.path, program.name)
+    application = Application(mode, options.path, program.name, own_names(os.environ))
     config = uvicorn.Config(
         application, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=75,
         timeout_graceful_shutdown=math.ceil(program.timing.drain), server_header=False, date_header=False,

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 
 from mcp_wire import served
 from ropewalk_mcp_math.server import math_server
-from ropewalk_mcp_process.hosts import refusal
+from ropewalk_mcp_process.hosts import own_names
 
 NAMES = "math-mcp,math-mcp.shop,math-mcp.shop.svc,math-mcp.shop.svc.cluster.local"
 POD = {"ROPEWALK_MCP_ALLOWED_HOSTS": NAMES, "ROPEWALK_POD_IP": "10.1.2.3"}
@@ -26,15 +26,15 @@ POD = {"ROPEWALK_MCP_ALLOWED_HOSTS": NAMES, "ROPEWALK_POD_IP": "10.1.2.3"}
     ],
 )
 def test_a_server_answers_to_its_own_names_with_any_port(host: str) -> None:
-    assert refusal({"host": host}, POD) is None
-    assert refusal({"host": host, "origin": f"https://{host}"}, POD) is None
+    assert own_names(POD).refusal(host, "") is None
+    assert own_names(POD).refusal(host, f"https://{host}") is None
 
 
 @pytest.mark.parametrize(
     "host", ["evil.test", "math-mcp.evil.test", "evil.test:8000", "10.1.2.4", "", "[::1", "a@evil.test", "x/math-mcp"]
 )
 def test_another_name_is_refused_with_those_that_are_right(host: str) -> None:
-    refused = refusal({"host": host}, POD)
+    refused = own_names(POD).refusal(host, "")
     assert refused is not None
     assert refused[0] == 421
     assert repr(host) in refused[1]
@@ -43,22 +43,23 @@ def test_another_name_is_refused_with_those_that_are_right(host: str) -> None:
 
 @pytest.mark.parametrize("origin", ["https://evil.test", "null", "http://math-mcp.evil.test:8000", "math-mcp"])
 def test_a_page_of_somebody_else_is_refused(origin: str) -> None:
-    refused = refusal({"host": "math-mcp", "origin": origin}, POD)
+    refused = own_names(POD).refusal("math-mcp", origin)
     assert refused is not None
     assert refused[0] == 403
     assert repr(origin) in refused[1]
 
 
 def test_an_address_of_the_sixth_version_is_a_name_of_its_pod() -> None:
-    assert refusal({"host": "[fd00::7]:8000"}, POD | {"ROPEWALK_POD_IP": "fd00::7"}) is None
+    assert own_names(POD | {"ROPEWALK_POD_IP": "fd00::7"}).refusal("[fd00::7]:8000", "") is None
 
 
 def test_without_the_pods_address_an_empty_host_is_no_name() -> None:
-    assert refusal({"host": ""}, {"ROPEWALK_MCP_ALLOWED_HOSTS": "math-mcp,", "ROPEWALK_POD_IP": ""}) is not None
+    names = own_names({"ROPEWALK_MCP_ALLOWED_HOSTS": "math-mcp,", "ROPEWALK_POD_IP": ""})
+    assert names.refusal("", "") is not None
 
 
 def test_hosts_are_not_checked_where_a_server_is_run_by_hand() -> None:
-    assert refusal({"host": "anything.test", "origin": "https://page.test"}, {}) is None
+    assert own_names({}).refusal("anything.test", "https://page.test") is None
 
 
 @pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])

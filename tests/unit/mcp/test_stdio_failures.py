@@ -254,10 +254,7 @@ async def test_a_client_that_cannot_take_the_answer_is_told(headers: dict[str, s
 
 
 async def test_only_its_own_names_are_answered_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ropewalk_mcp_stdio import http
-
     monkeypatch.setenv("ROPEWALK_MCP_ALLOWED_HOSTS", "files-mcp,files-mcp.shop")
-    http._refused.cache_clear()
     async with bridged() as url, Peer.of(url) as peer:
         assert (await peer.post(peer.request("ping"), host="evil.example")).status_code == 421
         assert (await peer.post(peer.request("ping"), origin="https://evil.example")).status_code == 403
@@ -265,7 +262,6 @@ async def test_only_its_own_names_are_answered_to(monkeypatch: pytest.MonkeyPatc
         assert (await peer.post(peer.request("ping"), host="files-mcp:8000")).status_code == 200
         # Probes come by the pod's address, and are no way to the child.
         assert (await peer.http.get(f"{url}/ready", headers={"host": "anything"})).status_code == 200
-    http._refused.cache_clear()
 
 
 async def test_stderr_is_logged_line_by_line_with_the_servers_name_and_its_own_level(
