@@ -3,12 +3,11 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
-from typing import Any
 
-import mcp
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mcp_caller import Caller
 from mcp_clock import Clock
 from mcp_wire import served
 from open_meteo_stand_in.app import create_app
@@ -18,33 +17,6 @@ from ropewalk_mcp_weather.open_meteo import LIMITS, OpenMeteo
 
 # A Wednesday in spring, 14:00 in Berlin.
 NOW = datetime(2026, 4, 15, 12, 30, tzinfo=UTC)
-Json = dict[str, Any]
-
-
-class Caller:
-    """Calls the tools of one server."""
-
-    def __init__(self, url: str) -> None:
-        self._url = f"{url}/mcp"
-
-    async def call(self, tool: str, **arguments: object) -> tuple[str, Json]:
-        """Return text and data of a call that must succeed."""
-        failed, text, data = await self._call(tool, arguments)
-        assert not failed, text
-        assert data is not None
-        return text, data
-
-    async def refused(self, tool: str, **arguments: object) -> str:
-        """Return the error of a call that must fail."""
-        failed, text, _ = await self._call(tool, arguments)
-        assert failed, text
-        return text
-
-    async def _call(self, tool: str, arguments: Json) -> tuple[bool, str, Json | None]:
-        async with mcp.Client(self._url) as client:
-            result = await client.call_tool(tool, arguments)
-        assert result.content[0].type == "text"
-        return bool(result.is_error), result.content[0].text, result.structured_content
 
 
 class Recorded:

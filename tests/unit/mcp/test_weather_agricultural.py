@@ -7,8 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from mcp_caller import Caller
 from mcp_raw import answering, plain
-from mcp_weather import Caller, Recorded, calling, today, with_stand_in
+from mcp_weather import Recorded, calling, today, with_stand_in
 from ropewalk_mcp_weather.units import Row, Units
 from ropewalk_mcp_weather_agricultural.frost import nights
 from ropewalk_mcp_weather_agricultural.growth import degree_days

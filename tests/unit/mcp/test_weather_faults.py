@@ -12,9 +12,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import ropewalk_mcp_weather.open_meteo
+from mcp_caller import Caller
 from mcp_clock import Clock
 from mcp_raw import answering, plain
-from mcp_weather import NOW, Caller, calling, today
+from mcp_weather import NOW, calling, today
 from mcp_wire import served
 from open_meteo_stand_in.app import create_app
 from ropewalk_mcp_common.server import ToolServer

@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator
 from urllib.parse import parse_qs, urlsplit
 
-import mcp
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
+from mcp_caller import Caller
 from mcp_clock import Clock
-from mcp_weather import Caller, Recorded, with_stand_in
+from mcp_weather import Recorded, with_stand_in
 from ropewalk_mcp_weather_forecast.server import forecast_server
 
 
@@ -164,15 +164,15 @@ async def test_the_same_question_is_asked_of_open_meteo_once(asked: list[str]) -
 
 
 async def test_every_answer_fits_the_schema_that_the_tool_declares() -> None:
-    async with with_stand_in(forecast_server) as (server, _), mcp.Client(server._url) as client:
-        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+    async with with_stand_in(forecast_server) as (server, _):
+        tools = await server.tools()
         assert list(tools) == ["find_places", "current_weather", "hourly_forecast", "daily_forecast"]
         for name, tool in tools.items():
             assert tool.annotations is not None
             assert tool.annotations.read_only_hint is True
             assert tool.output_schema is not None
             arguments = {"name": "Berlin"} if name == "find_places" else {"place": "Berlin"}
-            result = await client.call_tool(name, arguments)
-            Draft202012Validator(tool.output_schema).validate(result.structured_content)
+            _, data = await server.call(name, **arguments)
+            Draft202012Validator(tool.output_schema).validate(data)
         fields = tools["current_weather"].output_schema["properties"]  # type: ignore[index]
         assert {"temperature_celsius", "temperature_fahrenheit"} <= fields.keys()

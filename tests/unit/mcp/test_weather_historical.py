@@ -6,7 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from mcp_weather import Caller, Recorded, today, with_stand_in
+from mcp_caller import Caller
+from mcp_weather import Recorded, today, with_stand_in
 from ropewalk_mcp_weather import variables as of
 from ropewalk_mcp_weather.units import Row
 from ropewalk_mcp_weather_historical.server import historical_server
