@@ -19,9 +19,12 @@ from ropewalk_mcp_stdio.process import StartError
 from ropewalk_mcp_stdio.program import Program
 from ropewalk_mcp_stdio.sessions import Session
 from ropewalk_mcp_stdio.shared import Shared
+from ropewalk_mcp_stdio.translation import NOT_STATELESS
 from ropewalk_mcp_stdio.trial import Trial
 
 _log = logging.getLogger("ropewalk.mcp.stdio")
+# What the bridge itself answers to a stateless client of an older server, so that no process need be started for it.
+_ASKS_NO_CHILD = NOT_STATELESS | {"server/discover", "subscriptions/listen"}
 
 
 class OwnSession(Session):
@@ -158,7 +161,7 @@ class PerSession:
         """Start a call of the stateless era."""
         greeting = await self._trial.greeting()
         params = call.message.get("params")
-        if greeting.stateless or call.method in ("server/discover", "subscriptions/listen"):
+        if greeting.stateless or call.method in _ASKS_NO_CHILD:
             if self._stateless is None:
                 self._stateless = Shared(self.program)
                 await self._stateless.start()

@@ -211,6 +211,13 @@ async def test_a_stateless_client_is_served_from_a_fresh_child_for_each_call_of_
         await eventually(lambda: not any(alive(pid) for pid in pids))
 
 
+async def test_no_process_is_started_to_refuse_a_method_that_the_stateless_era_does_not_have() -> None:
+    async with bridged(mode=PER_SESSION, max_sessions=1) as url, Peer.of(url) as peer, Peer.of(url) as holder:
+        await holder.initialize()
+        answer = await peer.stateless("ping")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, -32601)
+
+
 async def test_a_stateless_client_answers_an_older_servers_question() -> None:
     async with bridged(mode=PER_SESSION) as url, Peer.of(url) as peer:
         first = (await peer.stateless("tools/call", {"name": "ask_twice"})).json()["result"]
