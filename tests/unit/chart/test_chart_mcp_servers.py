@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from chart_helm import CHART, is_test_hook, of_kind, only, render, render_text, try_template
+from ropewalk_operator import api
+from ropewalk_operator.render.networkpolicy import agent_policy
 
 IMAGES = {
     "math": "mcp-math",
@@ -162,6 +164,17 @@ def test_two_labels_may_be_a_service_or_a_public_name() -> None:
     service, public = egress("prometheus", "url=http://prometheus.monitoring:9090")
     assert namespace_of(service) == "monitoring"
     assert public == {"ports": [{"port": 9090, "protocol": "TCP"}]}
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a", "https://a.b", "http://a.b:9090/path", "https://a.b.svc", "http://a.b.com", "https://[::1]:9"]
+)
+def test_the_chart_opens_the_way_that_the_operator_opens_for_the_same_address(url: str) -> None:
+    spec = {"systemPrompt": "p", "model": {"provider": "openai-compatible", "id": "m", "baseURL": url}}
+    metadata = {"name": "a", "namespace": "n", "uid": "u"}
+    policy = agent_policy(api.agent({"kind": "Agent", "metadata": metadata, "spec": spec}), {})
+    _, *wanted = policy["spec"]["egress"]
+    assert egress("prometheus", f"url={url}") == wanted
 
 
 def test_the_token_for_a_prometheus_is_mounted_from_its_secret() -> None:
