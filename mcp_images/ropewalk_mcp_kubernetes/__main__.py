@@ -19,15 +19,15 @@ from ropewalk_mcp_process.logs import log_as_json
 # Below the 30 seconds that an agent waits for a tool by default: it learns the reason instead of a timeout.
 API_TIMEOUT_SECONDS = 10.0
 # Each costs two requests where all of them are listed.
-MAX_NAMESPACES = 20
+MOST_CHOSEN = 20
 
 
 def namespaces(text: str) -> tuple[str, ...]:
     """Return the namespaces that --namespaces or ROPEWALK_NAMESPACES names."""
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if len(names) > MAX_NAMESPACES or not all(is_namespace(name) for name in names):
+    if len(names) > MOST_CHOSEN or not all(is_namespace(name) for name in names):
         raise argparse.ArgumentTypeError(
-            f"ROPEWALK_NAMESPACES is {text[:100]!r}; use at most {MAX_NAMESPACES} names of namespaces, such as web,shop"
+            f"ROPEWALK_NAMESPACES is {text[:100]!r}; use at most {MOST_CHOSEN} names of namespaces, such as web,shop"
         )
     return names
 

@@ -88,11 +88,6 @@ def text(found: Health, now: datetime) -> str:
     return "\n".join(lines)
 
 
-def _seconds(moment: str) -> float:
-    """Return a moment that Kubernetes writes as seconds since 1970."""
-    return datetime.fromisoformat(moment).timestamp()
-
-
 def _is_ending(pod: Json) -> bool:
     return bool(pod["metadata"].get("deletionTimestamp"))
 
@@ -108,12 +103,12 @@ def _attention(pod: Json, now: datetime) -> Attention | None:
     if pod.get("status", {}).get("phase") == "Succeeded":
         return None
     if _is_ending(pod):
-        late = now.timestamp() - _seconds(pod["metadata"]["deletionTimestamp"])
+        late = now.timestamp() - pods.unix_seconds(pod["metadata"]["deletionTimestamp"])
         if late < _ENDING_SECONDS:
             return None
         ready, reason = False, f"deleted, but still there {pods.age(pod['metadata']['deletionTimestamp'], now)} later"
     elif ready:
-        if not (ended := _last_end(pod)) or now.timestamp() - _seconds(ended["finishedAt"]) > RECENT_SECONDS:
+        if not (ended := _last_end(pod)) or now.timestamp() - pods.unix_seconds(ended["finishedAt"]) > RECENT_SECONDS:
             return None
         reason = (
             f"ready, but restarted {pods.age(ended['finishedAt'], now)} ago ({shown.restarts} restarts in all); "
@@ -170,15 +165,15 @@ def _is_of_its_start(pod: Json, moment: str) -> bool:
     starts = [item.get("state", {}).get("running", {}).get("startedAt") for item in containers]
     if not _is_ready(pod) or not starts or not all(starts):
         return False
-    ready, started = _seconds(_since(pod)), max(_seconds(start) for start in starts)
-    return _seconds(moment) <= ready <= started + _STARTING_SECONDS
+    ready, started = pods.unix_seconds(_since(pod)), max(pods.unix_seconds(start) for start in starts)
+    return pods.unix_seconds(moment) <= ready <= started + _STARTING_SECONDS
 
 
 def _warnings(events: list[Json], by_uid: dict[Any, Json], now: datetime) -> list[ObjectWarning]:
     latest: dict[tuple[str, str, str], ObjectWarning] = {}
     for item in sorted(events, key=pods.event_time):
         moment, about = pods.event_time(item), item.get("involvedObject", {})
-        if item.get("type") != "Warning" or not moment or now.timestamp() - _seconds(moment) > RECENT_SECONDS:
+        if item.get("type") != "Warning" or not moment or now.timestamp() - pods.unix_seconds(moment) > RECENT_SECONDS:
             continue
         if (pod := by_uid.get(about.get("uid"))) and _is_of_its_start(pod, moment):
             continue

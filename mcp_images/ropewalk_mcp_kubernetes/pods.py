@@ -1,6 +1,6 @@
 """What is told of a pod, as data and as text. Pure: no client, no clock; never shows environment variables."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -188,11 +188,16 @@ def events(items: list[Json]) -> list[PodEvent]:
     ]
 
 
+def unix_seconds(moment: str) -> float:
+    """Return a moment that Kubernetes writes as seconds since 1970."""
+    return datetime.fromisoformat(moment).timestamp()
+
+
 def age(created: str, now: datetime) -> str:
     """Return how long ago a time was, in its largest unit: 5d, 3h, 12m or 40s."""
     if not created:
         return "?"
-    seconds = int((now - datetime.fromisoformat(created.replace("Z", "+00:00")).astimezone(UTC)).total_seconds())
+    seconds = int(now.timestamp() - unix_seconds(created))
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:
             return f"{seconds // size}{unit}"
