@@ -1,4 +1,7 @@
-"""What is left undocumented fails here: metrics, endpoints, error codes, settings, CRD fields and chart values."""
+"""What is left undocumented fails here: metrics, endpoints, error codes, settings, CRD fields, servers of the chart.
+
+All other values of the chart are documented where they stand, in values.yaml; tests/unit/chart sees to that.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from cluster.layout import REPOSITORY
 from ropewalk_agent.errors import STATUS_OF_CODE
 from ropewalk_agent.metrics import Metrics as AgentMetrics
+from ropewalk_agent.routes.endpoints import ENDPOINTS
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.metrics import Metrics as OperatorMetrics
 from ropewalk_operator.settings import PREFIX, Settings
@@ -79,6 +83,30 @@ def test_every_metric_of_the_operator_is_documented() -> None:
 def test_no_metric_is_documented_that_does_not_exist(page: str, prefix: str) -> None:
     metrics = names_of(AgentMetrics().registry) | names_of(operator_registry())
     assert {name for name in documented(page) if name.startswith(prefix)} - metrics == set()
+
+
+def test_the_agents_page_lists_every_endpoint_and_none_that_does_not_exist() -> None:
+    _, _, rest = (_REFERENCE / "agent.md").read_text().partition("## Endpoints\n")
+    table, _, _ = rest.partition("\n## ")
+    listed = set(re.findall(r"\b(GET|POST|DELETE|WS) (/[^\s,|]+)", table))
+    served = {("WS" if each.path == "/ws" else each.method, each.path) for each in ENDPOINTS}
+    assert {without_names(*each) for each in listed} == {without_names(*each) for each in served}
+
+
+def without_names(method: str, path: str) -> str:
+    """An endpoint, whatever the variable parts of its path are called."""
+    return f"{method} {re.sub(r'{[^}]+}', '{}', path)}"
+
+
+def test_every_server_of_the_chart_and_what_it_alone_takes_is_on_the_charts_page() -> None:
+    servers = yaml.safe_load((REPOSITORY / "charts" / "ropewalk" / "values.yaml").read_text())["mcpServers"]
+    shared = set.intersection(*(set(values) for values in servers.values()))
+    assert {"enabled", "name", "image", "replicas", "pod"} == shared
+    own = {f"mcpServers.{name}" for name in servers}.union(
+        *(set(values) - shared for values in servers.values()), shared
+    )
+    words = {word for code in documented("chart.md") for word in (code, re.split(r"[.:]", code)[0])}
+    assert own - words == set()
 
 
 def test_every_error_code_is_documented_with_its_status() -> None:
