@@ -30,10 +30,15 @@ def create_app(settings: Settings) -> Starlette:
             body += part
             if len(body) > _MAX_BODY_BYTES:
                 raise Refused(413, f"the body is larger than {_MAX_BODY_BYTES} bytes; send a shorter conversation")
-        asked = protocol.parsed(bytes(body))
-        said = read(asked.messages)
-        wanted = control(said.text)
-        answer = reply(asked, said, wanted, int(time.time()))
+        try:
+            asked = protocol.parsed(bytes(body))
+            said = read(asked.messages)
+            wanted = control(said.text)
+            answer = reply(asked, said, wanted, int(time.time()))
+        except RecursionError:
+            raise Refused(
+                400, "the body is nested too deeply; send it with fewer lists and objects in another"
+            ) from None
         delay = settings.delay_seconds + wanted.slow_seconds
         if not asked.stream:
             if delay:

@@ -6,9 +6,8 @@ from typing import Any
 
 from demo_model import promql
 from demo_model.dates import MONTHS, span
+from demo_model.schema import Json, kind, resolved
 from demo_model.words import STOP_WORDS, name_parts, numbers, words
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,8 @@ _PLACE = re.compile(r"\b(?:in|for|at|of|near|around|from)\s+((?:[A-Z][\w'’.-]*
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 # What is done to one thing, so that it is meant only where one is named.
 _TO_ONE = frozenset({"get", "describe", "delete"})
+# An object that must hold one of its own kind would never end.
+_MOST_OBJECTS = 4
 _HINTS = {
     "list": {"which", "what", "list", "show", "many", "all"},
     "describe": {"why", "explain", "detail", "details", "events", "wrong"},
@@ -35,15 +36,15 @@ _HINTS = {
 }
 
 
-def filled(schema: Json, text: str, *, has_previous: bool) -> tuple[Json, list[str]]:
-    """Return the arguments that the text gives, and the required parameters that it does not.
+def filled(schema: Json, text: str, *, has_previous: bool, level: int = 1) -> tuple[Json, list[str]]:
+    """Return the arguments that the text gives, and the required parameters that it does not; of a sound schema.
 
     With has_previous one number that the text lacks is taken from the step before (PREVIOUS).
     """
-    properties: Json = schema.get("properties") or {}
-    required = set(schema.get("required") or [])
+    properties: Json = schema.get("properties", {})
+    required = set(schema.get("required", []))
     found = numbers(text)
-    wanted = [name for name, part in properties.items() if name in required and _type(part, schema) in _NUMERIC]
+    wanted = [name for name, part in properties.items() if name in required and kind(part, schema) in _NUMERIC]
     values: list[int | float | Previous] = list(found[: len(wanted)])
     if has_previous and len(values) == len(wanted) - 1:
         # "subtract it from 100" names the second first.
@@ -55,7 +56,8 @@ def filled(schema: Json, text: str, *, has_previous: bool) -> tuple[Json, list[s
         if name in wanted:
             value: Any = values.pop(0) if values else None
         else:
-            value = _value(name, _resolved(part, schema), schema, text, is_required=name in required, so_far=arguments)
+            means = resolved(part, schema)
+            value = _value(name, means, schema, text, is_required=name in required, so_far=arguments, level=level)
         if value is not None:
             arguments[name] = value
         elif name in required:
@@ -66,38 +68,20 @@ def filled(schema: Json, text: str, *, has_previous: bool) -> tuple[Json, list[s
 _NUMERIC = ("number", "integer")
 
 
-def _resolved(part: Json, root: Json) -> Json:
-    """Return the schema that a property means: behind $ref, and of several the first that is not null."""
-    if ref := part.get("$ref"):
-        return _resolved((root.get("$defs") or {}).get(str(ref).rsplit("/", 1)[-1], {}), root)
-    for union in ("anyOf", "oneOf"):
-        for option in part.get(union) or []:
-            if option.get("type") != "null":
-                return _resolved(option, root)
-    return part
-
-
-def _type(part: Json, root: Json) -> str:
-    kind = _resolved(part, root).get("type", "string")
-    if isinstance(kind, list):
-        return next((str(item) for item in kind if item != "null"), "string")
-    return str(kind)
-
-
-def _value(name: str, part: Json, root: Json, text: str, *, is_required: bool, so_far: Json) -> Any:
+def _value(name: str, part: Json, root: Json, text: str, *, is_required: bool, so_far: Json, level: int) -> Any:
     value: Any = None
     if options := part.get("enum"):
         return _option(options, text, is_required, names_one=_names_one(root, text))
-    match _type(part, root):
+    match kind(part, root):
         case "number" | "integer":
             value = _measured(name, text)
         case "boolean":
             value = True if name_parts(name) & set(words(text)) else (False if is_required else None)
         case "array" if is_required:
-            numeric = _type(part.get("items") or {}, root) in _NUMERIC
+            numeric = kind(part.get("items", {}), root) in _NUMERIC
             value = numbers(text) if numeric else [_quoted(text) or text.strip()]
-        case "object" if is_required:
-            value = filled({"$defs": root.get("$defs"), **part}, text, has_previous=False)[0]
+        case "object" if is_required and level < _MOST_OBJECTS:
+            value = filled({"$defs": root.get("$defs", {}), **part}, text, has_previous=False, level=level + 1)[0]
         case "string":
             if takes_promql(name, part):
                 value = _quoted(text) or promql.expression(text)
@@ -120,7 +104,7 @@ def names_namespace(text: str) -> bool:
 def _names_one(root: Json, text: str) -> bool:
     return any(
         name_parts(name) & _IDENTIFIERS - {"namespace"} and _identifier(name, name_parts(name), text, {})
-        for name in root.get("properties") or {}
+        for name in root.get("properties", {})
     )
 
 
@@ -141,7 +125,7 @@ def _option(options: list[Any], text: str, is_required: bool, *, names_one: bool
 def _measured(name: str, text: str) -> int | None:
     """Return the number beside a word of the name: `20 lines` for tail_lines, `5 minutes` for since_seconds."""
     parts = name_parts(name)
-    for amount, unit in re.findall(r"(\d+)\s+([A-Za-z]+)", text):
+    for amount, unit in re.findall(r"(?<!\d)(\d{1,9})\s+([A-Za-z]+)", text):
         singular = unit.lower().removesuffix("s")
         if "second" in parts and singular in _UNITS:
             return int(amount) * _UNITS[singular]

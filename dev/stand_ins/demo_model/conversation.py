@@ -10,7 +10,7 @@ from demo_model import answer
 from demo_model.plan import Plan, Tool, next_wave, plan, tool
 from demo_model.protocol import Json, Refused, Reply, Request, prompt_words, text_of
 
-_CONTROL = re.compile(r"\bdemo:(fail|slow|loop)(?:=(\d+))?\b")
+_CONTROL = re.compile(r"\bdemo:(fail|slow|loop)(?:=(\d{1,9}))?\b")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def reply(request: Request, said: Conversation, asked: Control, created: int) ->
     prompt_tokens = prompt_words(request.messages)
     text = _CONTROL.sub("", said.text).strip()
     # The words grow with each turn, so it is unique within a conversation, in which the same call may be made twice.
-    identity = blake2b(f"{prompt_tokens} {text}".encode(), digest_size=8).hexdigest()
+    identity = blake2b(f"{prompt_tokens} {text}".encode(errors="surrogatepass"), digest_size=8).hexdigest()
     made = Plan(())
     if request.tools and request.tool_choice != "none":
         tools = _tools(dumps(request.tools))

@@ -19,5 +19,6 @@ def span(text: str) -> tuple[date, date] | None:
             continue
     for name, year in _MONTH.findall(text):
         month = MONTHS.index(name.lower()) + 1
-        days += [date(int(year), month, 1), date(int(year), month, monthrange(int(year), month)[1])]
+        if int(year):
+            days += [date(int(year), month, 1), date(int(year), month, monthrange(int(year), month)[1])]
     return (min(days), max(days)) if days else None

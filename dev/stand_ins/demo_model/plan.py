@@ -6,14 +6,12 @@ wave before gave.
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from demo_model import promql
 from demo_model.arguments import PREVIOUS, Previous, filled, names_namespace, takes_promql
 from demo_model.dates import span
+from demo_model.schema import Json, sound
 from demo_model.words import last_number, name_parts, numbers, spaced, stems
-
-Json = dict[str, Any]
 
 _STEPS = re.compile(r",?\s*\b(?:and then|then|after that|afterwards)\b|;|[.?!]\s+|\n+", re.IGNORECASE)
 _PARTS = re.compile(r",\s*(?:and\s+)?|\s+and\s+", re.IGNORECASE)
@@ -36,7 +34,7 @@ class Tool:
     @property
     def takes_promql(self) -> bool:
         """Whether it asks a Prometheus what it is told to."""
-        return any(takes_promql(name, part) for name, part in (self.parameters.get("properties") or {}).items())
+        return any(takes_promql(name, part) for name, part in self.parameters.get("properties", {}).items())
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,10 @@ class Plan:
 
 def tool(function: Json) -> Tool:
     """Return a tool from OpenAI's description of a function."""
-    parameters = function.get("parameters") or {}
+    parameters = sound(function.get("parameters"))
     parts: set[str] = set()
-    for name, part in (parameters.get("properties") or {}).items():
-        parts |= name_parts(name) | {str(option).lower() for option in part.get("enum") or []}
+    for name, part in parameters.get("properties", {}).items():
+        parts |= name_parts(name) | {str(option).lower() for option in part.get("enum", [])}
     return Tool(
         name=function["name"],
         parameters=parameters,

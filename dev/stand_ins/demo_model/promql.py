@@ -44,7 +44,7 @@ def over_time(text: str) -> bool:
 def _subject(text: str, asked_by: set[str]) -> list[str]:
     """Return the words of what a question is about: `API server` in `how much memory does the API server use?`."""
     # Most name it after the figure: memory of what. What stands before may belong to another question.
-    after = re.split(rf"\b(?:{'|'.join(asked_by)})\b", text, maxsplit=1, flags=re.IGNORECASE)[1]
+    after = re.split(rf"\b(?:{'|'.join(asked_by)})\b", text, maxsplit=1, flags=re.IGNORECASE)[-1]
     for found in [*_SUBJECT.finditer(after), *_SUBJECT.finditer(text)]:
         named = [word for word in words(found[1].replace("'s", "")) if word not in STOP_WORDS | _NO_NAMES | asked_by]
         if named:

@@ -83,6 +83,8 @@ def parsed(body: bytes) -> Request:
         function = item.get("function") if isinstance(item, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise Refused(400, f"tools[{index}] has no function with a name", f"tools[{index}]")
+        if not isinstance(function.get("description") or "", str):
+            raise Refused(400, f"tools[{index}] has a description that is no string", f"tools[{index}]")
     limit = asked.get("max_completion_tokens") or asked.get("max_tokens")
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise Refused(400, f"max_tokens is {limit!r}; use a whole number of 1 or more", "max_tokens")
@@ -104,7 +106,8 @@ def _tool_choice(choice: Any, tools: list[Json]) -> str:
     """Return auto, required, none, or `=` and the name of the tool to call."""
     if choice is None or choice in ("auto", "none", "required"):
         return choice or "auto"
-    name = (choice.get("function") or {}).get("name") if isinstance(choice, dict) else None
+    function = choice.get("function") if isinstance(choice, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
     if name not in [item["function"]["name"] for item in tools]:
         raise Refused(400, f"tool_choice is {choice!r}; use auto, none, required or a function of tools", "tool_choice")
     return f"={name}"
@@ -156,7 +159,7 @@ def prompt_words(messages: list[Json]) -> int:
     count = 0
     for message in messages:
         count += len(text_of(message).split())
-        for call in message.get("tool_calls") or ():
+        for call in (message.get("tool_calls") or ()) if message["role"] == "assistant" else ():
             count += 1 + len(str(call["function"].get("arguments", "")).split())
     return count
 

@@ -1,5 +1,6 @@
 """Words, numbers and names in a text. Pure, and as simple as a demonstration may be."""
 
+import math
 import re
 
 _WORD = re.compile(r"[^\W_][\w.-]*[^\W_]|[^\W_]|[-+*/^×÷](?=\s)")
@@ -62,7 +63,9 @@ def name_parts(name: str) -> frozenset[str]:
 
 def numbers(text: str) -> list[int | float]:
     """Return the numbers of a text in order, in figures or in words up to twenty."""
-    found: list[tuple[int, int | float]] = [(match.start(), number(match[0])) for match in _NUMBER.finditer(text)]
+    found: list[tuple[int, int | float]] = [
+        (match.start(), number(match[0])) for match in _NUMBER.finditer(text) if _is_finite(match[0])
+    ]
     for match in re.finditer(r"[A-Za-z]+", text):
         word = match[0].lower()
         if word in _NUMERALS:
@@ -80,9 +83,14 @@ def number(text: str) -> int | float:
     return int(text) if text.lstrip("-").isdecimal() else float(text)
 
 
+def _is_finite(text: str) -> bool:
+    # What is beyond a float has no form in JSON, and beyond some thousand digits Python reads no integer.
+    return math.isfinite(float(text))
+
+
 def last_number(text: str) -> int | float | None:
     """Return the last number of a text: in `3 * 4 = 12` the result."""
-    found = _NUMBER.findall(text)
+    found = [each for each in _NUMBER.findall(text) if _is_finite(each)]
     return number(found[-1]) if found else None
 
 

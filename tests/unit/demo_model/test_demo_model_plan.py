@@ -8,6 +8,7 @@ import pytest
 from demo_model.arguments import PREVIOUS, filled
 from demo_model.dates import span
 from demo_model.plan import Call, Plan, next_wave, plan, tool
+from demo_model.schema import sound
 
 
 def function(tool_name: str, description: str, required: list[str], /, **properties: Any) -> dict[str, Any]:
@@ -282,6 +283,15 @@ def test_parameters_behind_references_unions_and_objects_are_filled() -> None:
         },
         "required": ["unit", "values", "inner", "exact"],
     }
-    arguments, missing = filled(schema, "convert 3 and 4 to fahrenheit", has_previous=False)
+    arguments, missing = filled(sound(schema), "convert 3 and 4 to fahrenheit", has_previous=False)
     assert missing == []
     assert arguments == {"unit": "fahrenheit", "values": [3, 4], "inner": {"count": 3}, "exact": False}
+
+
+@pytest.mark.parametrize("text", ["in May 0000", "how much does _memory take?", f"{'9' * 5000} lines", "1e999 lines"])
+def test_what_looks_like_a_figure_and_is_none_is_left_alone(text: str) -> None:
+    parameters = {
+        "properties": {"start_date": {}, "tail_lines": {"type": "integer"}, "query": {"description": "PromQL"}}
+    }
+    show = tool({"name": "show_lines", "parameters": parameters})
+    assert [call.tool for wave in plan(f"show lines {text}", [show]).waves for call in wave] == ["show_lines"]

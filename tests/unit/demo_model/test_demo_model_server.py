@@ -223,6 +223,56 @@ async def test_it_waits_between_the_chunks_of_a_stream(monkeypatch: pytest.Monke
     assert waited == [0.01] * (events - 1)
 
 
+NODE = {"type": "object", "properties": {"node": {"$ref": "#/$defs/Node"}}, "required": ["node"]}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "arguments"),
+    [
+        (True, {}),
+        (None, {}),
+        ([], {}),
+        ({}, {}),
+        ({"type": ["object", "null"]}, {}),
+        ({"properties": None, "required": ["label"]}, {}),
+        ({"properties": {"label": True}, "required": ["label"]}, {"label": "add 1 2"}),
+        ({"properties": {"label": {"type": ["null", "integer"]}}, "required": ["label"]}, {"label": 1}),
+        (
+            {"properties": {"label": {"type": {"not": "a type"}, "enum": 5}}, "required": ["label"]},
+            {"label": "add 1 2"},
+        ),
+        ({"properties": {"label": {"type": "number"}}, "required": {"label": True}}, {}),
+        ({"properties": {"label": {"type": "array", "items": True}}, "required": ["label"]}, {"label": ["add 1 2"]}),
+        (
+            {"properties": {"label": {"anyOf": [False, {"type": "number"}]}}, "required": ["label"]},
+            {"label": "add 1 2"},
+        ),
+        (
+            {
+                "properties": {"label": {"$ref": "#/$defs/A"}},
+                "$defs": {"A": {"$ref": "#/$defs/A"}},
+                "required": ["label"],
+            },
+            {"label": "add 1 2"},
+        ),
+    ],
+)
+async def test_a_tool_with_an_odd_schema_is_called_with_what_can_be_read_of_it(
+    client: openai.AsyncOpenAI, parameters: Any, arguments: object
+) -> None:
+    tool: Any = {"type": "function", "function": {"name": "add", "parameters": parameters}}
+    answer = await ask(client, user("add 1 2"), tools=[tool], tool_choice="required")
+    [call] = answer.choices[0].message.tool_calls
+    assert json.loads(call.function.arguments) == arguments
+
+
+async def test_a_schema_that_must_hold_itself_is_filled_some_levels_deep(client: openai.AsyncOpenAI) -> None:
+    tool: Any = {"type": "function", "function": {"name": "add", "parameters": NODE | {"$defs": {"Node": NODE}}}}
+    answer = await ask(client, user("add 1 2"), tools=[tool], tool_choice="required")
+    [call] = answer.choices[0].message.tool_calls
+    assert json.loads(call.function.arguments) == {"node": {"node": {"node": {}}}}
+
+
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
 
 
@@ -245,6 +295,12 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments":
         ({"messages": [user("hi")], "tools": [{"type": "function"}]}, "tools[0] has no function with a name"),
         ({"messages": [user("hi")], "tools": "add"}, "tools[0]"),
         ({"messages": [user("hi")], "tools": [ADD], "tool_choice": "sometimes"}, "tool_choice is 'sometimes'"),
+        ({"messages": [user("hi")], "tools": [ADD], "tool_choice": {"function": "add"}}, "tool_choice is {"),
+        (
+            {"messages": [user("hi")], "tools": [{"function": {"name": "add", "description": 5}}]},
+            "tools[0] has a description that is no string",
+        ),
+        (b'{"messages": ' + b"[" * 100_000, "the body is nested too deeply"),
         ({"messages": [user("hi")], "max_tokens": "5"}, "max_tokens is '5'"),
         ({"messages": [user("hi")], "stream_options": "usage"}, "stream_options is 'usage'"),
     ],
@@ -267,6 +323,14 @@ async def test_a_wrong_path_or_method_is_refused_in_the_format_of_openai(
         answer = await http.request(method, f"{url}{path}")
     assert answer.status_code == status
     assert "/v1/chat/completions" in answer.json()["error"]["message"]
+
+
+async def test_half_a_character_and_calls_of_a_user_do_no_harm(url: str) -> None:
+    # Python's clients cannot send half of a surrogate pair as text; in JSON it may be escaped.
+    body = {"messages": [user("Hello \ud800") | {"tool_calls": [5]}]}
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(f"{url}/v1/chat/completions", content=json.dumps(body))
+    assert answer.status_code == 200
 
 
 async def test_a_body_that_is_too_large_is_refused(url: str) -> None:
