@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ropewalk_mcp_common.errors import CodedError, invalid_input
-from ropewalk_mcp_process.hosts import own_names, own_names_only
+from ropewalk_mcp_process import __version__, hosts
 from ropewalk_mcp_process.sockets import listening, port_number
 
 _log = logging.getLogger("ropewalk.mcp")
@@ -35,7 +35,7 @@ class ToolServer(MCPServer[Any]):
     """MCPServer whose calls are measured, whose errors carry a code, and that no client holds up by a subscription."""
 
     def __init__(self, name: str, instructions: str, registry: CollectorRegistry, lifespan: Any = None) -> None:
-        fixed: dict[str, Any] = {"version": "0.1.0", "log_level": "WARNING", "subscriptions": False}
+        fixed: dict[str, Any] = {"version": __version__, "log_level": "WARNING", "subscriptions": False}
         super().__init__(name, instructions=instructions, lifespan=lifespan, **fixed)
         self._registry = registry
         self._calls = Counter("ropewalk_mcp_tool_calls", "Calls", ["tool", "outcome"], registry=registry)
@@ -48,13 +48,13 @@ class ToolServer(MCPServer[Any]):
             encode, content_type = choose_encoder(request.headers.get("accept", ""))
             return Response(encode(self._registry), headers={"content-type": content_type})
 
-        # Hosts are checked by own_names_only: what the SDK would check by itself are only the names of this machine.
+        # Hosts are checked below: what the SDK would check by itself are only the names of this machine.
         app = self.streamable_http_app(stateless_http=True, json_response=True, host="0.0.0.0")  # noqa: S104
-        names = own_names(os.environ)
+        names = hosts.own_names(os.environ)
         for route in app.routes:
             if isinstance(route, Route):
                 # Without sessions nothing would ever come on a GET stream, and an open one delays every shutdown.
-                route.methods, route.app = {"POST"}, own_names_only(route.app, names)
+                route.methods, route.app = {"POST"}, hosts.own_names_only(route.app, names)
         app.routes.extend([Route("/health", JSONResponse({"status": "ok"})), Route("/metrics", metrics)])
         return app
 

@@ -6,6 +6,7 @@ From the specification's revisions 2025-11-25 (basic/lifecycle) and 2026-07-28 (
 from dataclasses import dataclass
 from typing import Any
 
+from ropewalk_mcp_process import __version__
 from ropewalk_mcp_stdio.jsonrpc import Message
 
 STATELESS_VERSION = "2026-07-28"
@@ -37,7 +38,7 @@ CAPABILITIES: Message = {
     "elicitation": {"form": {}, "url": {}},
     "roots": {"listChanged": True},
 }
-CLIENT_INFO: Message = {"name": "ropewalk-mcp-stdio", "version": "0.1.0"}
+CLIENT_INFO: Message = {"name": "ropewalk-mcp-stdio", "version": __version__}
 # Metric labels: any other method is "other".
 METHODS = frozenset(
     {

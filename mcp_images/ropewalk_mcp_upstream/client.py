@@ -20,6 +20,7 @@ from cachetools import TLRUCache
 from prometheus_client import CollectorRegistry, Counter
 
 from ropewalk_mcp_common.errors import CodedError
+from ropewalk_mcp_process import __version__
 from ropewalk_mcp_upstream.rate import TokenBucket, TooSoon
 
 _MAX_REDIRECTS = 3
@@ -84,7 +85,7 @@ class Upstream:
         )
         # The deadline of the whole request is the one time limit.
         self._client = httpx2.AsyncClient(
-            headers={"user-agent": "ropewalk-mcp/0.1.0", "accept-encoding": "gzip", **(headers or {})},
+            headers={"user-agent": f"ropewalk-mcp/{__version__}", "accept-encoding": "gzip", **(headers or {})},
             timeout=None,
             trust_env=trust_environment,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),

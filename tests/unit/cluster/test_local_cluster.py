@@ -52,6 +52,15 @@ def test_the_images_have_the_charts_version() -> None:
     assert f"appVersion: {images.VERSION}" in chart.replace('"', "")
 
 
+@pytest.mark.parametrize(
+    "package",
+    ["operator/src/ropewalk_operator", "agent_image/src/ropewalk_agent", "mcp_images/ropewalk_mcp_process"],
+)
+def test_a_program_says_the_version_that_its_image_has(package: str) -> None:
+    text = (where.REPOSITORY / package / "__init__.py").read_text()
+    assert f'__version__ = "{images.VERSION}"' in text
+
+
 def test_a_tool_is_built_again_when_its_pins_change(tmp_path: Path) -> None:
     here = Layout(tmp_path, tmp_path / "state")
     here.bin.mkdir()
