@@ -67,8 +67,8 @@ IMAGES = (
     Image("demo-model", "dev/stand_ins", {"SERVER": "demo_model"}),
     Image("search-stand-in", "dev/stand_ins", {"SERVER": "search_stand_in"}),
     Image("open-meteo-stand-in", "dev/stand_ins", {"SERVER": "open_meteo_stand_in"}),
-    Image("redis", "dev/redis_image"),
-    Image("prometheus", "dev/prometheus_image"),
+    Image("redis", "dev/debian_image", {"PROGRAM": "redis-server"}),
+    Image("prometheus", "dev/debian_image", {"PROGRAM": "prometheus"}),
 )
 
 
