@@ -337,6 +337,17 @@ async def test_a_structured_answer_that_is_null_is_told_from_none() -> None:
     assert "structured" not in plain
 
 
+async def test_a_structured_answer_that_is_null_is_told_over_a2a_behind_what_was_streamed() -> None:
+    message = {"kind": "message", "messageId": "m", "role": "user", "parts": [{"kind": "text", "text": "weather?"}]}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "message/stream", "params": {"message": message}}
+    model = ScriptedModel(["Let me see. ", answered({"answer": None})])
+    async with running_agent(model, outputSchema={"type": ["integer", "null"]}) as agent:
+        stream = (await agent.client.post("/a2a", json=body)).text
+    events = [json.loads(line[6:])["result"] for line in stream.splitlines() if line.startswith("data: ")]
+    parts = [event["artifact"]["parts"] for event in events if event["kind"] == "artifact-update"]
+    assert [part["text"] for each in parts for part in each] == ["Let me see. ", "null"]
+
+
 async def test_an_invalid_answer_is_502_with_its_raw_text_and_counted() -> None:
     async with running_agent(ScriptedModel(["prose"])) as agent:
         answer = await agent.query("weather?", output_schema=CITY)

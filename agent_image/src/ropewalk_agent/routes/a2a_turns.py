@@ -56,6 +56,7 @@ from ropewalk_agent.routes import turns
 from ropewalk_agent.routes.a2a import PATH, Call
 from ropewalk_agent.routes.query import answer_body
 from ropewalk_agent.runtime import Runtime
+from ropewalk_agent.whole import whole
 
 _log = logging.getLogger("ropewalk.a2a")
 
@@ -305,7 +306,7 @@ class TurnExecutor(AgentExecutor):
 def _ending(answer: Answer, told: bool) -> list[Part]:
     """Return the last parts of the artifact: what was not told as it was written, or an empty text."""
     parts = [_text("" if told else answer.response)]
-    if answer.structured is not None:
+    if answer.is_structured:
         data = answer.structured
         structured = DataPart(data=data) if isinstance(data, dict) else TextPart(text=json.dumps(data))
         return [Part(root=structured)] if told else [*parts, Part(root=structured)]
@@ -313,5 +314,4 @@ def _ending(answer: Answer, told: bool) -> list[Part]:
 
 
 def _text(text: str) -> Part:
-    # Half a character, which models do write, cannot be sent.
-    return Part(root=TextPart(text=text.encode(errors="replace").decode()))
+    return Part(root=TextPart(text=whole(text)))

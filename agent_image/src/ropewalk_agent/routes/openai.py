@@ -300,9 +300,7 @@ class _Writer:
 
 
 def _content(answer: Answer) -> str:
-    if answer.structured is None:
-        return answer.response
-    return json.dumps(answer.structured, ensure_ascii=False)
+    return json.dumps(answer.structured, ensure_ascii=False) if answer.is_structured else answer.response
 
 
 def _finish_reason(answer: Answer) -> FinishReason:
