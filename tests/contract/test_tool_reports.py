@@ -17,6 +17,7 @@ from ropewalk_operator.discovery import AgentPod
 from ropewalk_operator.listing import list_tools
 from ropewalk_operator.observe import AgentClient
 from ropewalk_operator.reports import ask, report
+from waiting import eventually
 
 DEEP: dict[str, Any] = {"type": "object"}
 for _ in range(40):
@@ -100,8 +101,10 @@ async def test_the_operator_quotes_why_an_agent_does_not_reach_a_server(tmp_path
     ]
     async with running_agent(ScriptedModel(), mcpServers=servers) as agent:
         client = AgentClient(int(agent.client.base_url.port or 0))
-        said = None
-        while said is None:
-            said = report("calc", "far", await client.tools("127.0.0.1")).error
+
+        async def error() -> str | None:
+            return report("calc", "far", await client.tools("127.0.0.1")).error
+
+        said = await eventually(error, "the agent tells why")
         await client.close()
     assert said.startswith("it cannot be reached: ")

@@ -54,15 +54,17 @@ class RunningAgent:
         """POST /query."""
         return await self.client.post("/query", json={"query": text, **fields})
 
-    async def until(self, path: str, status: int) -> httpx.Response:
-        """GET until the answer has this status."""
+    async def until(self, path: str, status: int, *, saying: str = "") -> httpx.Response:
+        """GET until the answer has this status and this text in its body."""
 
         async def look() -> httpx.Response:
             answer = await self.client.get(path)
-            assert answer.status_code == status, f"{answer.status_code} {answer.text}"
+            seen = f"{answer.status_code} {answer.text}"
+            assert answer.status_code == status, seen
+            assert saying in answer.text, seen
             return answer
 
-        return await eventually(look, f"{path} answers {status}")
+        return await eventually(look, f"{path} answers {status} {saying}")
 
 
 @asynccontextmanager

@@ -141,10 +141,13 @@ async def test_a_task_that_nobody_waits_for_goes_on_and_can_be_asked_for() -> No
             await sent(client, again)
         assert refused.value.error.code == -32004
         gate.open()
-        async with asyncio.timeout(10):
-            while (task := await client.get_task(TaskQueryParams(id=task_id))).status.state != TaskState.completed:
-                continue
-        assert texts(task) == ["done"]
+
+        async def completed() -> Task:
+            task = await client.get_task(TaskQueryParams(id=task_id))
+            assert task.status.state == TaskState.completed
+            return task
+
+        assert texts(await eventually(completed)) == ["done"]
 
 
 async def test_a_drain_finishes_a_stream_and_rejects_what_comes_later() -> None:

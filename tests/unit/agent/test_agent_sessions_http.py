@@ -166,9 +166,7 @@ async def test_a_directory_that_cannot_be_written_is_told_by_ready(tmp_path: Pat
     (tmp_path / "file").write_text("no directory")
     sessions = {"store": "file", "directory": str(tmp_path / "file" / "sessions")}
     async with running_agent(ScriptedModel(["one"]), wait=False, sessions=sessions) as agent:
-        answer = await agent.until("/ready", 503)
-        while not any("disk" in reason for reason in answer.json()["reasons"]):
-            answer = await agent.until("/ready", 503)
+        await agent.until("/ready", 503, saying="disk")
         assert error_of(await agent.query("1")) == (503, "not_ready")
         (tmp_path / "file").unlink()
         await agent.until("/ready", 200)
