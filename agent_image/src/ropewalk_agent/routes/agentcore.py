@@ -138,7 +138,7 @@ class Invocations:
         streaming = turns.wants_stream(scope) if body.stream is None else body.stream
         turn = _turn(body, session_id, user_id, scope["state"]["request_id"], streaming)
         write = partial(write_stream, frame=_frame) if streaming else write_json
-        timeout_seconds = _timeout_seconds(body, self._limits)
+        timeout_seconds = turns.timeout_seconds(body.timeout_seconds, self._limits)
         async with aclosing(turns.events(self._runtime, turn, timeout_seconds, scope)) as events:
             await turns.unless_client_leaves(receive, write(events, turn, send))
 
@@ -252,7 +252,7 @@ class Sockets:
         try:
             body = turns.parsed(InvocationBody, message)
             turn = _turn(body, session_id, user_id, request_id, body.stream is not False)
-            timeout_seconds = _timeout_seconds(body, self._limits)
+            timeout_seconds = turns.timeout_seconds(body.timeout_seconds, self._limits)
             async with aclosing(turns.events(self._runtime, turn, timeout_seconds, scope)) as events:
                 async for event in events:
                     await tell(*named(event, request_id))
@@ -276,11 +276,6 @@ def _turn(body: InvocationBody, session_id: str, user_id: str, request_id: str, 
         tool_servers=body.tool_servers,
         tools=body.tools,
     )
-
-
-def _timeout_seconds(body: InvocationBody, limits: Limits) -> float:
-    most = float(limits.request_timeout_seconds)
-    return most if body.timeout_seconds is None else min(most, body.timeout_seconds)
 
 
 def _session_id(scope: Scope) -> str:

@@ -73,7 +73,7 @@ class BatchEndpoint:
         turn = query.turn(request_id, streaming=False)
         # The outcome of one item is not that of the request.
         item_scope = {**scope, "state": {**scope["state"], "request_id": request_id}}
-        seconds = query.seconds(self._config.limits)
+        seconds = turns.timeout_seconds(query.timeout_seconds, self._config.limits)
         gives_up_at = time.monotonic() + seconds
         try:
             while True:

@@ -64,11 +64,6 @@ class QueryBody(BaseModel):
             tools=self.tools,
         )
 
-    def seconds(self, limits: Limits) -> float:
-        """Return how long the turn may take: what was asked for, and never more than the agent's limit."""
-        most = float(limits.request_timeout_seconds)
-        return most if self.timeout_seconds is None else min(most, self.timeout_seconds)
-
 
 class QueryEndpoint:
     """The ASGI application of POST /query. The middleware of app.py gives `scope["state"]["request_id"]`."""
@@ -82,7 +77,8 @@ class QueryEndpoint:
         body = turns.parsed(QueryBody, await turns.read(receive))
         turn = body.turn(scope["state"]["request_id"], streaming=turns.wants_stream(scope))
         write = partial(write_stream, frame=_frame) if turn.streaming else write_json
-        async with aclosing(turns.events(self._runtime, turn, body.seconds(self._limits), scope)) as events:
+        timeout_seconds = turns.timeout_seconds(body.timeout_seconds, self._limits)
+        async with aclosing(turns.events(self._runtime, turn, timeout_seconds, scope)) as events:
             await turns.unless_client_leaves(receive, write(events, turn, send))
 
 

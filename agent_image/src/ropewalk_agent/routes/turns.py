@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from ropewalk_agent.config import Limits
 from ropewalk_agent.errors import AgentError, internal_error
 from ropewalk_agent.events import Answer, TurnEvent, TurnRequest
 from ropewalk_agent.runtime import Runtime
@@ -33,6 +34,12 @@ BodyT = TypeVar("BodyT", bound=BaseModel)
 def wants_stream(scope: Scope) -> bool:
     """Whether the client asked for server-sent events by its Accept header."""
     return any(name == b"accept" and b"text/event-stream" in value for name, value in scope["headers"])
+
+
+def timeout_seconds(asked: float | None, limits: Limits) -> float:
+    """Return how long a turn may take: what was asked for, and never more than the agent's limit."""
+    most = float(limits.request_timeout_seconds)
+    return most if asked is None else min(most, asked)
 
 
 async def events(
