@@ -6,7 +6,7 @@ the SDK's session and transport classes cost more than the rest of the way to th
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from ropewalk_mcp_process.hosts import OwnNames
@@ -83,8 +83,8 @@ class Mode(Protocol):
     async def stateless(self, caller: Caller, call: Call) -> None:
         """Start a call of the stateless era."""
 
-    async def start(self) -> None:
-        """Start what is needed before the first client."""
+    async def start(self, fail: Callable[[], None]) -> None:
+        """Start what is needed before the first client; `fail` is called where it cannot go on."""
 
     async def stop(self) -> None:
         """End all children."""

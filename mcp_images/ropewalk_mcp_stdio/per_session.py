@@ -12,6 +12,7 @@ from typing import Any
 
 from ropewalk_mcp_stdio import jsonrpc
 from ropewalk_mcp_stdio.calls import Call, Caller
+from ropewalk_mcp_stdio.essential import essential
 from ropewalk_mcp_stdio.jsonrpc import Message, Refusal
 from ropewalk_mcp_stdio.link import Link
 from ropewalk_mcp_stdio.metrics import SESSIONS
@@ -71,11 +72,13 @@ class PerSession:
         self._stateless: Shared | None = None
         self._single: dict[Call, Shared] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._fail: Callable[[], None] = lambda: None
         self._ending: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
-        """Try the server once, and look after idle and hung sessions."""
-        self._tasks = [asyncio.create_task(self._trial.run()), asyncio.create_task(self._look_after())]
+    async def start(self, fail: Callable[[], None]) -> None:
+        """Try the server once, and look after idle and hung sessions; `fail` is called where that cannot go on."""
+        self._fail = fail
+        self._tasks = [essential(self._trial.run(), fail), essential(self._look_after(), fail)]
 
     async def stop(self) -> None:
         """End all children."""
@@ -164,7 +167,7 @@ class PerSession:
         if greeting.stateless or call.method in _ASKS_NO_CHILD:
             if self._stateless is None:
                 self._stateless = Shared(self.program)
-                await self._stateless.start()
+                await self._stateless.start(self._fail)
             await self._stateless.stateless(caller, call)
             return
         state = params.get("requestState") if isinstance(params, dict) else None
@@ -174,7 +177,7 @@ class PerSession:
         else:
             await self._take_place(call)
             single = Shared(self.program, stateless=False)
-            await single.start()
+            await single.start(self._fail)
         self._single[call] = single
         await single.stateless(caller, call)
 

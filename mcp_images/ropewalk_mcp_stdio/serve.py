@@ -13,6 +13,7 @@ import uvicorn
 
 from ropewalk_mcp_process.hosts import own_names
 from ropewalk_mcp_process.sockets import listening
+from ropewalk_mcp_stdio.essential import essential
 from ropewalk_mcp_stdio.http import Application, Mode
 from ropewalk_mcp_stdio.options import SHARED, ServeOptions
 from ropewalk_mcp_stdio.per_session import PerSession
@@ -30,8 +31,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(options: ServeOptions, program: Program, listener: socket.socket, *, signals: bool = True) -> None:
-    """Serve until SIGTERM or SIGINT, or until cancelled."""
+async def serve(options: ServeOptions, program: Program, listener: socket.socket, *, signals: bool = True) -> bool:
+    """Serve until SIGTERM or SIGINT, or until cancelled; False where the bridge ended because it has failed."""
     loop = asyncio.get_running_loop()
     mode: Mode
     if options.session_mode == SHARED:
@@ -45,13 +46,19 @@ async def serve(options: ServeOptions, program: Program, listener: socket.socket
     )  # fmt: skip
     server = _Server(config)
     stopping = asyncio.Event()
+    failed = asyncio.Event()
+
+    def fail() -> None:
+        failed.set()
+        stopping.set()
+
     if signals:
         adopt_orphans()
         loop.add_signal_handler(signal.SIGCHLD, reap_orphans)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
-    await mode.start()
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    await mode.start(fail)
+    serving = essential(server.serve(sockets=[listener]), fail)
     _log.info(
         "serving",
         extra={
@@ -79,10 +86,11 @@ async def serve(options: ServeOptions, program: Program, listener: socket.socket
         await asyncio.shield(stopped)
         if signals:
             end_orphans()
+    return not failed.is_set()
 
 
 def run(options: ServeOptions) -> None:
-    """Serve until the process is told to end."""
+    """Serve until the process is told to end; SystemExit with code 1 where the bridge has failed."""
     program = Program(
         options.name,
         options.command,
@@ -90,4 +98,5 @@ def run(options: ServeOptions) -> None:
         python_package=options.python_package,
         node_package=options.node_package,
     )
-    asyncio.run(serve(options, program, listening(options.port)))
+    if not asyncio.run(serve(options, program, listening(options.port))):
+        raise SystemExit(1)

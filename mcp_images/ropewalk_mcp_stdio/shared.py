@@ -10,10 +10,11 @@ import contextlib
 import itertools
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ropewalk_mcp_stdio import jsonrpc
 from ropewalk_mcp_stdio.calls import Call, Caller
+from ropewalk_mcp_stdio.essential import essential
 from ropewalk_mcp_stdio.jsonrpc import Message, Refusal
 from ropewalk_mcp_stdio.link import Link
 from ropewalk_mcp_stdio.listeners import Listeners
@@ -53,6 +54,7 @@ class Shared:
         self._first = Supervisor(program, self, stateless)
         self._second: Supervisor | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._fail: Callable[[], None] = lambda: None
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._listeners = Listeners()
@@ -60,8 +62,9 @@ class Shared:
         self._numbers = itertools.count(1)
         self._headers = ToolHeaders()
 
-    async def start(self) -> None:
-        """Start the child."""
+    async def start(self, fail: Callable[[], None]) -> None:
+        """Start the child; `fail` is called where nobody looks after it any more."""
+        self._fail = fail
         self._supervise(self._first)
 
     async def stop(self) -> None:
@@ -266,7 +269,7 @@ class Shared:
 
     def _supervise(self, supervisor: Supervisor) -> None:
         supervisor.on_up = self.on_up
-        self._tasks.append(asyncio.create_task(supervisor.run()))
+        self._tasks.append(essential(supervisor.run(), self._fail))
 
     async def _supervisor(self, *, stateless: bool) -> Supervisor:
         first = self._first
