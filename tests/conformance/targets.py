@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,18 +15,13 @@ import httpx
 
 from cluster.console import Failure
 from cluster.layout import REPOSITORY
+from ports import free_port
 from waiting import until
 
 SessionMode = Literal["shared", "perSession"]
 PYTHON = str(REPOSITORY / ".venv-mcp" / "bin" / "python")
 EVERYTHING = [PYTHON, "-m", "tests.conformance.everything"]
 _READY_SECONDS = 60.0
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that is free at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import ssl
 import subprocess
 import time
@@ -18,6 +17,7 @@ import mcp
 import pytest
 
 from cluster.layout import REPOSITORY, Layout
+from ports import free_port
 from waiting import until
 
 Json = dict[str, Any]
@@ -30,11 +30,6 @@ _CONFIG = {
     ],
 }
 _RULES = {"groups": [{"name": "g", "rules": [{"alert": "SomethingIsDown", "expr": "up == 0"}]}]}
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def _until(look: Callable[[], bool], what: str, process: subprocess.Popen[bytes]) -> None:
@@ -59,7 +54,7 @@ def _running(*command: str | Path, **more: str) -> Iterator[subprocess.Popen[byt
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Prometheus that has seen itself for some seconds, and an alert that fires."""
-    folder, port = tmp_path_factory.mktemp("prometheus"), _free_port()
+    folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
     (folder / "prometheus.yml").write_text(json.dumps(_CONFIG).replace("PORT", str(port)))
     (folder / "rules.yml").write_text(json.dumps(_RULES))
     url = f"http://127.0.0.1:{port}"
@@ -80,7 +75,7 @@ def url(prometheus: str) -> Iterator[str]:
 @contextmanager
 def _server(**settings: str) -> Iterator[str]:
     """The MCP server, in the environment that the MCP servers have."""
-    port, python = _free_port(), REPOSITORY / ".venv-mcp/bin/python"
+    port, python = free_port(), REPOSITORY / ".venv-mcp/bin/python"
     settings["PYTHONPATH"] = str(REPOSITORY / "mcp_images")
     with _running(python, "-m", "ropewalk_mcp_prometheus", f"--port={port}", **settings) as process:
         _until(lambda: httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200, "it serves", process)
@@ -192,7 +187,7 @@ def _make_certificate(folder: Path) -> None:
 
 async def test_a_prometheus_with_a_certificate_of_its_own_authority_is_reached_by_ssl_cert_file(tmp_path: Path) -> None:
     _make_certificate(tmp_path)
-    port, trust = _free_port(), ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    port, trust = free_port(), ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
     url = f"https://localhost:{port}"
     (tmp_path / "prometheus.yml").write_text("{}")
     (tmp_path / "web.yml").write_text(

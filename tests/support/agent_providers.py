@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn
 from starlette.requests import Request
 
-from agent_server import free_port
+from ports import free_port
 from waiting import eventually
 
 INPUT_TOKENS, OUTPUT_TOKENS = 11, 7

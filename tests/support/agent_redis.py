@@ -6,6 +6,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+from ports import free_port
 from waiting import until
 
 _SECONDS_TO_START = 10
@@ -26,9 +27,7 @@ class RedisServer:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self.url_file = folder / "redis-url"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.tell_password("")
 
     def tell_password(self, password: str) -> None:

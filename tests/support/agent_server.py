@@ -1,7 +1,6 @@
 """A whole agent over real HTTP, and a real MCP server that can die and come back, both on loopback ports."""
 
 import asyncio
-import socket
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ import uvicorn
 from mcp.server.mcpserver import MCPServer
 
 from agent_models import ScriptedModel, built
+from ports import free_port
 from ropewalk_agent.app import create_app
 from ropewalk_agent.config import AgentConfig, parse
 from ropewalk_agent.metrics import Metrics
@@ -32,13 +32,6 @@ def agent_document(**changes: Any) -> dict[str, Any]:
 def agent_config(**changes: Any) -> AgentConfig:
     """Return a valid AgentConfig, with top-level fields replaced."""
     return parse(agent_document(**changes))
-
-
-def free_port() -> int:
-    """Return a loopback port that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import httpx
 
 from cluster.layout import Layout
 from e2e_cluster import Workspace
+from ports import free_port
 from waiting import until
 
 _SCRAPE_SECONDS = 1
@@ -42,8 +42,7 @@ class Prometheus:
 def prometheus(space: Workspace) -> Iterator[Prometheus]:
     """Scrape the agents that run in a namespace now, for as long as the block lasts."""
     here = Layout.default()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "prometheus.yml"
         config.write_text(json.dumps(_config(space)))

@@ -7,8 +7,8 @@ from datetime import UTC, date, datetime
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from clock import Clock
 from mcp_caller import Caller
-from mcp_clock import Clock
 from mcp_wire import served
 from open_meteo_stand_in.app import create_app
 from ropewalk_mcp_common.server import ToolServer

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+from ports import free_port
 from waiting import until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -22,8 +22,7 @@ class OperatorProcess:
 
     def __init__(self, kubeconfig: Path, log_file: Path, **environment: str) -> None:
         self._log_file = log_file
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("ROPEWALK_")},
             "KUBECONFIG": str(kubeconfig),

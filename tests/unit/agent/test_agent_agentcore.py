@@ -23,7 +23,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from agent_models import Call, Gate, ScriptedModel
-from agent_server import RunningAgent, agent_document, free_port, running_agent
+from agent_server import RunningAgent, agent_document, running_agent
+from ports import free_port
 from ropewalk_agent.routes import turns
 from ropewalk_agent.routes.agentcore import SESSION_HEADER, USER_HEADER, Ping
 from ropewalk_agent.runtime import Runtime

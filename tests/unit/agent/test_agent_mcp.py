@@ -14,6 +14,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from agent_mcp import connected_to, named
 from agent_models import Call, ScriptedModel
 from agent_server import LoopbackMcpServer, running_agent
+from clock import Clock
 from ropewalk_agent.config import McpServerConfig
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.tools import Tool, ToolResult, catalogue, mcp, results
@@ -168,13 +169,6 @@ async def test_a_server_that_accepts_but_never_answers_does_not_hold_up_the_conn
     listener.close()
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Mute:
     """A session whose server takes every request and answers none."""
 
@@ -209,7 +203,7 @@ async def test_a_server_that_answers_nothing_is_given_up_although_a_call_is_on_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(mcp, "SUSPICIOUS_CHECK_SECONDS", 0.01)
-    clock = Clock()
+    clock = Clock(0.0)
     async with watching(clock, Mute()) as watch:
         clock.now = mcp._SILENCE_SECONDS + 1
         with pytest.raises(TimeoutError, match="2 times"):
@@ -218,7 +212,7 @@ async def test_a_server_that_answers_nothing_is_given_up_although_a_call_is_on_i
 
 async def test_a_server_that_works_on_a_call_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mcp, "SUSPICIOUS_CHECK_SECONDS", 0.01)
-    clock, session = Clock(), Mute()
+    clock, session = Clock(0.0), Mute()
     async with watching(clock, session) as watch:
         await eventually(lambda: session.listings > 5 or watch.done())
         assert not watch.done()
@@ -228,7 +222,7 @@ async def test_attempts_whose_packets_are_dropped_follow_each_other_every_two_se
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(mcp, "_LONGEST_RETRY_SECONDS", 2.0)
-    clock, began = Clock(), list[float]()
+    clock, began = Clock(0.0), list[float]()
     sleep = asyncio.sleep
 
     async def pause(seconds: float) -> None:

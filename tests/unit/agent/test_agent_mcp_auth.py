@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from agent_mcp import Asked, Rogue, connected_to, named
+from clock import Clock
 from mcp_wire import served
 from ropewalk_agent.config import ClientCredentials
 from ropewalk_agent.errors import redacted
@@ -56,13 +57,6 @@ class TokenEndpoint:
             fields.append((b"content-encoding", b"gzip"))
         await send({"type": "http.response.start", "status": status, "headers": fields})
         await send({"type": "http.response.body", "body": content})
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def credentials(folder: Path, url: str, **more: Any) -> dict[str, Any]:

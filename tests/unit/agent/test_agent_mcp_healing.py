@@ -7,7 +7,8 @@ import pytest
 
 from agent_mcp import Asked, Rogue, connected_to, named, rogue_connection
 from agent_mcp_faults import five_hundred, four_hundred, not_known, own_error, two_megabytes_in_an_event
-from agent_server import LoopbackMcpServer, free_port
+from agent_server import LoopbackMcpServer
+from ports import free_port
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.tools import mcp, wire
 from ropewalk_agent.tools.mcp_session import LenientSession

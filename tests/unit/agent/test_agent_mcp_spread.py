@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent_mcp import Asked, Rogue, connected_to, named
+from clock import Clock
 from mcp_wire import served
 from private_ca import PrivateCa
 from ropewalk_agent.tools import mcp, spread
@@ -162,15 +163,8 @@ async def test_a_server_behind_tls_keeps_its_connections(monkeypatch: pytest.Mon
     assert not any(one.headers.get("connection") == "close" for one in server.asked)
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_a_connection_ends_after_so_many_requests_or_so_much_time() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     due = Spread(clock)
     assert [due.is_due() for _ in range(2 * spread.REQUESTS)].count(True) == 2
     clock.now += spread.SECONDS

@@ -25,7 +25,8 @@ from agent_providers import (
     Step,
     provider,
 )
-from agent_server import agent_document, free_port, running_agent
+from agent_server import agent_document, running_agent
+from ports import free_port
 from ropewalk_agent.config import ConfigError, load
 from ropewalk_agent.events import TextDelta
 from ropewalk_agent.models.fallbacks import FallbackModel, ModelChain

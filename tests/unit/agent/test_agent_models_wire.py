@@ -25,7 +25,7 @@ from agent_providers import (
     Says,
     provider,
 )
-from agent_server import free_port
+from ports import free_port
 from ropewalk_agent.events import TextDelta
 from ropewalk_agent.tools import Tool, ToolResult
 from waiting import eventually

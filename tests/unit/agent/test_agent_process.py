@@ -14,7 +14,8 @@ from unittest.mock import AsyncMock
 import httpx
 import pytest
 
-from agent_server import agent_config, agent_document, free_port
+from agent_server import agent_config, agent_document
+from ports import free_port
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.runtime import Runtime
 from waiting import eventually

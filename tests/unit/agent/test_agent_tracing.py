@@ -24,7 +24,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from agent_models import Call, Gate, ScriptedModel
 from agent_otlp import Receiver, otlp_receiver
 from agent_providers import Calls, Provider, Refuses, Says, provider
-from agent_server import LoopbackMcpServer, RunningAgent, agent_config, agent_document, free_port, running_agent
+from agent_server import LoopbackMcpServer, RunningAgent, agent_config, agent_document, running_agent
+from ports import free_port
 from ropewalk_agent import tracing, turn_spans
 from ropewalk_agent.logs import JsonFormatter
 from ropewalk_agent.spans import ids

@@ -6,7 +6,7 @@ import logging
 import pytest
 from prometheus_client import CollectorRegistry
 
-from mcp_clock import Clock
+from clock import Clock
 from mcp_raw import answering, plain
 from ropewalk_mcp_common.errors import CodedError
 from ropewalk_mcp_upstream.client import Limits, Upstream

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import ropewalk_mcp_weather.open_meteo
+from clock import Clock
 from mcp_caller import Caller
-from mcp_clock import Clock
 from mcp_raw import answering, plain
 from mcp_weather import NOW, calling, today
 from mcp_wire import served

@@ -6,8 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
+from clock import Clock
 from mcp_caller import Caller
-from mcp_clock import Clock
 from mcp_weather import Recorded, with_stand_in
 from ropewalk_mcp_weather_forecast.server import forecast_server
 

@@ -11,7 +11,7 @@ import pytest
 from mcp_types import CallToolResult
 from prometheus_client import CollectorRegistry, generate_latest
 
-from mcp_clock import Clock
+from clock import Clock
 from mcp_raw import answering, plain
 from mcp_wire import served
 from ropewalk_mcp_upstream.client import Limits, Upstream

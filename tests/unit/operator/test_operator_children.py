@@ -16,11 +16,6 @@ from ropewalk_operator.kube import ApiError
 REDIS = {"urlSecretRef": {"name": "redis", "key": "url"}}
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 async def test_a_child_that_the_watches_have_not_shown_yet_is_applied_all_the_same(world: World) -> None:
     world.put(agent())
     await world.settle()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from mcp.server.mcpserver import MCPServer
 
 from agent_mcp import ADD, Asked, Rogue
 from mcp_wire import served
+from ports import free_port
 from private_ca import PrivateCa
 from ropewalk_operator import listing, wire
 from ropewalk_operator.discovery import ListingError
@@ -340,10 +340,8 @@ async def test_a_stream_that_ends_without_an_answer_is_told() -> None:
 
 
 async def test_a_port_that_nobody_serves_and_a_name_that_nobody_has_are_told() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     with pytest.raises(ListingError, match=r"^it cannot be reached: Connection refused$"):
-        await list_tools(f"http://127.0.0.1:{port}/mcp", ca_bundle=None, time_limit_seconds=5)
+        await list_tools(f"http://127.0.0.1:{free_port()}/mcp", ca_bundle=None, time_limit_seconds=5)
     with pytest.raises(ListingError, match=r"^it cannot be reached: .*[Nn]ame"):
         await list_tools("http://nobody.invalid/mcp", ca_bundle=None, time_limit_seconds=5)
 

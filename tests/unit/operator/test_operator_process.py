@@ -10,6 +10,7 @@ from aiohttp import ClientConnectionError, web
 from aiohttp.test_utils import TestClient, TestServer
 from kubernetes.aio.client import Configuration
 
+from clock import Clock
 from operator_world import FakeApiServer, agent
 from ropewalk_operator import server, settings
 from ropewalk_operator.cache import Cache
@@ -73,15 +74,8 @@ async def test_the_endpoints_answer_503_with_the_reasons() -> None:
     assert 'ropewalk_operator_last_watch_event_age_seconds{kind="Pod"} 2.0' in text
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 async def test_watching_has_begun_when_every_kind_is_watched_in_every_namespace() -> None:
-    watches = Watches(["a", "b"], Clock())
+    watches = Watches(["a", "b"], Clock(0.0))
     begun = asyncio.create_task(watches.begun())
     for place in "ab":
         for kind in WATCHED:
@@ -96,7 +90,7 @@ async def test_watching_has_begun_when_every_kind_is_watched_in_every_namespace(
 
 
 def test_a_silent_watch_and_one_that_never_began_are_problems() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     watches = Watches([], clock)
     assert watches.problems() == []
     for kind in WATCHED:

@@ -14,11 +14,6 @@ from ropewalk_operator.kinds import Key
 from ropewalk_operator.kube import ApiError
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 # Rows: a sentence, what happens to a settled Agent "calc" with its MCPServer "math", and the wanted writes.
 @dataclass(frozen=True)
 class Row:

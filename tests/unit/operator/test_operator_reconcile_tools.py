@@ -18,11 +18,6 @@ AUTH = {"bearerTokenSecretRef": {"name": "tokens", "key": "math"}}
 REMOTE = {"url": "https://tools.example.com/mcp"}
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 async def discovered(world: World, key: Key = SERVER) -> None:
     """Reconcile until the tools have been asked for."""
     await world.reconciler.reconcile(key)

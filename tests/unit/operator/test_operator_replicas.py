@@ -38,11 +38,6 @@ def scale(world: World, to: int) -> None:
     world.change("Deployment", "calc-agent", change)
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 async def test_an_autoscaled_deployment_begins_with_the_fewest_pods_and_its_replicas_are_let_go(world: World) -> None:
     world.put(agent(**AUTOSCALED))
     await world.reconciler.reconcile(AGENT)

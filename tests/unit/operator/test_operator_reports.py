@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from operator_reconciler import AGENT, SERVER, STATUS, TOOLS, World, edited
 from operator_world import agent, mcp_server, pod
 from ropewalk_operator.kinds import Key
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
 
 
 async def test_an_agent_whose_pod_is_ready_is_ready_and_says_so_once(world: World) -> None:

@@ -4,8 +4,8 @@
 class Clock:
     """Seconds that pass only when somebody sleeps or says so."""
 
-    def __init__(self) -> None:
-        self.now = 1000.0
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
         self.slept: list[float] = []
 
     def __call__(self) -> float:
