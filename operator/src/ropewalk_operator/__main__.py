@@ -92,13 +92,8 @@ class Operator:
     async def _work(self) -> None:
         if not await self._kube.exists(f"/apis/{API_VERSION}"):
             raise CannotGoOn(f"the API server knows no {API_VERSION}; install the CRDs first, the chart brings them")
-        registry = handlers.registry(self._cache, self._watches, self._kube, self._enqueue)
-        watching = await handlers.watch(
-            registry=registry, namespaces=self._settings.watch_namespaces, identity=self._settings.identity
-        )
-        # kopf has put its own signal handlers in place of ours, and its way out takes seconds.
-        self._catch_signals()
-        self._start(_until_one_fails(watching), "watching")
+        watcher = handlers.Watcher(self._cache, self._watches, self._kube, self._enqueue)
+        self._start(_until_one_fails(watcher.watch()), "watching")
         await self._watches.begun()
         await watches.list_into(self._cache, self._kube, WATCHED, self._watches.places)
         self._cache.synced = True

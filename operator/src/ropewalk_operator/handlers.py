@@ -1,13 +1,21 @@
-"""kopf's watch events -> cache and queue. Nothing else happens here, so that an event never waits for anything."""
+"""kopf's watch events -> cache and queue. Nothing else happens here, so that an event never waits for anything.
+
+kopf lists, watches, and begins anew where a watch has ended. Its handlers are not used: they cost a task, a queue and a
+memory for each object, more than all that the operator does with most events.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+import logging
+from collections.abc import Callable, Collection
 
 import kopf
-from kopf._core.engines.peering import Identity
+from kopf._cogs.clients.auth import vault_var
+from kopf._cogs.clients.watching import Bookmark, infinite_watch
+from kopf._cogs.structs.bodies import RawEvent
+from kopf._cogs.structs.credentials import Vault
+from kopf._cogs.structs.references import NamespaceName, Resource
 
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.kinds import OWNERS, WATCHED, Key, Kind
@@ -15,71 +23,72 @@ from ropewalk_operator.kube import Kube
 from ropewalk_operator.names import MANAGED_SELECTOR
 from ropewalk_operator.watches import WATCH_SECONDS, Watches
 
+logger = logging.getLogger(__name__)
 
-class NoDiffBase(kopf.DiffBaseStorage):
-    """kopf copies each object to compare it with an earlier self, for handlers that the operator does not have."""
-
-    def build(self, **_: Any) -> Any:
-        """No copy."""
-        return {}
-
-    def fetch(self, **_: Any) -> None:
-        """No earlier self."""
-
-    def store(self, **_: Any) -> None:
-        """Nothing is kept."""
+AT_ONCE = 50
+"""After so many events whatever else waits has its turn: a watch may bring thousands in one piece."""
 
 
-def registry(cache: Cache, watches: Watches, kube: Kube, enqueue: Callable[[Key, bool], None]) -> kopf.OperatorRegistry:
-    """The handlers of every watched kind, and the login by which kopf shares the operator's credentials."""
-    handlers = kopf.OperatorRegistry()
+class Watcher:
+    """Takes what the watches bring into `cache`, and calls `enqueue` for each resource that it concerns."""
 
-    @kopf.on.login(registry=handlers)
-    async def login(**_: Any) -> kopf.AiohttpSession:
-        return kopf.AiohttpSession(server=kube.server, aiohttp_session=kube.watch_session(watches.on_request))
+    def __init__(self, cache: Cache, watches: Watches, kube: Kube, enqueue: Callable[[Key, bool], None]) -> None:
+        self._cache = cache
+        self._watches = watches
+        self._kube = kube
+        self._enqueue = enqueue
 
-    for kind in WATCHED:
-        _watch(handlers, kind, cache, watches, enqueue)
-    return handlers
+    def watch(self) -> Collection[asyncio.Task[None]]:
+        """Begin to watch; the tasks, none of which ends while watching is possible."""
+        vault = Vault()
+        # kopf finds its credentials here, in each task that begins from now on.
+        vault_var.set(vault)
+        chosen = watcher_settings()
+        watching = [
+            asyncio.create_task(
+                self._follow(kind, place, chosen), name=f"watch of {kind.name} in {place or 'all namespaces'}"
+            )
+            for kind in WATCHED
+            for place in self._watches.places
+        ]
+        return [asyncio.create_task(self._log_in(vault), name="login"), *watching]
 
-
-def _watch(
-    handlers: kopf.OperatorRegistry, kind: Kind, cache: Cache, watches: Watches, enqueue: Callable[[Key, bool], None]
-) -> None:
-    @kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=handlers)
-    async def seen(event: Mapping[str, Any], **_: Any) -> None:
-        watches.on_event(kind.name)
-        take = cache.lose if event["type"] == "DELETED" else cache.see
+    def take(self, kind: Kind, event: RawEvent) -> None:
+        """Take in one event of a watch or of the listing before it."""
+        self._watches.on_event(kind.name)
+        if event["type"] == "BOOKMARK":
+            return
+        take = self._cache.lose if event["type"] == "DELETED" else self._cache.see
         for key in take(kind.name, event["object"]):
             # What a user has changed goes before the echoes of what the operator and the cluster do.
-            enqueue(key, kind in OWNERS)
+            self._enqueue(key, kind in OWNERS)
 
+    async def _follow(self, kind: Kind, place: str, chosen: kopf.OperatorSettings) -> None:
+        resource = Resource(kind.group, kind.version, kind.plural, namespaced=True)
+        namespace = NamespaceName(place) if place else None
+        count = 0
+        async for event in infinite_watch(settings=chosen, resource=resource, namespace=namespace):
+            if isinstance(event, Bookmark):
+                continue
+            try:
+                self.take(kind, event)
+            except Exception:
+                # One object that cannot be understood must not hide the others.
+                logger.exception("an event was not understood", extra={"fields": {"kind": kind.name}})
+            count += 1
+            if count % AT_ONCE == 0:
+                await asyncio.sleep(0)
 
-async def watch(
-    *, registry: kopf.OperatorRegistry, namespaces: Sequence[str], identity: str
-) -> Collection[asyncio.Task[Any]]:
-    """Begin to watch all namespaces or only these.
-
-    Returns kopf's tasks, none of which ever ends while watching is possible. Sets signal handlers of kopf's own.
-    """
-    return await kopf.spawn_tasks(
-        registry=registry,
-        settings=watcher_settings(),
-        identity=Identity(identity),
-        standalone=True,
-        clusterwide=not namespaces,
-        namespaces=list(namespaces),
-    )
+    async def _log_in(self, vault: Vault) -> None:
+        while True:
+            await vault.wait_for_emptiness()
+            session = self._kube.watch_session(self._watches.on_request)
+            await vault.populate({"operator": kopf.AiohttpSession(server=self._kube.server, aiohttp_session=session)})
 
 
 def watcher_settings() -> kopf.OperatorSettings:
-    """kopf as a mere watcher: no scanning, no peering, no posts, no copies, and out quickly."""
+    """How kopf lists and watches."""
     chosen = kopf.OperatorSettings()
-    chosen.scanning.disabled = True
-    chosen.posting.enabled = False
-    chosen.persistence.diffbase_storage = NoDiffBase()
-    chosen.queueing.idle_timeout = 1.0
-    chosen.queueing.exit_timeout = 0.1
     chosen.watching.server_timeout = WATCH_SECONDS
     chosen.watching.chunk_size = 500
     chosen.networking.error_backoffs = (0.5, 1, 2, 4, 8)

@@ -1,0 +1,67 @@
+"""What the watches bring reaches the cache, and the queue hears of it; over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from kubernetes.aio.client import Configuration
+
+from clock import Clock
+from operator_world import agent
+from ropewalk_operator.cache import Cache
+from ropewalk_operator.handlers import Watcher
+from ropewalk_operator.kinds import Key
+from ropewalk_operator.kube import Kube
+from ropewalk_operator.watches import Watches
+
+CALC = Key("Agent", "default", "calc")
+
+
+class Api:
+    """Lists nothing, and says on the watch of Agents what it is told to."""
+
+    def __init__(self) -> None:
+        self.says: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.query.get("watch") != "true":
+            return web.json_response({"kind": "List", "items": [], "metadata": {"resourceVersion": "1"}})
+        stream = web.StreamResponse()
+        await stream.prepare(request)
+        while True:
+            event = await (self.says.get() if request.path.endswith("/agents") else asyncio.Future())
+            await stream.write(json.dumps(event).encode() + b"\n")
+
+
+async def test_an_event_that_cannot_be_understood_hides_no_other_one() -> None:
+    api, cache, heard = Api(), Cache(), asyncio.Queue[tuple[Key, bool]]()
+    application = web.Application()
+    application.router.add_get("/{path:.*}", api.answer)
+    async with TestServer(application) as server:
+        configuration = Configuration()
+        configuration.host = str(server.make_url("")).rstrip("/")
+        kube = Kube(configuration)
+        watches = Watches([], Clock(0.0))
+        watcher = Watcher(cache, watches, kube, lambda key, urgent: heard.put_nowait((key, urgent)))
+        tasks = watcher.watch()
+        await asyncio.wait_for(watches.begun(), 10)
+        calc = agent()
+        calc["metadata"] |= {"resourceVersion": "5"}
+        api.says.put_nowait({"type": "ADDED", "object": {"metadata": {"name": "odd"}}})
+        api.says.put_nowait({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "4"}}})
+        api.says.put_nowait({"type": "ADDED", "object": calc})
+        assert await asyncio.wait_for(heard.get(), 10) == (CALC, True)
+        api.says.put_nowait(
+            {"type": "DELETED", "object": {**calc, "metadata": calc["metadata"] | {"resourceVersion": "6"}}}
+        )
+        assert await asyncio.wait_for(heard.get(), 10) == (CALC, True)
+        assert not cache.owners
+        assert not any(task.done() for task in tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await kube.close()
