@@ -141,8 +141,14 @@ class FakeApiServer:
         return copy.deepcopy(found)
 
     async def list_all(
-        self, kind: Kind, namespace: str | None, query: str = "", *, metadata_only: bool = False
-    ) -> tuple[list[Body], int]:
+        self,
+        kind: Kind,
+        namespace: str | None,
+        query: str = "",
+        *,
+        metadata_only: bool = False,
+        keep: Callable[[Body], Any] = lambda item: item,
+    ) -> tuple[list[Any], int]:
         self.reads.append(f"LIST {kind.name} {query}")
         if kind.name == "Event":
             return copy.deepcopy(self.events), 0
@@ -151,7 +157,7 @@ class FakeApiServer:
             found = [{"kind": "PartialObjectMetadata", "metadata": body["metadata"]} for body in found]
         elif kind.name == "ConfigMap":
             found = [body for body in found if body["metadata"].get("labels", {}).get(MANAGED_BY) == FIELD_MANAGER]
-        return found, next(self._versions)
+        return [keep(body) for body in found], next(self._versions)
 
     async def apply(
         self,

@@ -13,6 +13,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any, Protocol
 
 from ropewalk_operator import drift, names
@@ -73,7 +74,7 @@ class Outcome:
     corrected: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Applied:
     """What the last apply of a child left behind, or the last version that was found to be right."""
 
@@ -197,7 +198,7 @@ class Applier:
         """`least`: of a Deployment whose replicas an autoscaler sets, how many it begins with."""
         key = _key(manifest)
         kind = BY_NAME[key.kind]
-        desired_hash = digest(manifest)
+        desired_hash = intern(digest(manifest))
         stamped = _stamped(manifest, desired_hash)
         live = self._cache.children.get(key)
         was_seen = live is not None
@@ -220,7 +221,7 @@ class Applier:
             answer = await self._without_additions(kind, key, manifest, answer)
         before = self._applied.get(key)
         self._cache.see(key.kind, answer)
-        self._remember(key, manifest, desired_hash, child(key.kind, answer))
+        self._remember(key, manifest, desired_hash, answer)
         # The same wish as before, and yet there was something to do: somebody had changed or deleted the child.
         if before is not None and before.desired_hash == desired_hash and before.version != version_of(answer):
             outcome.corrected.append(_shown(key))
@@ -284,12 +285,11 @@ class Applier:
         self._applied[live.key] = _Applied(live.uid, desired_hash, live.version, tolerated)
         return True
 
-    def _remember(self, key: Key, manifest: Manifest, desired_hash: str, answer: Child) -> None:
-        is_as_wanted = answer.content is not None and drift.contains(json.loads(answer.content), _compared(manifest))
-        tolerated = None if is_as_wanted else answer.content
+    def _remember(self, key: Key, manifest: Manifest, desired_hash: str, answer: dict[str, Any]) -> None:
+        tolerated = None if drift.contains(answer, _compared(manifest)) else child(key.kind, answer).content
         if tolerated is not None:
             logger.warning("the API server changed what was applied", extra={"fields": {"object": str(key)}})
-        self._applied[key] = _Applied(answer.uid, desired_hash, answer.version, tolerated)
+        self._applied[key] = _Applied(answer["metadata"]["uid"], desired_hash, version_of(answer), tolerated)
 
     async def _prune(self, key: Key) -> None:
         live = self._cache.children[key]

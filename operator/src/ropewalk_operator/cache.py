@@ -8,8 +8,8 @@ work.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import replace
+from sys import intern
 from typing import Any
 
 from ropewalk_operator import names, pods
@@ -17,6 +17,7 @@ from ropewalk_operator.children import Body, Child, child, version_of
 from ropewalk_operator.kinds import AGENT, CONFIG_MAP, MCP_SERVER, OWNERS, POD, Key
 
 TOMBSTONES = 4096
+SHARED_CHARACTERS = 100
 UNSEEN = frozenset({"args", "autoscaling", "command", "networkPolicy", "pod", "replicas"})
 """Fields of an MCPServer that say how it runs, and nothing to the Agents that use it."""
 
@@ -72,13 +73,9 @@ class Cache:
             concerned |= self._drop_child(key)
         return concerned
 
-    def replace(self, kind: str, namespace: str | None, bodies: Iterable[Body], version: int) -> set[Key]:
-        """Take in a whole listing, of all namespaces or one: what is older than `version` and not in it is gone."""
+    def lose_others(self, kind: str, namespace: str | None, listed: set[Key], version: int) -> set[Key]:
+        """A whole listing was taken in, of all namespaces or one: what is older than it and was not listed is gone."""
         concerned: set[Key] = set()
-        listed: set[Key] = set()
-        for body in bodies:
-            listed.add(Key(kind, body["metadata"]["namespace"], body["metadata"]["name"]))
-            concerned |= self.see(kind, body)
         if kind == CONFIG_MAP.name:
             concerned |= self._lose_config_maps(namespace, listed, version)
         for key in self._known(kind):
@@ -119,7 +116,7 @@ class Cache:
             concerned |= self.agents_of_server(key.namespace, key.name)
         slim = {k: v for k, v in metadata.items() if k != "managedFields"}
         slim.setdefault("generation", 1)
-        self.owners[key] = {**body, "kind": kind, "metadata": slim}
+        self.owners[key] = _shared({**body, "kind": kind, "metadata": slim})
         self._refer(key, body, add=True)
         return concerned
 
@@ -205,18 +202,22 @@ class Cache:
         return concerned
 
     def _see_child(self, kind: str, body: Body) -> set[Key]:
+        metadata = body["metadata"]
+        known = self.children.get(Key(kind, metadata["namespace"], metadata["name"]))
+        newer = 1
+        if known is not None and known.uid == metadata["uid"]:
+            newer = version_of(body) - known.version
+        if known is not None and (newer < 0 or (newer == 0 and known.packed is not None)):
+            return set()
         seen = child(kind, body)
-        known = self.children.get(seen.key)
-        if known is not None and known.uid == seen.uid:
-            # A listing may bring the content of a version of which a watch has brought only the metadata.
-            is_fuller = seen.version == known.version and known.content is None and seen.content is not None
-            if seen.version <= known.version and not is_fuller:
-                return set()
+        if newer == 0 and seen.packed is None:
+            return set()
+        # Else it is new, or a listing brings the content of a version of which a watch has brought only the metadata.
         if known is not None and known.owner_uid != seen.owner_uid:
             self._children_of[known.owner_uid].discard(seen.key)
         self.children[seen.key] = seen
         self._children_of[seen.owner_uid].add(seen.key)
-        if known is not None and seen.content is not None and replace(known, version=seen.version) == seen:
+        if known is not None and seen.packed is not None and replace(known, version=seen.version) == seen:
             # Its status has changed, of which nothing is kept: an autoscaler writes one every 15 s.
             return set()
         # A child that lost its owner reference still concerns the owner that its name speaks of.
@@ -253,6 +254,15 @@ class Cache:
         self._gone[uid] = version
         if len(self._gone) > TOMBSTONES:
             self._gone.pop(next(iter(self._gone)))
+
+
+def _shared(value: Any) -> Any:
+    """The same, with its words kept only once in memory, however many objects use them."""
+    if isinstance(value, dict):
+        return {intern(key): _shared(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_shared(each) for each in value]
+    return intern(value) if type(value) is str and len(value) <= SHARED_CHARACTERS else value
 
 
 def _shown(body: Body) -> tuple[object, ...]:

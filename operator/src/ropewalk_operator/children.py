@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any
 
 from ropewalk_operator import names
@@ -12,13 +14,13 @@ from ropewalk_operator.kinds import CLAIM, DEPLOYMENT, Key
 
 Body = Mapping[str, Any]
 
+JUDGED_COUNTS = ("observedGeneration", "replicas", "updatedReplicas", "availableReplicas", "readyReplicas")
+"""Of a Deployment's status; see facts.workload."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Child:
-    """A managed object.
-
-    `content` is everything but status and bookkeeping, as JSON; None when only its metadata was seen.
-    """
+    """A managed object. There are thousands: what they have in common is kept once, and the rest is small."""
 
     key: Key
     uid: str
@@ -29,15 +31,20 @@ class Child:
     desired_hash: str
     labelled_for: Key | None
     """Whose child its labels say that it is, where they are the operator's."""
-    content: bytes | None
+    packed: bytes | None
     generation: int
     status: Mapping[str, Any] = field(default_factory=dict)
-    """Of a Deployment all, of a claim the phase, of other kinds nothing."""
+    """Of a Deployment what is judged, of a claim the phase, of other kinds nothing."""
+
+    @property
+    def content(self) -> bytes | None:
+        """Everything but status and bookkeeping, as JSON; None when only its metadata was seen."""
+        return zlib.decompress(self.packed) if self.packed else None
 
     @property
     def replicas(self) -> int | None:
         """Of a Deployment, the pods that its spec asks for, whoever has set that; None where it is not known."""
-        spec = json.loads(self.content).get("spec") if self.content else None
+        spec = json.loads(self.content or b"{}").get("spec")
         return spec.get("replicas") if spec else None
 
 
@@ -55,17 +62,20 @@ def child(kind: str, body: Body) -> Child:
     controller: Mapping[str, Any] = next(
         (ref for ref in metadata.get("ownerReferences") or () if ref.get("controller")), {}
     )
-    is_ours = controller.get("kind") in names.OWNER_LABELS
+    namespace, owner = intern(metadata["namespace"]), None
+    if controller.get("kind") in names.OWNER_LABELS:
+        owner = Key(intern(controller["kind"]), namespace, intern(controller["name"]))
+    labelled_for = _labelled_for(metadata)
     return Child(
-        key=Key(kind, metadata["namespace"], metadata["name"]),
+        key=Key(kind, namespace, intern(metadata["name"])),
         uid=metadata["uid"],
         version=version_of(body),
-        owner_uid=controller.get("uid", ""),
-        owner=Key(controller["kind"], metadata["namespace"], controller["name"]) if is_ours else None,
+        owner_uid=intern(controller.get("uid", "")),
+        owner=owner,
         deleting="deletionTimestamp" in metadata,
-        desired_hash=(metadata.get("annotations") or {}).get(names.DESIRED_HASH, ""),
-        labelled_for=_labelled_for(metadata),
-        content=_content(body),
+        desired_hash=intern((metadata.get("annotations") or {}).get(names.DESIRED_HASH, "")),
+        labelled_for=owner if labelled_for == owner else labelled_for,
+        packed=_packed(body),
         generation=metadata.get("generation", 0),
         status=_status(kind, body),
     )
@@ -75,7 +85,16 @@ def _status(kind: str, body: Body) -> Body:
     status = body.get("status") or {}
     if kind == CLAIM.name:
         return {"phase": status.get("phase", "")}
-    return status if kind == DEPLOYMENT.name else {}
+    if kind != DEPLOYMENT.name:
+        return {}
+    conditions = [
+        # What the others say, and when, changes all the time and is not judged.
+        {"type": intern(c["type"]), **{name: c[name] for name in ("status", "reason", "message") if name in c}}
+        for c in status.get("conditions") or ()
+        if c["type"] == "ReplicaFailure" or c.get("reason") == "ProgressDeadlineExceeded"
+    ]
+    counts = {name: status[name] for name in JUDGED_COUNTS if name in status}
+    return {**counts, "conditions": conditions} if conditions else counts
 
 
 def _labelled_for(metadata: Body) -> Key | None:
@@ -86,10 +105,11 @@ def _labelled_for(metadata: Body) -> Key | None:
     return Key(named[0][0], metadata["namespace"], named[0][1]) if len(named) == 1 else None
 
 
-def _content(body: Body) -> bytes | None:
+def _packed(body: Body) -> bytes | None:
     if body.get("kind") == "PartialObjectMetadata":
         return None
     metadata = body["metadata"]
     kept = {key: metadata[key] for key in ("labels", "annotations", "ownerReferences") if key in metadata}
     rest = {key: value for key, value in body.items() if key not in ("apiVersion", "kind", "metadata", "status")}
-    return json.dumps({"metadata": kept, **rest}, sort_keys=True, separators=(",", ":")).encode()
+    text = json.dumps({"metadata": kept, **rest}, sort_keys=True, separators=(",", ":"))
+    return zlib.compress(text.encode(), level=1)

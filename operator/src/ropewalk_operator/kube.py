@@ -98,16 +98,23 @@ class Kube:
             raise
 
     async def list_all(
-        self, kind: Kind, namespace: str | None, query: str = "", *, metadata_only: bool = False
-    ) -> tuple[list[Json], int]:
-        """Every object of the kind and the version of the listing; children and pods only where they are managed.
+        self,
+        kind: Kind,
+        namespace: str | None,
+        query: str = "",
+        *,
+        metadata_only: bool = False,
+        keep: Callable[[Json], Any] = lambda item: item,
+    ) -> tuple[list[Any], int]:
+        """What `keep` makes of every object of the kind, and the version of the listing; children and pods only where
+        they are managed. Never more than a page of objects is in memory, but for what is kept.
 
         Of ConfigMaps the metadata alone is listed of all, and the content of those that are managed.
         """
         is_managed = kind.managed_only or (kind is CONFIG_MAP and not metadata_only)
         selector = f"labelSelector={MANAGED_SELECTOR}" if is_managed else ""
         headers = {"Accept": METADATA_LIST_ONLY} if metadata_only else {}
-        items: list[Json] = []
+        items: list[Any] = []
         token = ""
         while True:
             parts = [selector, query, f"limit={PAGE}", f"continue={token}" if token else ""]
@@ -115,7 +122,7 @@ class Kube:
             page = await self._request("GET", path, headers=headers, within_seconds=LIST_TIMEOUT_SECONDS, verb="LIST")
             # Items of a list do not say what they are.
             named = "PartialObjectMetadata" if metadata_only else kind.name
-            items.extend({**item, "kind": named} for item in page.get("items") or ())
+            items.extend(keep({**item, "kind": named}) for item in page.get("items") or ())
             token = page["metadata"].get("continue") or ""
             if not token:
                 return items, int(page["metadata"].get("resourceVersion") or 0)

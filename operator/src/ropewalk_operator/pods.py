@@ -19,7 +19,7 @@ PULL_REASONS = frozenset(
 CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trouble:
     """What keeps a pod from being ready: a CamelCase reason and a sentence."""
 
@@ -27,7 +27,7 @@ class Trouble:
     message: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pod:
     """A pod as status sees it. Times are seconds since the epoch."""
 

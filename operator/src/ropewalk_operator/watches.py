@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.kinds import CONFIG_MAP, WATCHED, Key, Kind
@@ -79,12 +80,15 @@ async def list_into(cache: Cache, kube: Kube, kinds: Sequence[Kind], places: Seq
     concerned: set[Key] = set()
 
     async def one(kind: Kind, place: str) -> None:
+        def keep(item: dict[str, Any]) -> Key:
+            concerned.update(cache.see(kind.name, item))
+            return Key(kind.name, item["metadata"]["namespace"], item["metadata"]["name"])
+
         if kind is CONFIG_MAP:
             # The content of the operator's own, and then the names of all: users' prompts may be gone as well.
-            for item in (await kube.list_all(kind, place or None))[0]:
-                concerned.update(cache.see(kind.name, item))
-        items, version = await kube.list_all(kind, place or None, metadata_only=kind is CONFIG_MAP)
-        concerned.update(cache.replace(kind.name, place or None, items, version))
+            await kube.list_all(kind, place or None, keep=keep)
+        listed, version = await kube.list_all(kind, place or None, metadata_only=kind is CONFIG_MAP, keep=keep)
+        concerned.update(cache.lose_others(kind.name, place or None, set(listed), version))
 
     await asyncio.gather(*(one(kind, place) for kind in kinds for place in places))
     return concerned

@@ -63,9 +63,9 @@ def test_a_prompt_that_is_not_in_a_listing_is_gone(cache: Cache) -> None:
     cache.see("Agent", agent(systemPromptFrom={"configMapKeyRef": {"name": "prompts", "key": "k"}}))
     prompts = {"kind": "PartialObjectMetadata", "metadata": {"name": "prompts", "namespace": "default", "uid": "p"}}
     cache.see("ConfigMap", at(prompts, 5))
-    assert cache.replace("ConfigMap", "elsewhere", [], 9) == set()
-    assert cache.replace("ConfigMap", None, [], 4) == set(), "the listing is older"
-    assert cache.replace("ConfigMap", None, [], 5) == {AGENT}
+    assert cache.lose_others("ConfigMap", "elsewhere", set(), 9) == set()
+    assert cache.lose_others("ConfigMap", None, set(), 4) == set(), "the listing is older"
+    assert cache.lose_others("ConfigMap", None, set(), 5) == {AGENT}
     assert not cache.config_maps
 
 
@@ -98,7 +98,7 @@ def test_the_deletion_of_an_earlier_object_of_the_same_name_is_none_of_the_new_o
 
 def test_a_listing_that_is_older_than_a_deletion_does_not_bring_the_dead_back(cache: Cache) -> None:
     cache.lose("Service", child(9))
-    assert cache.replace("Service", None, [child(8)], 8) == set()
+    assert cache.see("Service", child(8)) == set()
     assert not cache.children
 
 
@@ -111,7 +111,7 @@ def test_an_object_that_comes_back_into_sight_is_seen(cache: Cache) -> None:
 def test_what_is_not_in_a_listing_and_is_older_is_gone(cache: Cache) -> None:
     cache.see("Agent", at(agent("calc"), 1))
     cache.see("Agent", at(agent("new"), 9))
-    assert cache.replace("Agent", None, [], 5) == {AGENT}
+    assert cache.lose_others("Agent", None, set(), 5) == {AGENT}
     assert list(cache.owners) == [Key("Agent", "default", "new")]
 
 
@@ -120,8 +120,8 @@ def test_a_listing_of_one_namespace_says_nothing_of_another(cache: Cache) -> Non
     cache.see("Service", child(1))
     cache.see("Pod", pod())
     for kind in ("Agent", "Service", "Pod"):
-        assert cache.replace(kind, "elsewhere", [], 5) == set()
-    assert cache.replace("Pod", "default", [], 5) == {AGENT}
+        assert cache.lose_others(kind, "elsewhere", set(), 5) == set()
+    assert cache.lose_others("Pod", "default", set(), 5) == {AGENT}
     assert cache.pods_of(AGENT) == []
 
 
