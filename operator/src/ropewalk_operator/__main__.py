@@ -15,6 +15,7 @@ from collections.abc import Collection, Coroutine
 from typing import Any
 
 from ropewalk_operator import __version__, handlers, logs, metrics, server, settings, watches, workers
+from ropewalk_operator.answers import Answers
 from ropewalk_operator.api import API_VERSION
 from ropewalk_operator.apply import Applier
 from ropewalk_operator.asking import asking
@@ -58,7 +59,7 @@ class Operator:
                 clock=time.monotonic,
                 ask=asking(self._agents.tools),
             ),
-            ask_ready=self._agents.ready,
+            ask_ready=Answers(self._agents.ready).ready,
             options=Options(chosen.agent_image, chosen.stdio_image, chosen.image_pull_policy),
             enqueue=self._queue.add,
             is_pressed=lambda: self._queue.is_pressed,
