@@ -35,6 +35,12 @@ class OperatorProcess:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Its process id, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, *, wait: bool = True) -> OperatorProcess:
         """Start the process; with `wait`, return when its caches are filled."""
         with self._log_file.open("ab") as log:

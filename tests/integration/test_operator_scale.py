@@ -1,0 +1,94 @@
+"""What the operator asks of the API server for each Agent, counted: as much for the last of many as for the first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from apiserver import ApiServer
+from cluster.layout import REPOSITORY
+from operator_process import OperatorProcess
+from waiting import until
+
+FEW, MANY = 20, 200
+CHILDREN = 5
+READS = ("GET", "LIST", "WATCH")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ApiServer]:
+    # Without controllers, nobody else writes: what is counted is the operator's own.
+    started = ApiServer().start(controllers=False)
+    try:
+        started.kubectl("apply", "-f", str(REPOSITORY / "crds"))
+        started.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        yield started
+    finally:
+        started.stop()
+
+
+@contextmanager
+def operator(server: ApiServer, folder: Path, *, resync_seconds: int) -> Iterator[OperatorProcess]:
+    process = OperatorProcess(server.kubeconfig, folder / "log", ROPEWALK_RESYNC_SECONDS=str(resync_seconds))
+    try:
+        yield process.start()
+    finally:
+        process.kill()
+
+
+def create_agents(server: ApiServer, first: int, end: int) -> None:
+    model = {"provider": "openai-compatible", "id": "m", "baseURL": "http://demo-model:8080/v1"}
+    agents = [
+        {
+            "apiVersion": "ropewalk.dev/v1alpha1",
+            "kind": "Agent",
+            "metadata": {"name": f"agent-{number:03}"},
+            "spec": {"systemPrompt": "You are a calculator.", "model": model},
+        }
+        for number in range(first, end)
+    ]
+    server.kubectl("create", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": agents}))
+
+
+def reads(operator: OperatorProcess) -> float:
+    return sum(operator.metric("ropewalk_operator_api_requests_total", verb=verb) for verb in READS)
+
+
+def is_judged(operator: OperatorProcess, agents: int) -> bool:
+    """Whether so many Agents have a status, and none waits to be looked at again."""
+    series = 'ropewalk_resource_condition{condition="Accepted",kind="Agent"'
+    is_idle = operator.metric("ropewalk_operator_workqueue_depth") == 0
+    return is_idle and operator.get("/metrics")[1].count(series) == agents
+
+
+def reconciles(operator: OperatorProcess) -> float:
+    return operator.metric("ropewalk_operator_reconcile_total")
+
+
+def test_each_agent_costs_the_same_writes_and_no_reads_however_many_there_are(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    # No resync falls into the counting: its listings are for all Agents together.
+    with operator(server, tmp_path, resync_seconds=3600) as running:
+        for first, end in ((0, FEW), (FEW, MANY)):
+            writes_before, reads_before = running.writes(), reads(running)
+            create_agents(server, first, end)
+            until(partial(is_judged, running, end), f"{end} Agents are judged")
+            assert running.writes() - writes_before == (end - first) * (CHILDREN + 1), "children, and the status once"
+            assert reads(running) - reads_before == 0
+
+
+def test_a_restart_and_resyncs_with_many_agents_write_nothing_and_read_nothing_one_by_one(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    with operator(server, tmp_path, resync_seconds=2) as running:
+        until(lambda: reconciles(running) >= MANY, "every Agent was looked at after the restart")
+        assert running.writes() == 0
+        until(lambda: reconciles(running) >= 3 * MANY, "two resyncs have looked at every Agent")
+        assert running.writes() == 0
+        assert running.metric("ropewalk_operator_api_requests_total", verb="GET") < FEW
