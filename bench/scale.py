@@ -1,129 +1,313 @@
-"""200 Agents through the operator beside the very same children applied by a bare client, against a real API server."""
+"""Thousands of Agents at once: the operator beside a bare client that applies the very same objects.
+
+BENCH_SCALE_AGENTS: how many, several with spaces between (default: 1000). BENCH_SCALE_ROUNDS: of how many runs the best
+counts where the two are compared (default: 2).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
+import random
+import re
+import statistics
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import urllib.request
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from kubernetes.aio import client, config
-from kubernetes.aio.dynamic import DynamicClient
-
-from apiserver import ApiServer
-from bench.serving import until_ready
+from bench.bare_client import NAMESPACE, BareClient
+from bench.simulated import Cluster, cpu_seconds, memory_mib
 from cluster.layout import REPOSITORY
+from operator_process import OperatorProcess
+from waiting import until
 
-_AGENTS, _AT_ONCE, _ROUNDS = 200, 32, 2
-_KINDS = {
-    "ConfigMap": "v1",
-    "ServiceAccount": "v1",
-    "Service": "v1",
-    "NetworkPolicy": "networking.k8s.io/v1",
-    "Deployment": "apps/v1",
-}
-_OTHERS = {"ConfigMap": 1, "ServiceAccount": 1}
-"""Every namespace has kube-root-ca.crt and default, where controllers run."""
-_MANAGED = "app.kubernetes.io/managed-by=ropewalk-operator"
+_KINDS = ("ConfigMap", "ServiceAccount", "Service", "NetworkPolicy", "Deployment")
+_WRITES = ("APPLY", "PATCH", "POST", "DELETE")
 _SERVER_MADE = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences")
-_NAMESPACE = "bench"
+_EDITS = 200
+_RESYNC_SECONDS = 30
+_LONGEST_SECONDS = 900
+
+
+@dataclass
+class Run:
+    """What one run has shown."""
+
+    agents: int
+    children_seconds: float = 0.0
+    settled_seconds: float = 0.0
+    bare_agents_seconds: float = 0.0
+    bare_seconds: float = 0.0
+    cpu: float = 0.0
+    settled_cpu: float = 0.0
+    api_cpu: float = 0.0
+    bare_agents_api_cpu: float = 0.0
+    bare_api_cpu: float = 0.0
+    requests: dict[str, float] = field(default_factory=dict)
+    reconciles: float = 0.0
+    rss_mib: float = 0.0
+    peak_mib: float = 0.0
+    filled_seconds: float = 0.0
+    restart_seconds: float = 0.0
+    restart_cpu: float = 0.0
+    restart_writes: float = 0.0
+    restart_rss_mib: float = 0.0
+    resync_cpu: float = 0.0
+    resync_writes: float = 0.0
+    resync_rss_mib: float = 0.0
+    resync_peak_mib: float = 0.0
+    edit_seconds: list[float] = field(default_factory=list)
 
 
 def run() -> list[tuple[str, str, str]]:
     """Rows of (measure, figure, goal)."""
-    return [_row(controllers=True), _row(controllers=False)]
+    sizes = [int(size) for size in os.environ.get("BENCH_SCALE_AGENTS", "1000").split()]
+    rounds = int(os.environ.get("BENCH_SCALE_ROUNDS", "2"))
+    rows: list[tuple[str, str, str]] = []
+    for size in sizes:
+        for pods in (False, True):
+            runs = [asyncio.run(_compare(size, pods=pods)) for _ in range(rounds)]
+            rows += _compared(runs, "its pods are simulated" if pods else "nothing reacts to them")
+            if pods:
+                rows += _kept(min(runs, key=lambda each: each.settled_cpu))
+    return rows
 
 
-def _row(*, controllers: bool) -> tuple[str, str, str]:
-    mine, bare = zip(*(asyncio.run(_compare(controllers)) for _ in range(_ROUNDS)), strict=True)
-    figure = f"{min(mine):.2f} s against {min(bare):.2f} s: {min(mine) / min(bare):.2f} ×"
-    where = "Kubernetes' controllers react meanwhile" if controllers else "nothing else runs"
-    return f"{_AGENTS} Agents until all children exist, {where}, best of {_ROUNDS}", figure, "≤ 1.5 ×"
+def _compared(runs: list[Run], where: str) -> list[tuple[str, str, str]]:
+    size = runs[0].agents
+    best = min(runs, key=lambda each: each.children_seconds / each.bare_seconds)
+    both = best.bare_agents_seconds + best.bare_seconds
+    load = " ".join(f"{each:.0f}" for each in os.getloadavg())
+    of = f"{size} Agents, {where}"
+    return [
+        (
+            f"{of}: until the last of {size * len(_KINDS)} children exists, best of {len(runs)}",
+            f"{best.children_seconds:.1f} s; the bare client {best.bare_seconds:.1f} s, with the Agents {both:.1f} s: "
+            f"{best.children_seconds / best.bare_seconds:.2f} ×, {best.children_seconds / both:.2f} × (load {load})",
+            "≤ 1.25 ×",
+        ),
+        (
+            f"{of}: CPU of the API server, CPU of the operator, for each Agent until then",
+            f"{best.api_cpu / size * 1000:.1f} ms (bare client {best.bare_api_cpu / size * 1000:.1f}, with the Agents "
+            f"{(best.bare_api_cpu + best.bare_agents_api_cpu) / size * 1000:.1f}), {best.cpu / size * 1000:.1f} ms",
+            "",
+        ),
+        (
+            f"{of}: requests and reconciles for each Agent until all is settled",
+            ", ".join(f"{verb} {count / size:.2f}" for verb, count in best.requests.items())
+            + f"; {best.reconciles / size:.1f}",
+            "",
+        ),
+        (
+            f"{of}: all settled, CPU of the operator until then, for each Agent",
+            f"{best.settled_seconds:.0f} s, {best.settled_cpu / size * 1000:.1f} ms",
+            "flat",
+        ),
+    ]
 
 
-async def _compare(controllers: bool) -> tuple[float, float]:
-    """Seconds that the operator took, and seconds that the bare client took for the same objects."""
+def _kept(each: Run) -> list[tuple[str, str, str]]:
+    edits = sorted(each.edit_seconds)
+    p50, p99 = statistics.median(edits) * 1000, edits[int(len(edits) * 0.99) - 1] * 1000
+    return [
+        (
+            f"{each.agents} Agents: memory of the operator (RSS) when all is settled, at most so far",
+            f"{each.rss_mib:.0f} MiB, {each.peak_mib:.0f} MiB",
+            "≤ 200 MiB at 5000",
+        ),
+        (
+            f"{each.agents} Agents: an edit until its Deployment is changed, p50 and p99 of {len(edits)}",
+            f"{p50:.0f} ms, {p99:.0f} ms",
+            "≤ 50 ms, ≤ 250 ms",
+        ),
+        (
+            f"{each.agents} Agents: a restart until every one was looked at (caches filled), CPU, writes, RSS",
+            f"{each.restart_seconds:.1f} s ({each.filled_seconds:.1f} s), {each.restart_cpu:.1f} s, "
+            f"{each.restart_writes:.0f}, {each.restart_rss_mib:.0f} MiB",
+            "≤ 20 s, 0 writes",
+        ),
+        (
+            f"{each.agents} Agents: a resync: CPU, writes, RSS, at most so far",
+            f"{each.resync_cpu:.1f} s, {each.resync_writes:.0f}, {each.resync_rss_mib:.0f} MiB, "
+            f"{each.resync_peak_mib:.0f} MiB",
+            "0 writes",
+        ),
+    ]
+
+
+async def _compare(size: int, *, pods: bool) -> Run:
+    done = Run(size)
     # An API server for each, so that neither pays for what the other has left to do.
-    async with _api_server(controllers) as (server, dynamic):
-        for crd in ("agent", "mcpserver"):
-            server.kubectl("apply", "--server-side", "-f", str(REPOSITORY / "crds" / f"{crd}.yaml"))
-        server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        with _operator(server):
-            agents = [("ropewalk.dev/v1alpha1", _agent(f"agent-{index:03}")) for index in range(_AGENTS)]
-            began = time.perf_counter()
-            await _apply_all(dynamic, agents)
-            await _until_all_exist(dynamic, _OTHERS if controllers else {})
-            mine = time.perf_counter() - began
-        children = await _children(dynamic)
-    async with _api_server(controllers) as (server, dynamic):
-        copies = [(version, _copy(child)) for version, child in children]
-        began = time.perf_counter()
-        await _apply_all(dynamic, copies)
-        bare = time.perf_counter() - began
-    return mine, bare
+    async with _cluster(pods) as (cluster, user):
+        with TemporaryDirectory() as folder:
+            operator = _operator(cluster, folder)
+            try:
+                children = await _create(done, cluster, user, operator, pods)
+                if pods:
+                    await _edit(done, user)
+                    await asyncio.to_thread(_restart, done, cluster, operator, folder)
+            finally:
+                operator.kill()
+    async with _cluster(pods) as (cluster, user):
+        began, api_before = time.perf_counter(), cluster.cpu_seconds()
+        await user.apply(_agents(size))
+        done.bare_agents_seconds = time.perf_counter() - began
+        began, done.bare_agents_api_cpu = time.perf_counter(), cluster.cpu_seconds() - api_before
+        await user.apply(_in_order([_copy(child) for child in children]))
+        done.bare_seconds = time.perf_counter() - began
+        done.bare_api_cpu = cluster.cpu_seconds() - api_before
+    return done
 
 
 @asynccontextmanager
-async def _api_server(controllers: bool) -> AsyncIterator[tuple[ApiServer, Any]]:
-    server = ApiServer().start(controllers=controllers)
+async def _cluster(pods: bool) -> AsyncIterator[tuple[Cluster, BareClient]]:
+    cluster = Cluster(pods=pods)
     try:
-        server.kubectl("create", "namespace", _NAMESPACE)
-        for other in ("serviceaccount/default", "configmap/kube-root-ca.crt") if controllers else ():
-            server.kubectl("wait", "-n", _NAMESPACE, "--for=create", other, "--timeout=30s")
-        async with client.ApiClient(await _configuration(server)) as api:
-            yield server, await DynamicClient(api)
+        cluster.begin()
+        cluster.kubectl("apply", "--server-side", "-f", str(REPOSITORY / "crds"))
+        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        cluster.kubectl("create", "namespace", NAMESPACE)
+        for other in ("serviceaccount/default", "configmap/kube-root-ca.crt") if pods else ():
+            cluster.kubectl("wait", "-n", NAMESPACE, "--for=create", other, "--timeout=30s")
+        async with BareClient.connected(cluster.kubeconfig) as user:
+            yield cluster, user
     finally:
-        server.stop()
+        cluster.stop()
 
 
-async def _configuration(server: ApiServer) -> client.Configuration:
-    configuration = client.Configuration()
-    await config.load_kube_config(str(server.kubeconfig), client_configuration=configuration)
-    return configuration
+def _operator(cluster: Cluster, folder: str, **environment: str) -> OperatorProcess:
+    chosen = {"ROPEWALK_WATCH_NAMESPACES": NAMESPACE, "ROPEWALK_LOG_LEVEL": "warning", **environment}
+    return OperatorProcess(cluster.kubeconfig, Path(folder) / "log", **chosen).start()
 
 
-async def _apply_all(dynamic: Any, objects: list[tuple[str, dict[str, Any]]]) -> None:
-    places = asyncio.Semaphore(_AT_ONCE)
-    resources = {
-        kind: await dynamic.resources.get(api_version=version, kind=kind)
-        for kind, version in {each["kind"]: version for version, each in objects}.items()
-    }
-
-    async def apply(manifest: dict[str, Any]) -> None:
-        async with places:
-            await resources[manifest["kind"]].server_side_apply(
-                manifest, namespace=_NAMESPACE, field_manager="bench", force_conflicts=True
-            )
-
-    await asyncio.gather(*(apply(each) for _, each in objects))
-
-
-async def _until_all_exist(dynamic: Any, others: dict[str, int]) -> None:
-    """Wait until every Agent has a child of every kind, counting cheaply and seldom: it is the operator's time."""
-    for kind, version in reversed(_KINDS.items()):  # the Deployments first: when they exist, so does all else
-        resource = await dynamic.resources.get(api_version=version, kind=kind)
-        while True:
-            # The API server counts what is left only where nothing is selected by label.
-            found = await resource.get(namespace=_NAMESPACE, limit=1)
-            if len(found.items) + (found.metadata.remainingItemCount or 0) >= _AGENTS + others.get(kind, 0):
-                break
-            await asyncio.sleep(0.05)
+async def _create(
+    done: Run, cluster: Cluster, user: BareClient, operator: OperatorProcess, pods: bool
+) -> list[dict[str, Any]]:
+    others = {kind: await user.count(kind) for kind in _KINDS}
+    began, api_before, before = time.perf_counter(), cluster.cpu_seconds(), cpu_seconds(operator.pid)
+    await user.apply(_agents(done.agents))
+    for kind in reversed(_KINDS):  # the Deployments first: when they exist, so does all else
+        await _until(partial(_has, user, kind, done.agents + others[kind]), 0.1)
+    done.children_seconds = time.perf_counter() - began
+    done.api_cpu, done.cpu = cluster.cpu_seconds() - api_before, cpu_seconds(operator.pid) - before
+    children = [child for kind in _KINDS for child in await user.managed(kind)]
+    await _until(partial(_is_settled, user, "True" if pods else None), 2.0)
+    done.settled_seconds, done.settled_cpu = time.perf_counter() - began, cpu_seconds(operator.pid) - before
+    done.rss_mib, done.peak_mib = memory_mib(operator.pid, "VmRSS"), memory_mib(operator.pid, "VmHWM")
+    figures = _figures(operator)
+    done.requests, done.reconciles = _by_verb(figures), _reconciles(figures)
+    return children
 
 
-async def _children(dynamic: Any) -> list[tuple[str, dict[str, Any]]]:
-    """All children with their API versions, in the order in which they were made."""
-    children = []
-    for kind, version in _KINDS.items():
-        resource = await dynamic.resources.get(api_version=version, kind=kind)
-        found = await resource.get(namespace=_NAMESPACE, label_selector=_MANAGED)
-        children += [(version, each.to_dict() | {"kind": kind, "apiVersion": version}) for each in found.items]
-    # Agent by Agent, each Deployment after its settings. Kind by kind would spare the bare client the controllers,
-    # which begin with the first Deployment.
-    return sorted(children, key=lambda each: (each[1]["metadata"]["name"], each[1]["kind"] == "Deployment"))
+async def _edit(done: Run, user: BareClient) -> None:
+    """Edit one Agent after the other; each has changed its Deployment before the next one is edited."""
+    chosen = random.Random(done.agents)
+    seen: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    listening = asyncio.create_task(_listen(user, seen))
+    async with asyncio.timeout(_LONGEST_SECONDS):
+        for number in range(_EDITS):
+            name = f"agent-{chosen.randrange(done.agents):05}"
+            before = _config_hash(await user.get("Deployment", f"{name}-agent"))
+            began = time.perf_counter()
+            await user.merge("Agent", name, {"spec": {"systemPrompt": f"You are calculator {number}."}})
+            while True:
+                deployment, after = await seen.get()
+                if deployment == f"{name}-agent" and after != before:
+                    break
+            done.edit_seconds.append(time.perf_counter() - began)
+    listening.cancel()
+
+
+async def _listen(user: BareClient, seen: asyncio.Queue[tuple[str, str]]) -> None:
+    async for event in user.events("Deployment"):
+        seen.put_nowait((event["object"]["metadata"]["name"], _config_hash(event["object"])))
+
+
+def _restart(done: Run, cluster: Cluster, operator: OperatorProcess, folder: str) -> None:
+    operator.stop()
+    began = time.perf_counter()
+    after = _operator(cluster, folder, ROPEWALK_RESYNC_SECONDS=str(_RESYNC_SECONDS))
+    try:
+        done.filled_seconds = time.perf_counter() - began
+        figures = _looked_at(after, done.agents)
+        done.restart_seconds, done.restart_cpu = time.perf_counter() - began, cpu_seconds(after.pid)
+        done.restart_writes, done.restart_rss_mib = _writes(_by_verb(figures)), memory_mib(after.pid, "VmRSS")
+        figures = _looked_at(after, done.agents * 2)
+        done.resync_cpu = cpu_seconds(after.pid) - done.restart_cpu
+        done.resync_writes = _writes(_by_verb(figures)) - done.restart_writes
+        done.resync_rss_mib, done.resync_peak_mib = memory_mib(after.pid, "VmRSS"), memory_mib(after.pid, "VmHWM")
+    finally:
+        after.kill()
+
+
+def _looked_at(operator: OperatorProcess, times: int) -> str:
+    """The metrics, once there have been so many reconciles."""
+    return until(
+        lambda: text if _reconciles(text := _figures(operator)) >= times else None,
+        f"{times} reconciles",
+        _LONGEST_SECONDS,
+    )
+
+
+def _figures(operator: OperatorProcess) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{operator.port}/metrics", timeout=60) as answer:
+        return str(answer.read().decode())
+
+
+def _reconciles(figures: str) -> float:
+    return sum(float(value) for value in re.findall(r"^ropewalk_operator_reconcile_total{.*} (\S+)", figures, re.M))
+
+
+def _by_verb(figures: str) -> dict[str, float]:
+    counted: defaultdict[str, float] = defaultdict(float)
+    for verb, value in re.findall(r'^ropewalk_operator_api_requests_total{.*verb="(\w+)".*} (\S+)', figures, re.M):
+        counted[verb] += float(value)
+    return dict(counted)
+
+
+def _writes(requests: dict[str, float]) -> float:
+    return sum(requests.get(verb, 0) for verb in _WRITES)
+
+
+async def _has(user: BareClient, kind: str, count: int) -> bool:
+    return await user.count(kind) >= count
+
+
+async def _is_settled(user: BareClient, ready: str | None) -> bool:
+    """Whether every Agent's status is of its spec, and says this of Ready."""
+    for agent in await user.all("Agent"):
+        status = agent.get("status") or {}
+        if status.get("observedGeneration") != agent["metadata"]["generation"]:
+            return False
+        conditions = {each["type"]: each["status"] for each in status["conditions"]}
+        if ready and conditions.get("Ready") != ready:
+            return False
+    return True
+
+
+async def _until(look: Callable[[], Awaitable[bool]], pause_seconds: float) -> None:
+    """Look seldom: it is the operator's time."""
+    async with asyncio.timeout(_LONGEST_SECONDS):
+        while not await look():  # noqa: ASYNC110 - what is looked at is in another process
+            await asyncio.sleep(pause_seconds)
+
+
+def _config_hash(deployment: dict[str, Any]) -> str:
+    return str(deployment["spec"]["template"]["metadata"]["annotations"])
+
+
+def _in_order(children: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Agent by Agent, each Deployment after its settings. Kind by kind would spare the bare client the controllers,
+    which begin with the first Deployment.
+    """
+    return sorted(children, key=lambda each: (each["metadata"]["name"], each["kind"] == "Deployment"))
 
 
 def _copy(child: dict[str, Any]) -> dict[str, Any]:
@@ -134,27 +318,10 @@ def _copy(child: dict[str, Any]) -> dict[str, Any]:
     return copy
 
 
-def _agent(name: str) -> dict[str, Any]:
+def _agents(count: int) -> list[dict[str, Any]]:
     model = {"provider": "openai-compatible", "id": "m", "baseURL": "http://model:8080/v1"}
     spec = {"systemPrompt": "You are a calculator.", "model": model}
-    return {"apiVersion": "ropewalk.dev/v1alpha1", "kind": "Agent", "metadata": {"name": name}, "spec": spec}
-
-
-@contextmanager
-def _operator(server: ApiServer) -> Iterator[None]:
-    port = "18099"
-    environment = os.environ | {
-        "KUBECONFIG": str(server.kubeconfig),
-        "PYTHONPATH": str(REPOSITORY / "operator" / "src"),
-        "ROPEWALK_AGENT_IMAGE": "ropewalk.dev/agent:bench",
-        "ROPEWALK_WATCH_NAMESPACES": _NAMESPACE,
-        "ROPEWALK_PORT": port,
-        "ROPEWALK_LOG_LEVEL": "warning",
-        "POD_NAME": "bench",
-    }
-    with subprocess.Popen([sys.executable, "-m", "ropewalk_operator"], env=environment) as operator:
-        try:
-            until_ready(int(port), operator)
-            yield
-        finally:
-            operator.terminate()
+    return [
+        {"apiVersion": "ropewalk.dev/v1alpha1", "kind": "Agent", "metadata": {"name": f"agent-{n:05}"}, "spec": spec}
+        for n in range(count)
+    ]

@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,11 +65,14 @@ TOOLS = (
     Tool("coredns", {"coredns": "github.com/coredns/coredns"}, "a minute and a half"),
 )
 
+SIMULATION = (Tool("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}, "2 minutes"),)
+"""Nodes and pods for bench/scale.py, which nothing else needs."""
 
-def build(layout: Layout) -> None:
+
+def build(layout: Layout, tools: Sequence[Tool] = TOOLS) -> None:
     """Build what is not in the cache. Raises Failure with the compiler's words."""
     layout.bin.mkdir(parents=True, exist_ok=True)
-    stale = [tool for tool in TOOLS if not _fresh(layout, tool)]
+    stale = [tool for tool in tools if not _fresh(layout, tool)]
     if not stale:
         return
     go = machine.go(layout)
