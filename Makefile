@@ -65,6 +65,10 @@ fix: .venv/.ready ## format, mend what can be mended by rule, copy the CRDs into
 golden: .venv/.ready ## rewrite the golden files of the renderers; read the diff
 	ROPEWALK_GOLDEN=write .venv/bin/pytest -q tests/unit/operator
 
+.PHONY: dashboards
+dashboards: .venv/.ready ## write the chart's Grafana dashboards from dev/dashboards
+	@PYTHONPATH=dev .venv/bin/python -m dashboards
+
 .PHONY: tools
 tools: ## build kubectl, helm and the cluster's programs into the cache
 	@$(CLUSTER) tools

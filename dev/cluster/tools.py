@@ -68,6 +68,12 @@ TOOLS = (
 SIMULATION = (Tool("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}, "2 minutes"),)
 """Nodes and pods for bench/scale.py, which nothing else needs."""
 
+# Debian packages and the binaries that are taken from them.
+DEBIAN = {
+    "prometheus": ("prometheus", "promtool"),
+    "prometheus-alertmanager": ("prometheus-alertmanager",),
+}
+
 
 def build(layout: Layout, tools: Sequence[Tool] = TOOLS) -> None:
     """Build what is not in the cache. Raises Failure with the compiler's words."""
@@ -83,22 +89,26 @@ def build(layout: Layout, tools: Sequence[Tool] = TOOLS) -> None:
 
 
 def unpack_prometheus(layout: Layout) -> None:
-    """Prometheus, for tests of the dashboards: Debian's binary, without the service that its package starts."""
-    if (layout.bin / "prometheus").exists():
-        return
-    with step("Fetching Prometheus (Debian's package, unpacked into the cache)"), TemporaryDirectory() as folder:
-        # apt fetches as a user of its own, who has to be able to write here.
-        Path(folder).chmod(0o777)
-        for command in (
-            "apt-get -q download prometheus || { apt-get -q update && apt-get -q download prometheus; }",
-            "dpkg-deb -x prometheus_*.deb unpacked",
-        ):
-            done = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise Failure(f"{command} failed (try `apt-get update`):\n{done.stderr[-1000:]}")
-        part = layout.bin / ".prometheus.part"
-        shutil.copy(Path(folder) / "unpacked" / "usr" / "bin" / "prometheus", part)
-        part.replace(layout.bin / "prometheus")
+    """Prometheus and its Alertmanager, for tests and `make observe`: Debian's binaries, without the services that their
+    packages start.
+    """
+    for package, binaries in DEBIAN.items():
+        if all((layout.bin / name).exists() for name in binaries):
+            continue
+        with step(f"Fetching {package} (Debian's package, unpacked into the cache)"), TemporaryDirectory() as folder:
+            # apt fetches as a user of its own, who has to be able to write here.
+            Path(folder).chmod(0o777)
+            for command in (
+                f"apt-get -q download {package} || {{ apt-get -q update && apt-get -q download {package}; }}",
+                f"dpkg-deb -x {package}_*.deb unpacked",
+            ):
+                done = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    raise Failure(f"{command} failed (try `apt-get update`):\n{done.stderr[-1000:]}")
+            for name in binaries:
+                part = layout.bin / f".{name}.part"
+                shutil.copy(Path(folder) / "unpacked" / "usr" / "bin" / name, part)
+                part.replace(layout.bin / name)
 
 
 def _stamp(layout: Layout, tool: Tool) -> Path:

@@ -1,0 +1,85 @@
+"""PromQL by the few shapes that the panels need. Knows no Grafana but its variables, and no panel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WINDOW = "[$__rate_interval]"
+FAILED = 'outcome=~"internal|invalid_answer|model_error|not_ready|queue_full|timeout"'
+"""Outcomes of requests that are the service's fault: not the client's, and no limit that was asked for."""
+PRICE = "ropewalk:model_price_per_million_tokens"
+"""What monitoring.prices becomes, as a recording rule with the labels gen_ai_request_model and direction."""
+MODEL = "gen_ai_request_model"
+
+
+@dataclass(frozen=True)
+class Series:
+    """The series that a dashboard's variables choose: matchers that every query of theirs has."""
+
+    chosen: str
+
+    def of(self, metric: str, more: str = "") -> str:
+        """The metric as it is."""
+        return f"{metric}{{{', '.join(part for part in (self.chosen, more) if part)}}}"
+
+    def rate(self, metric: str, by: str = "", more: str = "") -> str:
+        """How often something happens in a second, summed."""
+        return f"{_sum(by)} (rate({self.of(metric, more)}{WINDOW}))"
+
+    def sum(self, metric: str, by: str = "", more: str = "") -> str:
+        """A state, summed over pods."""
+        return f"{_sum(by)} ({self.of(metric, more)})"
+
+    def quantile(self, q: float, histogram: str, by: str = "", more: str = "") -> str:
+        """A quantile of a histogram's values."""
+        labels = f"{by}, le" if by else "le"
+        return f"histogram_quantile({q}, {_sum(labels)} (rate({self.of(f'{histogram}_bucket', more)}{WINDOW})))"
+
+    def restarts(self, window: str, by: str) -> str:
+        """How often containers were started again: the start time of their process changes."""
+        return f"{_sum(by)} (changes({self.of('process_start_time_seconds')}[{window}]))"
+
+    def condition(self, kind: str, by: str = "namespace, name") -> str:
+        """Whether a condition of resources is True, whichever of the operator's pods says so."""
+        matcher = f'condition="{kind}"'
+        return f"max by ({by}) ({self.of('ropewalk_resource_condition', matcher)})"
+
+    def cost_per_hour(self, by: str) -> str:
+        """What an hour of the tokens of now costs, by labels among which is the model's; see `cost_of`."""
+        return f"{self._cost('rate', WINDOW, by)} * 3600"
+
+    def cost_of(self, window: str, by: str) -> str:
+        """What the tokens of a time cost where their model has a price, in the prices' currency."""
+        return self._cost("increase", f"[{window}]", by)
+
+    def _cost(self, function: str, window: str, by: str) -> str:
+        spent = [
+            f"sum by ({by}) ({function}({self.of(f'gen_ai_client_inference_usage_{way}_tokens_total')}{window}))"
+            f' * on ({MODEL}) group_left () max by ({MODEL}) ({PRICE}{{direction="{way}"}})'
+            for way in ("input", "output")
+        ]
+        return f"({' + '.join(spent)}) / 1e6"
+
+
+def share(part: str, whole: str) -> str:
+    """A part of a whole; 0 while there is nothing at all."""
+    return f"({part} or vector(0)) / (({whole}) > 0) or vector(0)"
+
+
+def or_none(expression: str) -> str:
+    """0 where nothing was ever counted."""
+    return f"{expression} or vector(0)"
+
+
+def or_zero(expression: str, present: str) -> str:
+    """A line at 0 for each of `present` that has none of its own: what never happened is not missing."""
+    return f"{expression} or 0 * {present}"
+
+
+def top(expression: str, count: int = 10) -> str:
+    """The highest lines, where there may be a thousand."""
+    return f"topk({count}, {expression})"
+
+
+def _sum(by: str) -> str:
+    return f"sum by ({by})" if by else "sum"

@@ -1,0 +1,170 @@
+"""The dashboard Operator: whether it keeps up, what it asks of the API server, and what is not ready."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from dashboards.panels import Panels, choice, graph, new_board, stat_panel, table_panel
+from dashboards.queries import WINDOW, Series, or_none, share
+
+_OPERATOR = Series('namespace=~"$namespace", job="ropewalk-operator"')
+_RESOURCES = Series('job="ropewalk-operator"')
+_RECONCILES = "ropewalk_operator_reconcile_total"
+_DURATION = "ropewalk_operator_reconcile_duration_seconds"
+_API = "ropewalk_operator_api_requests_total"
+_CONDITION = "ropewalk_resource_condition"
+_RESOURCE = "kind, namespace, name"
+_READY = _RESOURCES.condition("Ready", _RESOURCE)
+
+
+def board() -> Dashboard:
+    """Build it."""
+    return new_board(
+        "ropewalk-operator",
+        "Ropewalk / Operator",
+        "The operator: reconciles, its queue and watches, the API server's answers, and the state of all resources.",
+        [
+            choice(
+                "namespace", "Namespace of the operator", "label_values(ropewalk_operator_workqueue_depth, namespace)"
+            )
+        ],
+        [("Now", _now()), ("Reconciling", _reconciling()), ("Kubernetes", _kubernetes()), ("Pods", _pods())],
+    )
+
+
+def _now() -> Panels:
+    return [
+        stat_panel(
+            "Leaders",
+            "Operators that write now. It should be 1: none means that nothing is reconciled, two must never be.",
+            or_none(_OPERATOR.sum("ropewalk_operator_leader")),
+        ),
+        stat_panel("Reconciles", "Reconciles each second.", or_none(_OPERATOR.rate(_RECONCILES)), "ops"),
+        stat_panel(
+            "Failed",
+            "Share of reconciles that ended in an error and are tried again.",
+            share(_OPERATOR.rate(_RECONCILES, more='result="error"'), _OPERATOR.rate(_RECONCILES)),
+            "percentunit",
+            warn=0.01,
+            bad=0.1,
+        ),
+        stat_panel(
+            "Waiting",
+            "Resources that wait for a worker of the leader.",
+            or_none(
+                f"max({_OPERATOR.of('ropewalk_operator_workqueue_depth')} unless on (namespace, pod)"
+                f" {_OPERATOR.of('ropewalk_operator_leader')} == 0)"
+            ),
+            warn=100,
+        ),
+        stat_panel(
+            "Quietest watch",
+            "Time since the watch that has been silent for longest gave a sign of life; four minutes are normal.",
+            f"max({_OPERATOR.of('ropewalk_operator_last_watch_event_age_seconds')})",
+            "s",
+            warn=300,
+            bad=480,
+        ),
+        stat_panel(
+            "Resources not ready",
+            "Agents, MCPServers and Models whose condition Ready is not True, in all namespaces.",
+            or_none(f"count({_READY} == 0)"),
+            warn=1,
+        ),
+    ]
+
+
+def _reconciling() -> Panels:
+    return [
+        graph(
+            "Reconciles by kind and result",
+            "An error is tried again with growing pauses; the log has it.",
+            [(_OPERATOR.rate(_RECONCILES, "kind, result"), "{{kind}} {{result}}")],
+            "ops",
+        ),
+        graph(
+            "Time of reconciles",
+            "Reads from memory, so it is mostly the API server's time to write.",
+            [(_OPERATOR.quantile(q, _DURATION), f"p{q * 100:.0f}") for q in (0.5, 0.95, 0.99)],
+            "s",
+        ),
+        graph(
+            "Time of reconciles by kind, p95",
+            "By kind of resource.",
+            [(_OPERATOR.quantile(0.95, _DURATION, "kind"), "{{kind}}")],
+            "s",
+        ),
+        graph(
+            "Queue",
+            "Resources that wait for a worker. A standby has no workers: its queue is what it would begin with.",
+            [(_OPERATOR.of("ropewalk_operator_workqueue_depth"), "{{pod}}")],
+        ),
+        graph(
+            "Retries",
+            "Reconciles each minute that are to be tried again after an error.",
+            [(or_none(f"60 * {_OPERATOR.rate('ropewalk_operator_workqueue_retries_total', 'pod')}"), "{{pod}}")],
+            "opm",
+        ),
+        graph(
+            "Resources by condition",
+            "How many have each condition True, in all namespaces.",
+            [
+                (
+                    f"sum by (kind, condition) (max by ({_RESOURCE}, condition) ({_RESOURCES.of(_CONDITION)}))",
+                    "{{kind}} {{condition}}",
+                )
+            ],
+        ),
+        table_panel(
+            "Resources",
+            "Conditions of each Agent, MCPServer and Model: 1 where it is True. kubectl describe tells why not.",
+            [
+                (
+                    heading,
+                    _RESOURCES.condition(heading, _RESOURCE),
+                    "short",
+                )
+                for heading in ("Ready", "Accepted", "Available", "ToolsReady", "ToolsDiscovered")
+            ],
+            ["kind", "namespace", "name"],
+        ),
+    ]
+
+
+def _kubernetes() -> Panels:
+    return [
+        graph(
+            "Requests to the API server",
+            "By verb and status code; code 0 means that no answer came.",
+            [(_OPERATOR.rate(_API, "verb, code"), "{{verb}} {{code}}")],
+            "reqps",
+        ),
+        graph(
+            "Requests that failed",
+            "Answers 4xx and 5xx, and none at all. 409 is a conflict that is tried again.",
+            [(or_none(_OPERATOR.rate(_API, "verb, code", 'code!~"2.."')), "{{verb}} {{code}}")],
+            "reqps",
+        ),
+        graph(
+            "Silence of watches",
+            "Time since each watch gave a sign of life. A new one begins every four minutes.",
+            [(f"max by (kind) ({_OPERATOR.of('ropewalk_operator_last_watch_event_age_seconds')})", "{{kind}}")],
+            "s",
+        ),
+    ]
+
+
+def _pods() -> Panels:
+    return [
+        graph("Memory", "Resident memory.", [(_OPERATOR.of("process_resident_memory_bytes"), "{{pod}}")], "bytes"),
+        graph(
+            "CPU",
+            "CPU cores in use.",
+            [(f"rate({_OPERATOR.of('process_cpu_seconds_total')}{WINDOW})", "{{pod}}")],
+        ),
+        graph(
+            "Restarts, last 15 minutes",
+            "Containers that were started again, counted from the start times of their processes.",
+            [(_OPERATOR.restarts("15m", "pod"), "{{pod}}")],
+        ),
+    ]
