@@ -58,8 +58,9 @@ def _now() -> Panels:
         ),
         stat_panel(
             "Agents not ready",
-            "Agents whose condition Ready is not True, as the operator says; suspended ones are among them.",
-            or_none(f"count({_NAMES.condition('Ready')} == 0)"),
+            "Agents whose condition Ready is not True, as the operator says, without those that are suspended or scaled"
+            " to 0.",
+            or_none(f"count({_NAMES.not_ready()})"),
             warn=1,
         ),
         stat_panel(

@@ -48,8 +48,8 @@ def _now() -> Panels:
         stat_panel("MCP servers", "MCPServers that the operator knows.", or_none(f"count({ready})")),
         stat_panel(
             "Not ready",
-            "MCPServers whose condition Ready is not True: kubectl get mcp tells why.",
-            or_none(f"count({ready} == 0)"),
+            "MCPServers whose condition Ready is not True, without those scaled to 0: kubectl get mcp tells why.",
+            or_none(f"count({_NAMES.not_ready()})"),
             warn=1,
         ),
         stat_panel(

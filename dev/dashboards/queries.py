@@ -44,6 +44,11 @@ class Series:
         matcher = f'condition="{kind}"'
         return f"max by ({by}) ({self.of('ropewalk_resource_condition', matcher)})"
 
+    def not_ready(self, by: str = "namespace, name") -> str:
+        """The resources that are not Ready, but for those of which nobody wants pods."""
+        idle = f"max by ({by}) ({self.of('ropewalk_resource_idle')}) == 1"
+        return f"({self.condition('Ready', by)} == 0 unless {idle})"
+
     def cost_per_hour(self, by: str) -> str:
         """What an hour of the tokens of now costs, by labels among which is the model's; see `cost_of`."""
         return f"{self._cost('rate', WINDOW, by)} * 3600"

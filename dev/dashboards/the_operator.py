@@ -14,7 +14,6 @@ _DURATION = "ropewalk_operator_reconcile_duration_seconds"
 _API = "ropewalk_operator_api_requests_total"
 _CONDITION = "ropewalk_resource_condition"
 _RESOURCE = "kind, namespace, name"
-_READY = _RESOURCES.condition("Ready", _RESOURCE)
 
 
 def board() -> Dashboard:
@@ -67,8 +66,9 @@ def _now() -> Panels:
         ),
         stat_panel(
             "Resources not ready",
-            "Agents, MCPServers and Models whose condition Ready is not True, in all namespaces.",
-            or_none(f"count({_READY} == 0)"),
+            "Agents, MCPServers and Models whose condition Ready is not True, in all namespaces, without"
+            " those that are suspended or scaled to 0.",
+            or_none(f"count({_RESOURCES.not_ready(_RESOURCE)})"),
             warn=1,
         ),
     ]

@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 NAMED = 20
-AS_ASKED = frozenset({"Progressing", "ScaledToZero", "Suspended"})
+NO_PODS_WANTED = frozenset({"ScaledToZero", "Suspended"})
+"""Reasons of what is not Ready because a user wants no pods of it."""
+AS_ASKED = NO_PODS_WANTED | {"Progressing"}
 """Reasons of what a user has asked for, or that takes its time: no warnings."""
 
 

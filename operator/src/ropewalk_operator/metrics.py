@@ -13,6 +13,7 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, genera
 from prometheus_client.registry import Collector
 
 from ropewalk_operator.cache import Cache
+from ropewalk_operator.changes import NO_PODS_WANTED
 from ropewalk_operator.kinds import Key
 from ropewalk_operator.workqueue import WorkQueue
 
@@ -92,7 +93,15 @@ class _World(Collector):
             "1 where the condition is True, 0 where it is not.",
             labels=["kind", "namespace", "name", "condition"],
         )
+        idle = GaugeMetricFamily(
+            "ropewalk_resource_idle",
+            "1 where no pods are wanted: it is suspended or scaled to 0.",
+            labels=["kind", "namespace", "name"],
+        )
         for key, body in self._cache.owners.items():
             for condition in (body.get("status") or {}).get("conditions") or ():
                 conditions.add_metric([*key, condition["type"]], float(condition["status"] == "True"))
+                if condition["type"] == "Ready":
+                    idle.add_metric([*key], float(condition.get("reason") in NO_PODS_WANTED))
         yield conditions
+        yield idle
