@@ -11,6 +11,7 @@ CONTEXT ?=
 REGISTRY ?= ropewalk.dev
 
 CLUSTER := PYTHONPATH=dev $(PYTHON) -m cluster
+OBSERVE := PYTHONPATH=dev .venv/bin/python -m observe
 DEMO := PYTHONPATH=dev $(PYTHON) -m demo
 CODE := operator/src agent_image/src dev bench tests
 MCP_CODE := mcp_images tests/unit/mcp tests/conformance/everything
@@ -84,6 +85,18 @@ cluster-down: ## end the local cluster and remove everything of it but the cache
 .PHONY: images
 images: ## build the images and load them into the cluster
 	@$(CLUSTER) images --context "$(CONTEXT)" --registry "$(REGISTRY)"
+
+.PHONY: observe
+observe: .venv/.ready ## Prometheus and Alertmanager beside the local cluster, with the chart's scrapes and alerts
+	@$(OBSERVE) up
+
+.PHONY: observe-panels
+observe-panels: .venv/.ready ## every panel of every dashboard in figures, from what `make observe` has seen
+	@$(OBSERVE) panels $(PANELS)
+
+.PHONY: observe-down
+observe-down: .venv/.ready ## end what `make observe` has started
+	@$(OBSERVE) down
 
 .PHONY: bench
 bench: .venv/.ready .venv-mcp/.ready cluster-up images ## measure, side by side with the alternatives; minutes

@@ -15,7 +15,7 @@ from cluster.console import Failure, fail, say, step
 from cluster.controlplane import ControlPlane
 from cluster.layout import Layout
 from cluster.node import Node
-from cluster.processes import wait_until
+from cluster.processes import stop_all, wait_until
 
 _COREDNS = Path(__file__).with_name("coredns.yaml")
 
@@ -102,6 +102,7 @@ def down(here: Layout) -> None:
         return
     plane = ControlPlane(here.bin, here.state)
     with step("Ending the local cluster", expected="10 seconds"):
+        stop_all(here.observe)
         Node(here, plane).stop()
         plane.stop()
         shutil.rmtree(here.state)

@@ -56,6 +56,11 @@ class Layout:
         return self.state / "kubeconfig"
 
     @property
+    def observe(self) -> Path:
+        """What `make observe` writes: configurations, logs and what Prometheus has stored."""
+        return self.state / "observe"
+
+    @property
     def logs(self) -> Path:
         """A log for each process."""
         return self.state / "log"

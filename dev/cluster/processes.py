@@ -65,6 +65,12 @@ class Process:
         return "\n".join(text.splitlines()[-lines:])
 
 
+def stop_all(folder: Path) -> None:
+    """Stop every process that has its log and its id in the folder; none is no error."""
+    for file in sorted(folder.glob("*.pid")):
+        Process(file.stem, folder).stop()
+
+
 def end(pid: int) -> None:
     """SIGTERM, then SIGKILL after ten seconds; returns when the process is gone or only waits to be reaped."""
     for number in (signal.SIGTERM, signal.SIGKILL):

@@ -30,7 +30,7 @@ def agent(name: str = "calc", **spec: Any) -> Body:
 
 def mcp_server(name: str = "math", *, ready: bool | None = None, **spec: Any) -> Body:
     """An MCPServer; `ready` adds a status that says so."""
-    if "remote" not in spec:
+    if "remote" not in spec and "stdio" not in spec:
         spec.setdefault("image", "ropewalk.dev/mcp-math:0.1.0")
     body = owner("MCPServer", name, spec)
     if ready is not None:

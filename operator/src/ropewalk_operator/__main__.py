@@ -60,7 +60,7 @@ class Operator:
                 ask=asking(self._agents.tools),
             ),
             ask_ready=Answers(self._agents.ready).ready,
-            options=Options(chosen.agent_image, chosen.stdio_image, chosen.image_pull_policy),
+            options=Options(chosen.agent_image, chosen.stdio_image, chosen.image_pull_policy, chosen.scrapers),
             enqueue=self._queue.add,
             is_pressed=lambda: self._queue.is_pressed,
             clock=time.time,

@@ -35,6 +35,8 @@ MCP_SECRETS_DIRECTORY = f"{SECRETS_DIRECTORY}/mcp"
 REDIS_URL_FILE = f"{SECRETS_DIRECTORY}/sessions/redis-url"
 SESSIONS_DIRECTORY = "/var/lib/ropewalk/sessions"
 
+SCRAPED = f"monitoring.{GROUP}/scrape"
+"""Label of MCP servers' pods that have metrics: "true". Users may set it, as nobody can tell by an image."""
 OPERATOR_LABELS = {APP_NAME: "ropewalk-operator"}
 
 Owner = Agent | MCPServer

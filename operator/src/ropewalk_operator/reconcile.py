@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from ropewalk_operator import api, names, observe, status
@@ -47,6 +47,7 @@ class Options:
     agent_image: str
     stdio_image: str
     pull_policy: str
+    scrapers: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Reconciler:
@@ -168,6 +169,7 @@ class Reconciler:
             stdio_image=self._options.stdio_image,
             pull_policy=self._options.pull_policy,
             sticky=self._is_sticky(key, server),
+            scrapers=self._options.scrapers,
         )
         facts, outcome, again = await self._apply_and_observe(key, server, facts, manifests)
         facts, due = self._with_tools(key, server, body, facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ class Settings(BaseModel):
     stdio_image: Annotated[str, Field(min_length=1)]
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     watch_namespaces: tuple[str, ...] = ()
+    scrapers: Mapping[str, Any] = {}
     workers: Annotated[int, Field(ge=1, le=256)] = 8
     resync_seconds: Annotated[float, Field(ge=1)] = 600
     host: str = "0.0.0.0"  # noqa: S104 - the kubelet and Prometheus come from outside the pod
@@ -34,6 +36,21 @@ class Settings(BaseModel):
     @classmethod
     def _comma_list(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("scrapers", mode="before")
+    @classmethod
+    def _peer(cls, value: Any) -> Any:
+        """A peer of a NetworkPolicy, as JSON."""
+        if not isinstance(value, str):
+            return value
+        try:
+            peer = json.loads(value)
+        except ValueError:
+            peer = None
+        selectors = {"namespaceSelector", "podSelector"}
+        if not isinstance(peer, dict) or peer.keys() - selectors or not all(isinstance(v, dict) for v in peer.values()):
+            raise ValueError('use a JSON object such as {"podSelector": {"matchLabels": {"app": "prometheus"}}}')
+        return peer
 
 
 def load(environ: Mapping[str, str]) -> Settings:

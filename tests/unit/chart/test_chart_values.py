@@ -240,6 +240,6 @@ def test_pod_monitors_are_made_only_when_asked_for_as_clusters_may_lack_their_cr
     assert of_kind(render(), "PodMonitor") == []
 
 
-def test_the_dashboard_can_be_left_out() -> None:
-    assert len(of_kind(render(), "ConfigMap")) == 1
+def test_the_dashboards_can_be_left_out() -> None:
+    assert len(of_kind(render(), "ConfigMap")) == 4
     assert of_kind(render("--set", "monitoring.dashboards.enabled=false"), "ConfigMap") == []

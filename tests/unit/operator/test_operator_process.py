@@ -41,6 +41,19 @@ def test_settings_that_cannot_be_used_name_every_variable() -> None:
     assert "ROPEWALK_WORKERS is 'many'" in str(error.value)
 
 
+def test_who_may_scrape_is_the_peer_of_a_network_policy() -> None:
+    images = {"ROPEWALK_AGENT_IMAGE": "a", "ROPEWALK_STDIO_IMAGE": "s"}
+    peer = {"namespaceSelector": {"matchLabels": {"a": "b"}}}
+    assert settings.load({**images, "ROPEWALK_SCRAPERS": json.dumps(peer)}).scrapers == peer
+    assert settings.load(images).scrapers == {}
+
+
+@pytest.mark.parametrize("wrong", ["prometheus", "[]", '{"ipBlock": {}}', '{"podSelector": "all"}'])
+def test_a_scraper_that_is_no_peer_is_refused_with_an_example(wrong: str) -> None:
+    with pytest.raises(settings.InvalidSettings, match=r"ROPEWALK_SCRAPERS is .* use a JSON object such as"):
+        settings.load({"ROPEWALK_AGENT_IMAGE": "a", "ROPEWALK_STDIO_IMAGE": "s", "ROPEWALK_SCRAPERS": wrong})
+
+
 def test_a_log_line_is_one_json_object() -> None:
     record = logging.LogRecord("n", logging.INFO, "f", 1, "hello %s", ("you",), None)
     record.fields = {"object": "Agent a/b"}

@@ -70,8 +70,9 @@ def children(parsed: api.Agent, prompt: str = "Hi.", servers: dict[str, api.MCPS
     return agent_children(parsed, system_prompt=prompt, servers=servers or {}, image=IMAGE, pull_policy="IfNotPresent")
 
 
-def server_children(parsed: api.MCPServer, *, sticky: bool = False) -> list[Manifest]:
-    return mcp_children(parsed, stdio_image=STDIO_IMAGE, pull_policy="IfNotPresent", sticky=sticky)
+def server_children(parsed: api.MCPServer, *, sticky: bool = False, scrapers: Manifest | None = None) -> list[Manifest]:
+    options: dict[str, Any] = {"stdio_image": STDIO_IMAGE, "pull_policy": "IfNotPresent"}
+    return mcp_children(parsed, **options, sticky=sticky, scrapers=scrapers)
 
 
 @pytest.mark.parametrize("folder", sorted(GOLDEN.iterdir()), ids=lambda folder: folder.name)
@@ -296,3 +297,27 @@ def test_the_variables_by_which_a_server_knows_its_hosts_come_before_the_users()
         container["env"][0]["value"]
         == "math-mcp,math-mcp.default,math-mcp.default.svc,math-mcp.default.svc.cluster.local"
     )
+
+
+def test_whoever_reads_the_metrics_gets_in_where_that_is_wanted_and_nobody_else() -> None:
+    server = api.mcp_server(mcp_server(image="math:1", port=9000))
+    peer = {"namespaceSelector": {"matchLabels": {"team": "monitoring"}}, "podSelector": {"matchExpressions": []}}
+    [closed] = one(server_children(server), "NetworkPolicy")["spec"]["ingress"]
+    [opened] = one(server_children(server, scrapers=peer), "NetworkPolicy")["spec"]["ingress"]
+    # The API server leaves empty lists out, and would seem to have changed what was asked for.
+    more = {"namespaceSelector": {"matchLabels": {"team": "monitoring"}}, "podSelector": {}}
+    assert opened == {**closed, "from": [*closed["from"], more]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "value"),
+    [
+        ({"stdio": {"image": "math:1", "command": ["math"]}}, "true"),
+        ({"stdio": {"image": "math:1", "command": ["math"]}, "pod": {"labels": {names.SCRAPED: "false"}}}, "false"),
+        ({"image": "math:1"}, None),
+        ({"image": "math:1", "pod": {"labels": {names.SCRAPED: "true"}}}, "true"),
+    ],
+)
+def test_pods_say_whether_they_have_metrics(spec: dict[str, Any], value: str | None) -> None:
+    pod = one(server_children(api.mcp_server(mcp_server(**spec))), "Deployment")["spec"]["template"]
+    assert pod["metadata"]["labels"].get(names.SCRAPED) == value

@@ -49,6 +49,9 @@ Ropewalk lets its pods out to DNS and to the public internet's ports 80 and 443,
 {{- with .serviceAccount -}}
 {{- $_ := set $pod "serviceAccountName" . -}}
 {{- end -}}
+{{- if not .stdio -}}
+{{- $_ := set $pod "labels" (merge ($pod.labels | default dict) (dict "monitoring.ropewalk.dev/scrape" "true")) -}}
+{{- end -}}
 {{- if and $root.Values.image.pullSecrets (not $pod.imagePullSecrets) -}}
 {{- $_ := set $pod "imagePullSecrets" $root.Values.image.pullSecrets -}}
 {{- end -}}

@@ -4,6 +4,9 @@ remote server.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ropewalk_operator import names
 from ropewalk_operator.api import MCPServer
 from ropewalk_operator.manifest import Manifest
@@ -15,19 +18,32 @@ DEFAULT_RESOURCES = {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"m
 GRACE_SECONDS = 30
 
 
-def mcp_children(server: MCPServer, *, stdio_image: str, pull_policy: str, sticky: bool = False) -> list[Manifest]:
+def mcp_children(
+    server: MCPServer,
+    *,
+    stdio_image: str,
+    pull_policy: str,
+    sticky: bool = False,
+    scrapers: Mapping[str, Any] | None = None,
+) -> list[Manifest]:
     """All children that the server shall have. The Deployment comes last: its pods need the others.
 
-    `sticky`: whether a client has to meet the same pod every time.
+    `sticky`: whether a client has to meet the same pod every time. `scrapers`: the peer of a NetworkPolicy that reads
+    the metrics.
     """
     if server.remote:
         return []
     return [
         *([] if server.pod.service_account_name else [pod.service_account(server)]),
         pod.service(server, server.port, sticky=sticky),
-        *([mcp_policy(server)] if server.network_policy.enabled else []),
+        *([mcp_policy(server, scrapers)] if server.network_policy.enabled else []),
         *scaling(server),
-        pod.deployment(server, _pod_spec(server, stdio_image, pull_policy)),
+        # The bridge has metrics; what an image has, only its user knows.
+        pod.deployment(
+            server,
+            _pod_spec(server, stdio_image, pull_policy),
+            labels={names.SCRAPED: "true"} if server.stdio else None,
+        ),
     ]
 
 

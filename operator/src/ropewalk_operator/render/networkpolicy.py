@@ -78,13 +78,15 @@ def agent_policy(agent: Agent, servers: Mapping[str, MCPServer]) -> Manifest:
     )
 
 
-def mcp_policy(server: MCPServer) -> Manifest:
-    """In: the agents of the namespace, and the operator that asks for the tools. Out: DNS, the web on the public
-    internet, and what the user adds. Nothing inside the cluster, and no cloud's metadata.
+def mcp_policy(server: MCPServer, scrapers: Mapping[str, Any] | None = None) -> Manifest:
+    """In: the agents of the namespace, the operator that asks for the tools, and who reads the metrics, where there is
+    such a peer. Out: DNS, the web on the public internet, and what the user adds. Nothing inside the cluster, and no
+    cloud's metadata.
     """
     peers = [
         {"podSelector": {"matchLabels": AGENTS}},
         {"namespaceSelector": {}, "podSelector": {"matchLabels": names.OPERATOR_LABELS}},
+        *([_without_nothing(scrapers)] if scrapers else []),
     ]
     web: Manifest = {
         "to": [{"ipBlock": {"cidr": cidr, "except": left_out}} for cidr, left_out in NOT_PUBLIC.items()],

@@ -5,7 +5,7 @@ Never knows what runs inside the container.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ropewalk_operator import names
 from ropewalk_operator.api import API_VERSION
@@ -147,14 +147,23 @@ OLD_FIRST: Manifest = {"type": "Recreate"}
 """Never two pods at once, for what only one may write."""
 
 
-def deployment(owner: names.Owner, spec: Manifest, config: str = "", strategy: Manifest = ONE_BY_ONE) -> Manifest:
-    """A Deployment that replaces its pods by the strategy.
+def deployment(
+    owner: names.Owner,
+    spec: Manifest,
+    config: str = "",
+    strategy: Manifest = ONE_BY_ONE,
+    labels: Mapping[str, str] | None = None,
+) -> Manifest:
+    """A Deployment that replaces its pods by the strategy. The user may give other values to `labels` of the pods.
 
     The template carries a hash of itself and of `config`, so that a change of either rolls the pods and a pod says
     which template it came from. Without replicas where an autoscaler sets them.
     """
     template: Manifest = {
-        "metadata": {"labels": {**owner.pod.labels, **names.labels(owner)}, "annotations": dict(owner.pod.annotations)},
+        "metadata": {
+            "labels": {**(labels or {}), **owner.pod.labels, **names.labels(owner)},
+            "annotations": dict(owner.pod.annotations),
+        },
         "spec": spec,
     }
     template["metadata"]["annotations"][names.CONFIG_HASH] = digest({"template": template, "config": config})[:16]

@@ -1,0 +1,134 @@
+"""Prometheus, Alertmanager and what tells them of the pods: three processes beside the local cluster."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from cluster import layout as where
+from cluster import tools
+from cluster.console import Failure, say, step
+from cluster.layout import Layout
+from cluster.processes import Process, stop_all, wait_until
+from observe import discovery
+from observe.scrape import Json, configuration
+
+PROMETHEUS, ALERTMANAGER = "127.0.0.1:19090", "127.0.0.1:19093"
+_PODS_PORT = 19094
+_CHART = where.REPOSITORY / "charts" / "ropewalk"
+# The demo model costs nothing. With a price, the panels about cost have something to show.
+_VALUES = {
+    "podMonitor": {"enabled": True},
+    "alerts": {"enabled": True},
+    "prices": {"ropewalk-demo": {"input": 0.25, "output": 1.25}},
+}
+# Nobody is told: whoever looks at the Alertmanager sees what it has.
+_ALERTMANAGER = {
+    "route": {"receiver": "nobody", "group_by": ["alertname", "namespace"]},
+    "receivers": [{"name": "nobody"}],
+}
+
+
+def up(here: Layout) -> None:
+    """Start what does not run, and give what runs the rules and the PodMonitors of the checkout. Raises Failure."""
+    if not here.kubeconfig.exists():
+        raise Failure("there is no local cluster to look at: `make demo` brings one up, with agents in it.")
+    tools.unpack_prometheus(here)
+    with step("Writing the configuration from the chart's PodMonitors and rules"):
+        write(here.observe, _rendered(here))
+    with step("Starting Prometheus and Alertmanager", expected="3 seconds"):
+        _start(here)
+        wait_until(lambda: _answers(f"http://{PROMETHEUS}/-/reload", "POST"), "Prometheus", seconds=30,
+                   watched=_process(here, "prometheus"))  # fmt: skip
+        wait_until(lambda: _answers(f"http://{ALERTMANAGER}/-/ready"), "Alertmanager", seconds=30,
+                   watched=_process(here, "alertmanager"))  # fmt: skip
+    say(_where_to_look(here))
+
+
+def down(here: Layout) -> None:
+    """End the processes; what they have stored goes with the cluster."""
+    stop_all(here.observe)
+
+
+def write(folder: Path, objects: list[Json]) -> None:
+    """The configurations of both, made of the chart's objects."""
+    rules = folder / "rules"
+    rules.mkdir(parents=True, exist_ok=True)
+    for each in objects:
+        if each["kind"] == "PrometheusRule":
+            (rules / f"{each['metadata']['name']}.yml").write_text(yaml.safe_dump(each["spec"], sort_keys=False))
+    monitors = [each for each in objects if each["kind"] == "PodMonitor"]
+    pods_url = f"http://127.0.0.1:{_PODS_PORT}{discovery.PATH}"
+    config = configuration(monitors, pods_url=pods_url, alertmanager=ALERTMANAGER, rules=[f"{rules}/*.yml"])
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (folder / "alertmanager.yml").write_text(yaml.safe_dump(_ALERTMANAGER))
+
+
+def tell_of_pods(here: Layout) -> None:
+    """Serve the pods of the cluster to Prometheus, until the process ends."""
+
+    def pods() -> list[Json]:
+        command = [here.bin / "kubectl", f"--kubeconfig={here.kubeconfig}", "get", "pods", "-A", "-o", "json"]
+        return list(json.loads(_said(command))["items"])
+
+    discovery.serve(_PODS_PORT, pods)
+
+
+def _start(here: Layout) -> None:
+    folder = here.observe
+    _process(here, "pods").start(
+        [sys.executable, "-m", "observe", "pods"], environment={"PYTHONPATH": str(where.REPOSITORY / "dev")}
+    )
+    _process(here, "alertmanager").start(
+        [here.bin / "prometheus-alertmanager", f"--config.file={folder}/alertmanager.yml",
+         f"--storage.path={folder}/alertmanager", f"--web.listen-address={ALERTMANAGER}", "--cluster.listen-address="]
+    )  # fmt: skip
+    _process(here, "prometheus").start(
+        [here.bin / "prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
+         "--storage.tsdb.retention.time=2d", f"--web.listen-address={PROMETHEUS}", "--web.enable-lifecycle",
+         "--enable-feature=exemplar-storage", "--log.level=warn"]
+    )  # fmt: skip
+
+
+def _rendered(here: Layout) -> list[Json]:
+    values: dict[str, Any] = {"monitoring": _VALUES}
+    command: list[str | Path] = [
+        here.bin / "helm", "template", "ropewalk", _CHART, "--namespace", "ropewalk-system",
+        "--kube-version", where.KUBERNETES_VERSION, "--set-json", f"monitoring={json.dumps(values['monitoring'])}",
+    ]  # fmt: skip
+    return [each for each in yaml.safe_load_all(_said(command)) if each]
+
+
+def _said(command: list[str | Path]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failure(f"{Path(command[0]).name} {command[1]} failed:\n{done.stderr.strip()}")
+    return done.stdout
+
+
+def _answers(url: str, method: str = "GET") -> bool:
+    try:
+        return httpx.request(method, url).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _process(here: Layout, name: str) -> Process:
+    return Process(name, here.observe)
+
+
+def _where_to_look(here: Layout) -> str:
+    return f"""Prometheus scrapes the operator, all agents and MCP servers of the local cluster every few seconds:
+    http://{PROMETHEUS}/targets      what is scraped, and whether it answers
+    http://{PROMETHEUS}/alerts       the alerts, and how near each is
+    http://{ALERTMANAGER}/api/v2/alerts  what the Alertmanager would tell somebody
+    make observe-panels                every panel of every dashboard, in figures
+    docs/runbooks                      a page for each alert
+Agents show in it once they were asked something: `make demo` asks two. `make observe-down` ends it, and so does
+`make cluster-down`."""
