@@ -24,7 +24,9 @@ def board() -> Dashboard:
         "The operator: reconciles, its queue and watches, the API server's answers, and the state of all resources.",
         [
             choice(
-                "namespace", "Namespace of the operator", "label_values(ropewalk_operator_workqueue_depth, namespace)"
+                "operator_namespace",
+                "Namespace of the operator",
+                "label_values(ropewalk_operator_workqueue_depth, namespace)",
             )
         ],
         [("Now", _now()), ("Reconciling", _reconciling()), ("Kubernetes", _kubernetes()), ("Pods", _pods())],

@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,14 +17,13 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from apiserver import ApiServer
-from chart_helm import of_kind, render
-from cluster.layout import REPOSITORY, Layout
-from observe import discovery, panels
+from chart_prometheus import chart_prometheus
+from cluster.layout import REPOSITORY
+from observe import panels
 from observe.prometheus import Prometheus
-from observe.scrape import Json, configuration
+from observe.scrape import Json
 from operator_namespace import Namespace
 from operator_process import OperatorProcess
 from ports import free_port
@@ -33,11 +31,6 @@ from ropewalk_operator import names
 from waiting import until
 
 _MCP_PYTHON = str(REPOSITORY / ".venv-mcp" / "bin" / "python")
-_VALUES = {
-    "podMonitor": {"enabled": True},
-    "alerts": {"enabled": True},
-    "prices": {"ropewalk-demo": {"input": 0.25, "output": 1.25}},
-}
 
 
 @contextmanager
@@ -77,11 +70,11 @@ class World:
         self._folder = folder
         self._stack = ExitStack()
         self._agent = ExitStack()
+        self.prometheus: Prometheus
         self._operator = operator
         self._demo = Namespace(server, "demo")
         self._model, self._bridge, self._tools = free_port(), free_port(), free_port()
         self.agent_port, self.prometheus_port = free_port(), free_port()
-        self.prometheus = Prometheus(f"http://127.0.0.1:{self.prometheus_port}", 15)
         self.asked = 0
 
     def start(self) -> None:
@@ -98,7 +91,7 @@ class World:
         self.start_agent()
         self._demo.apply("MCPServer", "math", {"image": "ropewalk.dev/mcp-math:0.1.0"})
         self._demo.agent("calculator", mcpServers=[{"name": "math"}])
-        enter(self._watching(url))
+        self.prometheus = enter(chart_prometheus(self._pods, self.prometheus_port))
 
     def start_agent(self) -> None:
         """Start the agent, or start it anew on the same port."""
@@ -155,31 +148,6 @@ class World:
             pod("foreign-mcp-1", self._model, labels("MCPServer", "foreign"), "mcpserver"),
             pod("ropewalk-operator-1", self._operator.port, operator, "operator"),
         ]
-
-    @contextmanager
-    def _watching(self, url: str) -> Iterator[None]:
-        pods = discovery.server(0, self._pods)
-        threading.Thread(target=pods.serve_forever, daemon=True).start()
-        objects = render("--set-json", f"monitoring={json.dumps(_VALUES)}")
-        for each in of_kind(objects, "PrometheusRule"):
-            (self._folder / f"{each['metadata']['name']}.rules.yml").write_text(yaml.safe_dump(each["spec"]))
-        config = configuration(
-            of_kind(objects, "PodMonitor"), pods_url=f"http://127.0.0.1:{pods.server_port}{discovery.PATH}",
-            alertmanager="127.0.0.1:9", rules=[f"{self._folder}/*.rules.yml"],
-        )  # fmt: skip
-        config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-        for job in config["scrape_configs"]:
-            job["http_sd_configs"][0]["refresh_interval"] = "1s"
-        (self._folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-        command = [str(Layout.default().bin / "prometheus"), f"--config.file={self._folder}/prometheus.yml",
-                   f"--storage.tsdb.path={self._folder}/data", f"--web.listen-address=127.0.0.1:{self.prometheus_port}",
-                   "--enable-feature=exemplar-storage", "--log.level=warn"]  # fmt: skip
-        try:
-            with running(*command, path="dev", ready=f"{url}/-/ready"):
-                yield
-        finally:
-            pods.shutdown()
-            pods.server_close()
 
 
 @pytest.fixture(scope="module")

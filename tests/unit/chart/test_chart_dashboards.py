@@ -29,7 +29,7 @@ VARIABLES = {
     "fleet": ["datasource", "namespace", "agent"],
     "agent": ["datasource", "namespace", "agent"],
     "mcp-servers": ["datasource", "namespace", "server"],
-    "operator": ["datasource", "namespace"],
+    "operator": ["datasource", "operator_namespace"],
 }
 # Given by the scrape, or part of every histogram.
 TARGET_LABELS = {"namespace", "agent", "pod", "server", "job", "le"}
