@@ -38,6 +38,11 @@ def main() -> int:
             case "panels":
                 chosen = dict(each.split("=", 1) for each in arguments.set)
                 empty = panels.show(arguments.prometheus, chosen, minutes=arguments.minutes)
+                say(
+                    "\n".join(
+                        ["\nAlerts", *(f"  {each}" for each in panels.alerts(arguments.prometheus) or ["none"]), ""]
+                    )
+                )
                 if empty:
                     raise Failure(f"{len(empty)} panels have nothing to show: {', '.join(empty)}.")
                 say("Every panel has something to show.")

@@ -64,6 +64,13 @@ def show(url: str, chosen: Mapping[str, str], *, minutes: int) -> list[str]:
     return empty
 
 
+def alerts(url: str) -> list[str]:
+    """Each alert that fires or is about to, with its labels."""
+    found = [labels for labels, _ in Prometheus(url, 1).instant("ALERTS")]
+    told = (f"{each.pop('alertstate'):<8} {each.pop('alertname')}  {_labels(each)}" for each in found)
+    return sorted(told)
+
+
 def panels(board: Json) -> list[Panel]:
     """The panels of a dashboard that show figures."""
     return [
@@ -131,6 +138,10 @@ def table(panel: Panel, lines: Sequence[Line]) -> list[str]:
     if len(lines) > _LINES:
         rows.append(f"  {'':<42} {'':>12} {'':<12} and {len(lines) - _LINES} more")
     return rows
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in labels.items() if name != "__name__")
 
 
 def _figure(value: float) -> str:

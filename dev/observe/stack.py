@@ -125,10 +125,11 @@ def _process(here: Layout, name: str) -> Process:
 
 def _where_to_look(here: Layout) -> str:
     return f"""Prometheus scrapes the operator, all agents and MCP servers of the local cluster every few seconds:
-    http://{PROMETHEUS}/targets      what is scraped, and whether it answers
-    http://{PROMETHEUS}/alerts       the alerts, and how near each is
-    http://{ALERTMANAGER}/api/v2/alerts  what the Alertmanager would tell somebody
-    make observe-panels                every panel of every dashboard, in figures
-    docs/runbooks                      a page for each alert
+    make observe-panels                          every panel of every dashboard in figures, and the alerts
+    http://{PROMETHEUS}/api/v1/targets      what is scraped, and whether it answers
+    http://{PROMETHEUS}/api/v1/query?query=up
+    http://{ALERTMANAGER}/api/v2/alerts       what the Alertmanager would tell somebody
+    docs/runbooks                                a page for each alert
+Debian's Prometheus has its pages in files that only an installed package has; the addresses here answer with JSON.
 Agents show in it once they were asked something: `make demo` asks two. `make observe-down` ends it, and so does
 `make cluster-down`."""

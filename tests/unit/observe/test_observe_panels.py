@@ -108,6 +108,12 @@ def test_empty_panels_are_named_with_their_board(monkeypatch: pytest.MonkeyPatch
     assert len(asked.asked) >= len(empty)
 
 
+def test_alerts_are_told_with_their_state_and_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = {"__name__": "ALERTS", "alertname": "RopewalkNoLeader", "alertstate": "firing", "severity": "critical"}
+    monkeypatch.setattr(panels, "Prometheus", lambda url, minutes: Asked({"ALERTS": [(labels, [1.0])]}))
+    assert panels.alerts("http://nowhere") == ["firing   RopewalkNoLeader  severity=critical"]
+
+
 def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> Prometheus:
     server = Prometheus("http://nowhere", 15)
     transport = httpx.MockTransport(lambda request: answer)
