@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -109,6 +111,8 @@ class World:
         self._agent.enter_context(
             running(sys.executable, "-m", "ropewalk_agent", path="agent_image/src", ROPEWALK_HOST="127.0.0.1",
                     ROPEWALK_PORT=str(self.agent_port), ROPEWALK_CONFIG_FILE=str(file),
+                    # Nobody listens there: an agent that traces has exemplars, whoever takes its spans or does not.
+                    OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9",
                     ready=f"http://127.0.0.1:{self.agent_port}/ready")
         )  # fmt: skip
 
@@ -212,6 +216,21 @@ def test_the_cost_is_the_tokens_times_their_price(world: World) -> None:
         return line.latest > 0
 
     until(shown_is_reckoned, "the panel says what the tokens cost")
+
+
+def test_a_dot_on_latency_names_the_trace_of_one_request(world: World) -> None:
+    [latency] = [each for each in panels.panels(board("agent")) if each.title == "Latency"]
+    values = {"namespace": "demo", "agent": "calculator"}
+    expression = panels.filled_in(latency.queries[0].expression, values, 15)
+
+    def traces() -> set[str]:
+        world.ask("What is 6 times 7?")
+        url = f"http://127.0.0.1:{world.prometheus_port}/api/v1/query_exemplars"
+        now = time.time()
+        data = httpx.get(url, params={"query": expression, "start": now - 900, "end": now}).json()["data"]
+        return {exemplar["labels"]["trace_id"] for series in data for exemplar in series["exemplars"]}
+
+    assert all(re.fullmatch("[0-9a-f]{32}", trace) for trace in until(traces, "exemplars"))
 
 
 def test_a_container_that_is_started_again_is_a_restart(world: World) -> None:
