@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from dashboards.panels import Panels, choice, graph, new_board, stat_panel, table_panel
 from dashboards.queries import WINDOW, Series, or_none, share
 
-_OPERATOR = Series('namespace=~"$namespace", job="ropewalk-operator"')
+_OPERATOR = Series('namespace=~"$operator_namespace", job="ropewalk-operator"')
 _RESOURCES = Series('job="ropewalk-operator"')
 _RECONCILES = "ropewalk_operator_reconcile_total"
 _DURATION = "ropewalk_operator_reconcile_duration_seconds"

@@ -60,6 +60,8 @@ def write(folder: Path, objects: list[Json]) -> None:
     """The configurations of both, made of the chart's objects."""
     rules = folder / "rules"
     rules.mkdir(parents=True, exist_ok=True)
+    for old in rules.iterdir():
+        old.unlink()
     for each in objects:
         if each["kind"] == "PrometheusRule":
             (rules / f"{each['metadata']['name']}.yml").write_text(yaml.safe_dump(each["spec"], sort_keys=False))
@@ -74,7 +76,15 @@ def tell_of_pods(here: Layout) -> None:
     """Serve the pods of the cluster to Prometheus, until the process ends."""
 
     def pods() -> list[Json]:
-        command = [here.bin / "kubectl", f"--kubeconfig={here.kubeconfig}", "get", "pods", "-A", "-o", "json"]
+        command: list[str | Path] = [
+            here.bin / "kubectl",
+            f"--kubeconfig={here.kubeconfig}",
+            "get",
+            "pods",
+            "-A",
+            "-o",
+            "json",
+        ]
         return list(json.loads(_said(command))["items"])
 
     discovery.serve(_PODS_PORT, pods)

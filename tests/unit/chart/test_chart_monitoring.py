@@ -26,7 +26,8 @@ def labels_of_pods(**spec: Any) -> dict[str, str]:
 
 def selected(labels: dict[str, str]) -> bool:
     monitor = only(render(*ON), "PodMonitor", "ropewalk-mcp-servers")
-    return monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    wanted: dict[str, str] = monitor["spec"]["selector"]["matchLabels"]
+    return wanted.items() <= labels.items()
 
 
 def variables(*arguments: str) -> dict[str, str]:

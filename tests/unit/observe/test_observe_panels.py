@@ -79,7 +79,7 @@ def test_a_line_has_its_latest_number_and_its_bounds_and_its_legend() -> None:
 
 
 def test_a_series_without_a_number_is_nothing() -> None:
-    answers = {"up": [({}, [math.nan, math.inf])]}
+    answers: dict[str, list[tuple[dict[str, str], list[float]]]] = {"up": [({}, [math.nan, math.inf])]}
     assert list(panels.answered(Asked(answers), Query("up", "", instant=True), {}, 15)) == []
 
 

@@ -88,11 +88,11 @@ async def test_the_endpoints_answer_503_with_the_reasons() -> None:
 
 
 @pytest.mark.parametrize(("reason", "idle"), [("Suspended", 1.0), ("ScaledToZero", 1.0), ("CrashLoop", 0.0)])
-def test_what_shall_have_no_pods_is_told_from_what_has_none_by_a_failure(reason: str, idle: float) -> None:
+async def test_what_shall_have_no_pods_is_told_from_what_has_none_by_a_failure(reason: str, idle: float) -> None:
     counted, cache, body = Metrics(), Cache(), agent()
     body["status"] = {"conditions": [{"type": "Ready", "status": "False", "reason": reason}]}
     cache.see("Agent", body)
-    counted.read_at_scrape(cache, WorkQueue(Clock(0.0)), dict)
+    counted.read_at_scrape(cache, WorkQueue(), dict)
     labels = {"kind": "Agent", "namespace": "default", "name": "calc"}
     assert counted.registry.get_sample_value("ropewalk_resource_idle", labels) == idle
 

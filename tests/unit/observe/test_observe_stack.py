@@ -1,0 +1,55 @@
+"""What `make observe` writes is what Prometheus takes, and what it says where it cannot work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chart_helm import render
+from cluster.console import Failure
+from cluster.layout import Layout
+from cluster.processes import Process, stop_all
+from observe import stack
+
+VALUES = {"podMonitor": {"enabled": True}, "alerts": {"enabled": True}, "prices": {"m": {"input": 1, "output": 2}}}
+
+
+def test_prometheus_takes_the_configuration_with_the_charts_scrapes_and_rules(tmp_path: Path) -> None:
+    stack.write(tmp_path, render("--set-json", f"monitoring={json.dumps(VALUES)}"))
+    command = [Layout.default().bin / "promtool", "check", "config", tmp_path / "prometheus.yml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SUCCESS: 2 rule files found" in done.stdout
+    config = yaml.safe_load((tmp_path / "prometheus.yml").read_text())
+    assert len(config["scrape_configs"]) == 3
+
+
+def test_a_rule_that_the_chart_makes_no_more_goes_with_the_next_run(tmp_path: Path) -> None:
+    stack.write(tmp_path, render("--set-json", f"monitoring={json.dumps(VALUES)}"))
+    stack.write(tmp_path, render("--set-json", f"monitoring={json.dumps(VALUES | {'prices': {}})}"))
+    assert [file.name for file in (tmp_path / "rules").iterdir()] == ["ropewalk-alerts.yml"]
+
+
+def test_without_a_cluster_there_is_nothing_to_observe(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="`make demo` brings one up"):
+        stack.up(Layout(tmp_path / "cache", tmp_path / "state"))
+
+
+def test_ending_it_ends_its_processes_and_ending_it_twice_is_no_error(tmp_path: Path) -> None:
+    here = Layout(tmp_path / "cache", tmp_path / "state")
+    process = Process("prometheus", here.observe)
+    process.start([sys.executable, "-c", "import time; time.sleep(600)"])
+    assert process.pid is not None
+    stack.down(here)
+    assert process.pid is None
+    stack.down(here)
+
+
+def test_a_folder_that_does_not_exist_holds_no_processes(tmp_path: Path) -> None:
+    stop_all(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
