@@ -21,7 +21,7 @@ VALUES = {"podMonitor": {"enabled": True}, "alerts": {"enabled": True}, "prices"
 
 def test_prometheus_takes_the_configuration_with_the_charts_scrapes_and_rules(tmp_path: Path) -> None:
     stack.write(tmp_path, render("--set-json", f"monitoring={json.dumps(VALUES)}"))
-    command = [Layout.default().bin / "promtool", "check", "config", tmp_path / "prometheus.yml"]
+    command: list[str | Path] = [Layout.default().bin / "promtool", "check", "config", tmp_path / "prometheus.yml"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "SUCCESS: 2 rule files found" in done.stdout
