@@ -104,6 +104,10 @@ class Provider:
     port: int
     steps: list[Step]
     asked: list[Asked] = field(default_factory=list)
+    listing: Step = field(default_factory=lambda: Raw(b"{}"))
+    """The answer to who asks for the list of models."""
+    listed: list[Asked] = field(default_factory=list)
+    """Who asked for it; not among `asked`."""
 
     @property
     def url(self) -> str:
@@ -119,6 +123,10 @@ class Provider:
         """Answer one request, as an ASGI application."""
         body = await Request(scope, receive).body()
         headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
+        if scope["method"] == "GET":
+            self.listed.append(Asked(scope["path"], headers, {}))
+            await self._play(self.listing, send)
+            return
         self.asked.append(Asked(scope["path"], headers, json.loads(body or b"{}")))
         step = self.steps[min(len(self.asked), len(self.steps)) - 1]
         await self._play(step, send)

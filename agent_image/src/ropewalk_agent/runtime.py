@@ -23,6 +23,7 @@ from ropewalk_agent.tools import Tool, catalogue
 
 if TYPE_CHECKING:
     from ropewalk_agent.models import BuiltModel
+    from ropewalk_agent.models.trial import KeyTrial
     from ropewalk_agent.tools.mcp import Connection
     from ropewalk_agent.turn import TurnRunner
 
@@ -63,6 +64,7 @@ class Runtime:
         self._bridge = Bridge(self._turn, concurrency=config.concurrency, queue_length=config.queue.max_length)
         self._model: BuiltModel | None = None
         self._runner: TurnRunner | None = None
+        self._trial: KeyTrial | None = None
         self._failure: str | None = None
         self._connections: tuple[Connection, ...] = ()
         self._local_tools: tuple[Tool, ...] = ()
@@ -167,8 +169,10 @@ class Runtime:
             reasons.append("the agent is shutting down")
         if self._failure is not None:
             reasons.append(self._failure)
-        elif self._runner is None:
+        elif self._runner is None or self._trial is None or self._trial.untried:
             reasons.append("the agent is starting")
+        elif self._trial.problem is not None:
+            reasons.append(self._trial.problem)
         if self._sessions_problem is not None:
             reasons.append(self._sessions_problem)
         stuck = self._bridge.stuck_seconds()
@@ -236,12 +240,16 @@ class Runtime:
     async def _open(self) -> None:
         try:
             from ropewalk_agent import models, spans
+            from ropewalk_agent.models.trial import KeyTrial
             from ropewalk_agent.turn import TurnRunner
 
             limits = self._config.limits
             build = self._build_model or models.build
             asked = (self._config.model, *self._config.fallbacks)
             parts = [build(one, limits.request_timeout_seconds) for one in asked]
+            # A fallback's key may be wrong, and the agent answers all the same.
+            self._trial = KeyTrial(parts[0], self._config.model.id, lambda: self._tell_server(self._changed.set))
+            self._bridge.spawn(self._trial.watch())
             self._model = models.chain(parts, asked, limits.request_timeout_seconds, self._metrics.model_fallbacks)
             if self._config.local_tools:
                 from ropewalk_agent.tools import local
@@ -266,7 +274,12 @@ class Runtime:
                     for server in self._config.mcp_servers
                 )
             self._runner = TurnRunner(
-                self._config, self._model, lambda: self._catalogue[0], self._sessions, self._metrics
+                self._config,
+                self._model,
+                lambda: self._catalogue[0],
+                self._sessions,
+                self._metrics,
+                key_refused=self._trial.doubt,
             )
             for connection in self._connections:
                 connection.start()

@@ -25,7 +25,7 @@ from ropewalk_agent.errors import AgentError
 from ropewalk_agent.events import Answer, TextDelta, Timings, ToolEnded, ToolStarted, TurnEvent, TurnRequest
 from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.models import BuiltModel
-from ropewalk_agent.models.failures import explained
+from ropewalk_agent.models.failures import explained, refuses_key
 from ropewalk_agent.output_schema import OutputSchema, SchemaProblem, usable
 from ropewalk_agent.sessions import Message, SessionKey, SessionStore, is_consistent, windowed
 from ropewalk_agent.structured import StructuredAnswer
@@ -47,8 +47,14 @@ class TurnRunner:
         tools: Callable[[], tuple[Tool, ...]],
         sessions: SessionStore,
         metrics: Metrics,
+        *,
+        key_refused: Callable[[], None] = lambda: None,
     ) -> None:
-        """Raises ConfigError where the agent's own output schema cannot be used."""
+        """`key_refused` is told when a model has refused its key.
+
+        Raises ConfigError where the agent's own output schema cannot be used.
+        """
+        self._key_refused = key_refused
         self._config = config
         self._model = model
         self._tools = tools
@@ -123,6 +129,8 @@ class TurnRunner:
             except Exception as error:
                 if watch.model_error is None:
                     raise
+                if refuses_key(watch.model_error):
+                    self._key_refused()
                 reason = explained(watch.model_error, self._config.model.id, self._model.secrets())
                 raise AgentError("model_error", reason) from error
             finally:

@@ -5,8 +5,8 @@ All of it belongs to the worker's loop.
 
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,23 @@ class KeyFile:
         return (*keys, *(repr(key)[1:-1] for key in keys))
 
 
+TryKey = Callable[[], Awaitable[tuple[int, str]]]
+"""Status and body of the answer; raises whatever the client does where there is none."""
+
+
+def listing(http: Any, url: str, headers: Callable[[], Mapping[str, str]]) -> TryKey:
+    """Return how the key is tried at a provider's list of models, by its own client `http` (of httpx or httpx2)."""
+
+    async def try_key() -> tuple[int, str]:
+        async with http.stream("GET", url, headers=headers()) as answer:
+            if answer.status_code < 400:  # the list itself can be long
+                return answer.status_code, ""
+            await answer.aread()
+            return answer.status_code, answer.text
+
+    return try_key
+
+
 @dataclass(frozen=True, slots=True)
 class BuiltModel:
     """A Model that is ready for use. Call `refresh_key` before each turn; `close` when the pod ends."""
@@ -74,6 +91,8 @@ class BuiltModel:
     key: KeyFile
     refresh_key: Callable[[], None]
     close: Callable[[], Awaitable[None]]
+    try_key: TryKey | None = field(default=None, kw_only=True)
+    """Asks the provider for what costs nothing and needs the key; None where nothing of that kind is known."""
 
     def for_turn(self, fell_back: Callable[[int], None]) -> "Model":
         """Return the Model for one turn; `fell_back` is told the place of each fallback that is asked, from 1."""

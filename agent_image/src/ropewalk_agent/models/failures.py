@@ -112,6 +112,12 @@ def explained(error: Exception, model: str, secrets: tuple[str, ...]) -> str:
     return "; ".join(f"the model {name} failed: {_sentence(failure_of(cause), secrets)}" for name, cause in attempts)
 
 
+def refuses_key(error: Exception) -> bool:
+    """Whether the model that failed last refused its key."""
+    cause = error.attempts[-1][1] if isinstance(error, ModelsFailed) else error
+    return failure_of(cause).kind == "key_refused"
+
+
 def _sentence(failure: Failure, secrets: tuple[str, ...]) -> str:
     status = "" if failure.status is None else f" (status {failure.status})"
     words = redacted(failure.words, secrets) or "it gave no reason"

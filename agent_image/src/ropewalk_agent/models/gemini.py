@@ -2,8 +2,9 @@
 
 from ropewalk_agent import lean, spans
 from ropewalk_agent.config import ModelConfig
-from ropewalk_agent.models.built import RETRIES, BuiltModel, KeyFile, bounded, trust
+from ropewalk_agent.models.built import RETRIES, BuiltModel, KeyFile, bounded, listing, trust
 
+_USUAL = "https://generativelanguage.googleapis.com"
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 8.0
 _JITTER_SECONDS = 0.5
@@ -56,4 +57,6 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
             used = key.read()
             model._custom_client = client()
 
-    return BuiltModel(model, key, refresh_key, http.aclose)
+    url = f"{(config.base_url or _USUAL).rstrip('/')}/v1beta/models?pageSize=1"
+    try_key = listing(http, url, lambda: {"x-goog-api-key": key.read()})
+    return BuiltModel(model, key, refresh_key, http.aclose, try_key=try_key)

@@ -5,8 +5,9 @@ from typing import Any
 
 from ropewalk_agent import spans
 from ropewalk_agent.config import ModelConfig
-from ropewalk_agent.models.built import BuiltModel, KeyFile, bounded, trust
+from ropewalk_agent.models.built import BuiltModel, KeyFile, bounded, listing, trust
 
+_USUAL = "https://api.mistral.ai"
 _SETTINGS = ("max_tokens", "temperature", "top_p")
 
 
@@ -47,4 +48,6 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
         client_args["server_url"] = config.base_url
     settings = {name: value for name, value in config.parameters.items() if name in _SETTINGS}
     model = ParametrizedMistralModel(client_args=client_args, model_id=config.id, **settings)
-    return BuiltModel(model, key, lambda: None, http.aclose)
+    url = f"{(config.base_url or _USUAL).rstrip('/')}/v1/models"
+    try_key = listing(http, url, lambda: {"Authorization": f"Bearer {key.read()}"})
+    return BuiltModel(model, key, lambda: None, http.aclose, try_key=try_key)

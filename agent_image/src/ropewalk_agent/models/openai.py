@@ -5,7 +5,7 @@ from typing import Any
 
 from ropewalk_agent import spans
 from ropewalk_agent.config import ModelConfig
-from ropewalk_agent.models.built import CONNECT_SECONDS, RETRIES, BuiltModel, KeyFile, trust
+from ropewalk_agent.models.built import CONNECT_SECONDS, RETRIES, BuiltModel, KeyFile, listing, trust
 
 
 def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltModel:
@@ -14,17 +14,18 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
     import openai
     from strands.models.openai import OpenAIModel
 
+    http = openai.DefaultAsyncHttpxClient(
+        timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
+        verify=trust(config.base_url),
+        event_hooks={"request": [spans.propagate]},
+        follow_redirects=False,
+    )
     client = openai.AsyncOpenAI(
         # The client insists on a key; a compatible server without one ignores it.
         api_key=key.read() or "none",
         base_url=config.base_url,
         max_retries=RETRIES,
-        http_client=openai.DefaultAsyncHttpxClient(
-            timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
-            verify=trust(config.base_url),
-            event_hooks={"request": [spans.propagate]},
-            follow_redirects=False,
-        ),
+        http_client=http,
     )
     # The client imports this part only when it is asked for: now, rather than in somebody's first request.
     accepted = inspect.signature(client.chat.completions.create).parameters
@@ -33,7 +34,9 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
         client.api_key = key.read() or "none"
 
     params = with_extra_body(config.parameters, frozenset(accepted))
-    return BuiltModel(OpenAIModel(client=client, model_id=config.id, params=params), key, refresh_key, client.close)
+    model = OpenAIModel(client=client, model_id=config.id, params=params)
+    try_key = listing(http, f"{client.base_url}models", lambda: {"Authorization": f"Bearer {key.read()}"})
+    return BuiltModel(model, key, refresh_key, client.close, try_key=try_key)
 
 
 def with_extra_body(parameters: dict[str, Any], accepted: frozenset[str]) -> dict[str, Any]:
