@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 
-_PARTS = ("throughput", "lifecycle", "imports", "tools", "stdio", "soak", "scale", "pods", "swaps")
+_PARTS = ("throughput", "lifecycle", "imports", "tools", "stdio", "soak", "scale", "pods", "swaps", "truth")
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 import yaml
@@ -112,6 +112,54 @@ def test_every_server_of_the_chart_and_what_it_alone_takes_is_on_the_charts_page
 def test_every_error_code_is_documented_with_its_status() -> None:
     page = (_REFERENCE / "agent.md").read_text()
     assert [code for code, status in STATUS_OF_CODE.items() if f"| `{code}` | {status} |" not in page] == []
+
+
+READ_ONLY = frozenset(
+    {
+        "AppArmor",
+        "ConfigMap",
+        "ContainerCreating",
+        "ErrImageNeverPull",
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "PodInitializing",
+        "PodScheduled",
+        "PodSecurity",
+        "RegistryUnavailable",
+    }
+)
+"""Names of Kubernetes that the operator reads in a pod, and never says."""
+
+
+def reasons_in(source: Path) -> set[str]:
+    """The reasons of conditions and Events in a module: what looks like one, and what is made a verdict of."""
+    tree = list(ast.walk(ast.parse(source.read_text())))
+    first = [call.args[0] for call in tree if _is_call_of(call, "Verdict", "Trouble") and call.args]
+    strings = [node.value for node in [*first, *tree] if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    judged = {node.value for node in first if isinstance(node, ast.Constant)}
+    return {text for text in strings if text in judged or re.fullmatch(r"([A-Z][a-z]+){2,}", text)}
+
+
+def _is_call_of(node: ast.AST, *names: str) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
+
+
+def test_every_reason_of_a_condition_or_event_is_documented() -> None:
+    folder = REPOSITORY / "operator" / "src" / "ropewalk_operator"
+    modules = ("changes", "checks", "observe", "pods", "reconcile", "status")
+    reasons = {reason for module in modules for reason in reasons_in(folder / f"{module}.py")}
+    assert {"McpServerNotFound", "Unschedulable", "QuotaExceeded", "SecretNotFound", "ToolsListed"} <= reasons
+    assert reasons - READ_ONLY - documented("status.md") == set()
+
+
+def test_no_reason_is_documented_that_the_operator_does_not_know() -> None:
+    source = (REPOSITORY / "operator" / "src" / "ropewalk_operator").rglob("*.py")
+    text = "".join(file.read_text() for file in source)
+    table = (_REFERENCE / "status.md").read_text().partition("## Reasons")[2].partition("\n\n")[2].partition("\n\n")[0]
+    reasons = {name for line in table.splitlines() for name in re.findall(r"`([A-Z]\w+)`", line.split("|")[1])}
+    assert reasons
+    assert {reason for reason in reasons if f'"{reason}"' not in text} == set()
 
 
 def test_every_setting_of_the_agent_is_documented() -> None:

@@ -10,6 +10,8 @@ NO_PODS_WANTED = frozenset({"ScaledToZero", "Suspended"})
 """Reasons of what is not Ready because a user wants no pods of it."""
 AS_ASKED = NO_PODS_WANTED | {"Progressing"}
 """Reasons of what a user has asked for, or that takes its time: no warnings."""
+PASSING = AS_ASKED | {"McpServerNotReady", "NeedsAnAgent", "NotReady", "Pending", "WaitingForDeletion"}
+"""Reasons that many go through on their way to their first Ready=True: news only for what was ready before."""
 
 
 def news(previous: Mapping[str, Any], new: Mapping[str, Any], corrected: Collection[str]) -> list[tuple[str, str, str]]:
@@ -27,7 +29,8 @@ def news(previous: Mapping[str, Any], new: Mapping[str, Any], corrected: Collect
         )
         if not moved or condition["type"] not in ("Accepted", "Ready"):
             continue
-        if is_false and (condition["type"] == "Accepted" or former.get("status") == "True"):
+        is_lasting = condition["reason"] not in PASSING
+        if is_false and (condition["type"] == "Accepted" or former.get("status") == "True" or is_lasting):
             type_ = "Normal" if condition["reason"] in AS_ASKED else "Warning"
             told.append((type_, condition["reason"], condition["message"]))
         elif condition["type"] == "Ready" and condition["status"] == "True":

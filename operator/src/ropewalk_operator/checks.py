@@ -27,6 +27,22 @@ NEEDS_AN_AGENT = "NeedsAnAgent"
 DISCOVERY_FAILED = "DiscoveryFailed"
 CLASHES_NAMED = 10
 AGENTS_NAMED = 3
+FINALIZERS_NAMED = 5
+
+REFUSALS = (
+    (
+        "exceeded quota",
+        "QuotaExceeded",
+        "raise the ResourceQuota, free some of it, or lower spec.pod.resources; Kubernetes tries again by itself",
+    ),
+    (
+        "violates PodSecurity",
+        "PodSecurityRefused",
+        "remove from spec.pod what is refused, or let the namespace's pod-security.kubernetes.io/enforce allow it",
+    ),
+)
+"""Words of the API server, and what they mean: reason and advice."""
+ANY_REFUSAL = ["PodsRefused", "change what is refused in the spec, or the policy that refuses it"]
 
 Check = Callable[[Facts], Verdict | None]
 
@@ -78,16 +94,20 @@ def a_former_owner_holds_children(facts: Facts) -> Verdict | None:
     """Children of a deleted resource of the same name are not gone yet."""
     if not facts.waiting:
         return None
-    return Verdict(
-        "WaitingForDeletion", f"{', '.join(facts.waiting)} of a former owner of this name is still being deleted"
+    waiting = ", ".join(facts.waiting)
+    message = (
+        f"{waiting} of a former owner of this name is still being deleted; if that does not end, whatever set its "
+        "metadata.finalizers has to take them away"
     )
+    return Verdict("WaitingForDeletion", message)
 
 
 def the_api_server_refused_a_child(facts: Facts) -> Verdict | None:
     """A quota, an admission webhook or validation said no."""
     if not facts.refused:
         return None
-    return Verdict("ChildRefused", f"the API server refused {'; '.join(facts.refused)}" + _old(facts))
+    message = f"the API server refused {'; '.join(facts.refused)}; change that in the spec, or what refuses it"
+    return Verdict("ChildRefused", message + _old(facts))
 
 
 def agent_is_suspended(facts: Facts) -> Verdict | None:
@@ -126,7 +146,9 @@ def pods_cannot_be_created(facts: Facts) -> Verdict | None:
     """The Deployment's own controller was refused: a quota, or pod security."""
     if facts.deployment is None or facts.deployment.failure is None or _enough(facts):
         return None
-    return Verdict("PodsRefused", f"pods cannot be created: {facts.deployment.failure}" + _old(facts))
+    failure = facts.deployment.failure
+    reason, advice = next((found for words, *found in REFUSALS if words in failure), ANY_REFUSAL)
+    return Verdict(reason, f"pods cannot be created: {failure}; {advice}" + _old(facts))
 
 
 def pods_are_in_trouble(facts: Facts) -> Verdict | None:
@@ -145,10 +167,15 @@ def rollout_takes_too_long(facts: Facts) -> Verdict | None:
     """The Deployment gave up waiting and no pod says why."""
     if facts.deployment is None or not facts.deployment.deadline_exceeded or _enough(facts):
         return None
-    message = (
-        f"{facts.fresh_ready} of {facts.replicas} pods of this spec are ready, and no progress is made{_old(facts)}"
-    )
-    return Verdict("RolloutFailed", message)
+    message = f"{facts.fresh_ready} of {facts.replicas} pods of this spec are ready, and no progress is made; "
+    if mute := next((pod.name for pod in facts.fresh_pods if pod.running and not pod.ready), None):
+        message += (
+            f"pod {mute} runs, and does not answer as the readiness probe wants: see kubectl logs {mute}, and check "
+            "its image"
+        )
+    else:
+        message += f"see kubectl describe deployment {names.child_of(facts.kind, facts.name)}"
+    return Verdict("RolloutFailed", message + _old(facts))
 
 
 def pods_are_not_ready(facts: Facts) -> Verdict | None:
@@ -170,6 +197,23 @@ def a_required_server_is_not_reached(facts: Facts) -> Verdict | None:
             return Verdict("McpServerNotReady", f"pod {pod.name}: {trouble.message}")
     quoted = ", ".join(f'"{name}"' for name in asked)
     return Verdict("Pending", f"no pod of this spec has told yet that it reaches {quoted}", "Unknown")
+
+
+def deletion_is_blocked(finalizers: Sequence[str], kind: str, name: str) -> Verdict:
+    """It was deleted, and somebody's finalizers keep it. Nothing of its spec is applied any more.
+
+    Where its children are deleted first, nothing keeps those.
+    """
+    quoted = ", ".join(f'"{each}"' for each in finalizers[:FINALIZERS_NAMED])
+    if (more := len(finalizers) - FINALIZERS_NAMED) > 0:
+        quoted += f" and {more} more"
+    pods = "" if "foregroundDeletion" in finalizers else ", and its pods go on until then"
+    command = f"""kubectl patch {kind.lower()} {name} --type=merge -p '{{"metadata":{{"finalizers":null}}}}'"""
+    message = (
+        f"it was deleted, and waits for whoever set metadata.finalizers {quoted} to take them away{pods}; where nobody "
+        f"will: {command}"
+    )
+    return Verdict("DeletionBlocked", message)
 
 
 def tool_names_clash(facts: Facts) -> Verdict | None:

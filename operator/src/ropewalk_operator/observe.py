@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ import aiohttp
 from ropewalk_operator import names
 from ropewalk_operator.kinds import EVENT, Kind
 from ropewalk_operator.kube import ApiError
-from ropewalk_operator.pods import Pod, Trouble
+from ropewalk_operator.pods import Pod, Trouble, missing
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,14 @@ LARGE_BYTES = 250_000
 STARTING_REASONS = frozenset(
     {"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox", "FailedSync"}
 )
+
+# The kubelet's own caches, which lag behind what has just been made: the next attempt finds it.
+PASSING_WORDS = re.compile(r'object "[^"]*"/"[^"]*" not registered|failed to sync \w+ cache')
+
+# What agents say of themselves at /ready.
+STARTING = "the agent is starting"
+CANNOT_START = "the agent cannot start"
+KEY_REFUSED = "its provider refused the key"
 
 
 class Reader(Protocol):
@@ -63,8 +72,7 @@ async def _ask(pod: Pod, reader: Reader, ask_ready: AskReady, now: float) -> Tro
     if not pod.running or not pod.ip:
         return None
     if pod.owner_kind == "Agent" or pod.bridge_port is not None:
-        reasons = "; ".join(await ask_ready(pod.ip, pod.bridge_port))
-        return Trouble("NotReady", f"not ready: {reasons[:WORDS_CHARACTERS]}") if reasons else None
+        return _told(await ask_ready(pod.ip, pod.bridge_port), pod.trouble)
     if pod.trouble is None and now - pod.created >= LISTENING_IS_SLOW_SECONDS:
         return Trouble(
             "NotListening",
@@ -73,17 +81,35 @@ async def _ask(pod: Pod, reader: Reader, ask_ready: AskReady, now: float) -> Tro
     return None
 
 
+def _told(reasons: Sequence[str], before: Trouble | None) -> Trouble | None:
+    """The trouble in what a pod says of itself; `before`: how its last container ended."""
+    if not reasons or reasons[0] == STARTING:
+        return None
+    if before is not None and reasons[0].startswith(CANNOT_START):
+        # It is about to end once more, and to say that again.
+        return None
+    said = "; ".join(each.removesuffix(".") for each in reasons)[:WORDS_CHARACTERS]
+    reason = "ModelKeyRefused" if any(KEY_REFUSED in each for each in reasons) else "NotReady"
+    return Trouble(reason, f"not ready: {said}; it becomes ready by itself once that is put right")
+
+
 async def _from_events(pod: Pod, reader: Reader) -> Trouble | None:
     try:
         events, _ = await reader.list_all(EVENT, pod.namespace, f"fieldSelector=involvedObject.uid%3D{pod.uid}")
     except ApiError as error:
         logger.debug("events were not read", extra={"fields": {"pod": pod.name, "error": str(error)}})
         return None
-    warnings = [event for event in events if event.get("type") == "Warning" and event.get("reason") in STARTING_REASONS]
+    warnings = [event for event in events if _keeps_from_starting(event)]
     if not warnings:
         return None
     latest = max(warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-    return Trouble(str(latest["reason"]), str(latest.get("message", ""))[:WORDS_CHARACTERS])
+    said = str(latest.get("message", ""))[:WORDS_CHARACTERS]
+    return missing(said) or Trouble(str(latest["reason"]), f"{said}; see kubectl describe pod {pod.name}")
+
+
+def _keeps_from_starting(event: Mapping[str, Any]) -> bool:
+    is_warning = event.get("type") == "Warning" and event.get("reason") in STARTING_REASONS
+    return is_warning and not PASSING_WORDS.search(str(event.get("message", "")))
 
 
 class AgentClient:

@@ -5,6 +5,8 @@ Pure; what a pod says of its trouble is kept in its own words, bounded.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,11 @@ PULL_REASONS = frozenset(
     {"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 )
 CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+CHECK_THE_IMAGE = "check its name and tag, and spec.pod.imagePullSecrets where its registry wants credentials"
+MAKE_ROOM = "add a node or free one, or change spec.pod: resources, nodeSelector, tolerations, affinity"
+_BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: \w+)?:? *')
+_NO_SECRET = re.compile(r'\bsecret "[^"]+" not found|\bsecret key\b|\bin Secret ', re.IGNORECASE)
+_NO_CONFIG_MAP = re.compile(r'\bconfigmap "[^"]+" not found|\bconfig key\b|\bin ConfigMap ', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,9 @@ def pod(body: Mapping[str, Any]) -> Pod | None:
         and (not state or (state.get("waiting") or {}).get("reason") in ("ContainerCreating", "PodInitializing")),
         deleting="deletionTimestamp" in metadata or status.get("phase") in ("Succeeded", "Failed"),
         restarts=int(main.get("restartCount", 0)),
-        trouble=_trouble(status, conditions, _stuck(status) or main, _images(body)),
+        trouble=_trouble(
+            status, conditions, _stuck(status) or main, _containers(body), f"kubectl logs {metadata['name']}"
+        ),
         bridge_port=_bridge_port(body),
     )
 
@@ -93,11 +102,22 @@ def _bridge_port(body: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _images(body: Mapping[str, Any]) -> dict[str, str]:
-    """The image of each container, by the container's name."""
+def missing(said: str) -> Trouble | None:
+    """The trouble in these words of the kubelet, where it is that a Secret, a ConfigMap or a key is not there."""
+    for reason, words, kind in (
+        ("SecretNotFound", _NO_SECRET, "Secret"),
+        ("ConfigMapNotFound", _NO_CONFIG_MAP, "ConfigMap"),
+    ):
+        if words.search(said):
+            return Trouble(reason, f"{said}; create the {kind} with that key, and the pod goes on by itself")
+    return None
+
+
+def _containers(body: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What the spec says of each container, by its name."""
     spec = body.get("spec") or {}
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-    return {str(each.get("name", "")): str(each.get("image", "")) for each in containers}
+    return {str(each.get("name", "")): each for each in containers}
 
 
 def _stuck(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -113,41 +133,66 @@ def _is_stuck(container: Mapping[str, Any]) -> bool:
 
 
 def _trouble(
-    status: Mapping[str, Any], conditions: Mapping[str, Any], container: Mapping[str, Any], images: Mapping[str, str]
+    status: Mapping[str, Any],
+    conditions: Mapping[str, Any],
+    container: Mapping[str, Any],
+    containers: Mapping[str, Mapping[str, Any]],
+    logs: str,
 ) -> Trouble | None:
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        return Trouble("Unschedulable", f"no node takes the pod: {_bounded(scheduled.get('message'))}")
+        return Trouble("Unschedulable", f"no node takes the pod: {_bounded(scheduled.get('message'))}; {MAKE_ROOM}")
     if status.get("phase") == "Failed" and status.get("reason"):
         return Trouble(
             str(status["reason"]), f"the pod was ended: {_bounded(status.get('message') or status['reason'])}"
         )
+    spec = containers.get(str(container.get("name", "")), {})
     state = container.get("state") or {}
     waiting = state.get("waiting") or {}
     reason = str(waiting.get("reason") or "")
     said = _bounded(waiting.get("message"))
     if reason in PULL_REASONS:
-        image = images.get(str(container.get("name", "")), "")
-        return Trouble("ImagePullFailed", f"the image {image} cannot be pulled ({reason}): {said or 'no reason given'}")
+        # Between two attempts the kubelet says the same in other words: each would be a write.
+        why = _BACK_OFF.sub("", said) or "the kubelet gives no reason"
+        return Trouble("ImagePullFailed", f"the image {spec.get('image')} cannot be pulled: {why}; {CHECK_THE_IMAGE}")
     if reason in CONFIG_REASONS:
-        return Trouble(reason, f"the container cannot be made: {said or reason}")
+        cannot = f"the container cannot be made: {said or reason}"
+        return missing(cannot) or Trouble(reason, f"{cannot}; see what spec.pod adds to it")
     # A container that runs again after a crash still shows how the last one ended, until it is ready.
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     if ended is not None and not container.get("ready"):
-        return Trouble("CrashLoop", _last_words(ended, int(container.get("restartCount", 0))))
+        return _ended(ended, int(container.get("restartCount", 0)), spec, logs)
     return None
 
 
-def _last_words(ended: Mapping[str, Any], restarts: int) -> str:
-    why = "was killed for using more memory than its limit" if ended.get("reason") == "OOMKilled" else "ended"
-    words = _bounded(ended.get("message"), tail=True)
-    times = "once" if restarts == 1 else f"{restarts} times"
+def _ended(ended: Mapping[str, Any], restarts: int, spec: Mapping[str, Any], logs: str) -> Trouble:
+    times = {0: "not restarted yet", 1: "restarted once"}.get(restarts, f"restarted {restarts} times")
+    if ended.get("reason") == "OOMKilled":
+        limit = ((spec.get("resources") or {}).get("limits") or {}).get("memory")
+        than = f" of {limit}" if limit else ""
+        message = f"the container was killed for using more memory than its limit{than}, {times}"
+        return Trouble("OutOfMemory", f"{message}; raise spec.pod.resources.limits.memory")
+    words = _bounded(_without_log(str(ended.get("message") or "")), tail=True)
     said = f"; its last words: {words}" if words else ""
-    return f"the container {why} with exit code {ended.get('exitCode')}, restarted {times}{said}"
+    see = f"{logs} --previous" if restarts else logs
+    return Trouble("CrashLoop", f"the container ended with exit code {ended.get('exitCode')}, {times}{said}; see {see}")
+
+
+def _without_log(text: str) -> str:
+    """The lines that are no log lines, where there are any: what a program prints beside its log is why it ends."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return "\n".join([line for line in lines if not _is_log_line(line)] or lines)
+
+
+def _is_log_line(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _bounded(text: object, *, tail: bool = False) -> str:
-    plain = str(text or "").strip()
+    plain = str(text or "").strip().removesuffix(".")
     if len(plain) <= LAST_WORDS_CHARACTERS:
         return plain
     return f"…{plain[-LAST_WORDS_CHARACTERS:]}" if tail else f"{plain[:LAST_WORDS_CHARACTERS]}…"

@@ -27,6 +27,7 @@ from ropewalk_operator.render.claim import Claimed, claimed_of, why_kept
 from ropewalk_operator.render.mcpserver import mcp_children
 from ropewalk_operator.render.pod import config_hash
 from ropewalk_operator.targets import admitted, agents_target, server_target
+from ropewalk_operator.times import epoch
 from ropewalk_operator.users import Users
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 LOOK_AGAIN_SECONDS = 1.0
 LOOK_AGAIN_AT_MOST_SECONDS = 30.0
 BLOCKED_SECONDS = 10.0
+DELETION_IS_SLOW_SECONDS = 5.0
+"""With nothing in its way a deletion is over sooner, and needs no word."""
 
 
 class Connection(Writer, observe.Reader, Protocol):
@@ -90,11 +93,11 @@ class Reconciler:
         if body is None:
             self._forget(key)
             return None
-        if "deletionTimestamp" in body["metadata"]:
-            # Children that the garbage collector deletes must not come back.
-            return None
         now = self._clock()
         previous = body.get("status") or {}
+        if deleted := body["metadata"].get("deletionTimestamp"):
+            # Children that the garbage collector deletes must not come back.
+            return await self._deleted(key, body, previous, now - epoch(deleted), now)
         if key.kind == MCP_SERVER.name:
             facts, outcome, again = await self._mcp_server(key, body)
             new = status.mcp_status(facts, previous, now)
@@ -107,6 +110,15 @@ class Reconciler:
         if not self._is_outdated(key, body):
             await self._report(key, body, new, outcome, now)
         return again
+
+    async def _deleted(
+        self, key: Key, body: Mapping[str, Any], previous: Mapping[str, Any], age_seconds: float, now: float
+    ) -> float | None:
+        if age_seconds < DELETION_IS_SLOW_SECONDS:
+            return DELETION_IS_SLOW_SECONDS - age_seconds
+        new = status.blocked_deletion_status(key.kind, body["metadata"], previous, now)
+        await self._report(key, body, new, Outcome(), now)
+        return None
 
     async def _agent(self, key: Key, body: Mapping[str, Any]) -> tuple[Facts, Outcome, float | None]:
         facts = self._blank(key, body)

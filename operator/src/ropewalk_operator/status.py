@@ -70,6 +70,18 @@ def mcp_status(facts: Facts, previous: Mapping[str, Any], now: float) -> Status:
     return {**_common(facts), **found, "conditions": conditions}
 
 
+def blocked_deletion_status(kind: str, metadata: Mapping[str, Any], previous: Mapping[str, Any], now: float) -> Status:
+    """The status of what was deleted some time ago and is still there: it says why, and else what it said before.
+
+    The other conditions stay those of the generation before the deletion: they are not judged any more.
+    """
+    verdict = checks.deletion_is_blocked(metadata.get("finalizers") or (), kind, metadata["name"])
+    conditions = list(previous.get("conditions") or ())
+    former = next((c for c in conditions if c["type"] == "Ready"), None)
+    ready = _condition("Ready", verdict, metadata["generation"], former, now)
+    return {**previous, "conditions": [*(c for c in conditions if c is not former), ready]}
+
+
 def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> Status | None:
     """A merge patch that turns the old status into the new one, or None when they are equal."""
     if old == new:

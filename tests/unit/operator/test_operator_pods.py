@@ -27,7 +27,7 @@ def with_bridge(**status: Any) -> dict[str, Any]:
         (
             {"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}},
             "ImagePullFailed",
-            "the image ropewalk.dev/mcp-stdio:1 cannot be pulled (ErrImagePull): not found",
+            "the image ropewalk.dev/mcp-stdio:1 cannot be pulled: not found; check its name",
         ),
         (
             {"state": {"waiting": {"reason": "CreateContainerConfigError", "message": "no such key"}}},
@@ -91,4 +91,7 @@ async def test_the_bridge_of_a_stdio_server_is_asked_what_is_wrong_and_quoted() 
 
     (trouble,) = (await observe.extra_trouble([found], FakeApiServer(), ready, 0.0)).values()
     assert asked == [("10.0.0.9", 9000)]
-    assert trouble == pods.Trouble("NotReady", "not ready: server 'files': it ended with exit code 1")
+    assert trouble == pods.Trouble(
+        "NotReady",
+        "not ready: server 'files': it ended with exit code 1; it becomes ready by itself once that is put right",
+    )

@@ -27,7 +27,7 @@ def by_hand(kind: str, change: Callable[[dict[str, Any]], None]) -> Callable[[Wo
 
 
 def being_deleted(world: World) -> None:
-    world.change("Agent", "calc", lambda body: body["metadata"].update(deletionTimestamp="now"))
+    world.change("Agent", "calc", lambda body: body["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
     world.lose("Deployment", "calc-agent")
 
 

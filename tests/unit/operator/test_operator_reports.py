@@ -49,7 +49,7 @@ async def test_the_events_of_a_pod_that_hangs_in_creation_are_quoted(world: Worl
     assert world.api.reads == [], "a pod that has just begun is not asked about"
     world.now += 3
     await world.reconciler.reconcile(AGENT)
-    assert world.condition("Available")["reason"] == "FailedMount"
+    assert world.condition("Available")["reason"] == "SecretNotFound"
     assert 'secret "key" not found' in world.condition("Ready")["message"]
 
 

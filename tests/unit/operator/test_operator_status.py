@@ -10,7 +10,7 @@ import pytest
 from operator_world import pod as pod_body
 from ropewalk_operator import status
 from ropewalk_operator.facts import Discovered, Facts, ServerView, Tool, Workload, workload
-from ropewalk_operator.pods import Pod, Trouble, pod
+from ropewalk_operator.pods import Pod, Trouble, missing, pod
 
 NOW = 1_767_225_600.0
 DEPLOYED = Workload(generation=2, observed_generation=2, replicas=1, updated=1, available=1, ready=1)
@@ -127,7 +127,7 @@ ROWS: list[tuple[str, Facts, str, str, str, str]] = [
         "Ready",
         "False",
         "ImagePullFailed",
-        "ropewalk.dev/agent:0.1.0 cannot be pulled (ImagePullBackOff): no such host; 1 old pod goes on answering",
+        "wants credentials; 1 old pod goes on answering",
     ),
     (
         "several old pods are counted",
@@ -142,8 +142,8 @@ ROWS: list[tuple[str, Facts, str, str, str, str]] = [
         replace(FACTS, pods=(MISSING_KEY,)),
         "Available",
         "False",
-        "CreateContainerConfigError",
-        'secret "k" not found',
+        "SecretNotFound",
+        'secret "k" not found; create the Secret with that key',
     ),
     (
         "a crash loop is quoted",
@@ -178,12 +178,36 @@ ROWS: list[tuple[str, Facts, str, str, str, str]] = [
         "model",
     ),
     (
-        "a quota is quoted",
+        "a quota is quoted, and a way out is told",
         replace(FACTS, pods=(), deployment=replace(DEPLOYED, available=0, failure="exceeded quota: pods=0")),
         "Available",
         "False",
+        "QuotaExceeded",
+        "exceeded quota: pods=0; raise the ResourceQuota",
+    ),
+    (
+        "a refusal of the Pod Security Standard is quoted, and a way out is told",
+        replace(FACTS, pods=(), deployment=replace(DEPLOYED, available=0, failure='violates PodSecurity "restricted"')),
+        "Available",
+        "False",
+        "PodSecurityRefused",
+        'violates PodSecurity "restricted"; remove from spec.pod what is refused',
+    ),
+    (
+        "a refusal of any other policy is quoted",
+        replace(FACTS, pods=(), deployment=replace(DEPLOYED, available=0, failure="denied by policy cats")),
+        "Available",
+        "False",
         "PodsRefused",
-        "exceeded quota",
+        "denied by policy cats; change what is refused",
+    ),
+    (
+        "a quota that only keeps old pods from being replaced leaves no Ready behind",
+        replace(FACTS, pods=(OLD,), deployment=replace(ROLLING, failure="exceeded quota: pods=1")),
+        "Ready",
+        "False",
+        "QuotaExceeded",
+        "1 old pod goes on answering",
     ),
     (
         "a refused child is quoted",
@@ -191,7 +215,7 @@ ROWS: list[tuple[str, Facts, str, str, str, str]] = [
         "Available",
         "False",
         "ChildRefused",
-        "Service calc-agent: no",
+        "Service calc-agent: no; change that in the spec, or what refuses it",
     ),
     (
         "a rollout that takes too long has failed",
@@ -199,7 +223,15 @@ ROWS: list[tuple[str, Facts, str, str, str, str]] = [
         "Available",
         "False",
         "RolloutFailed",
-        "0 of 1 pods of this spec are ready, and no progress is made; 1 old pod",
+        "0 of 1 pods of this spec are ready, and no progress is made; see kubectl describe deployment calc-agent; 1 o",
+    ),
+    (
+        "a rollout whose pod runs and never answers names the pod",
+        replace(FACTS, pods=(OLD, UNREADY), deployment=replace(ROLLING, available=0, deadline_exceeded=True)),
+        "Ready",
+        "False",
+        "RolloutFailed",
+        "pod calc-new runs, and does not answer as the readiness probe wants: see kubectl logs calc-new",
     ),
     (
         "pods of an earlier spec do not count",
@@ -272,7 +304,7 @@ ROWS: list[tuple[str, Facts, str, str, str, str]] = [
         "Available",
         "False",
         "WaitingForDeletion",
-        "Service calc-agent",
+        "Service calc-agent of a former owner of this name is still being deleted; if that does not end",
     ),
 ]
 
@@ -361,14 +393,75 @@ def test_last_words_are_cut_to_their_end() -> None:
     words = "x" * 5000 + "the end"
     crashed = seen(state={"terminated": {"exitCode": 1, "message": words}})
     assert crashed.trouble is not None
-    assert crashed.trouble.message.endswith("the end")
+    assert "the end; see kubectl logs" in crashed.trouble.message
     assert len(crashed.trouble.message) < 1000
 
 
-def test_a_container_that_was_killed_for_its_memory_says_so() -> None:
-    killed = seen(state={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}, restarts=1)
+def test_last_words_leave_out_the_log_lines_before_them() -> None:
+    log = '{"level": "info", "message": "agent starting"}'
+    crashed = seen(state={"terminated": {"exitCode": 1, "message": f"{log}\nit is broken"}}, restarts=2)
+    assert crashed.trouble is not None
+    assert "restarted 2 times; its last words: it is broken; see kubectl logs calc-new --previous" in (
+        crashed.trouble.message
+    )
+
+
+def test_a_container_that_was_not_restarted_yet_has_no_previous_log() -> None:
+    crashed = seen(state={"terminated": {"exitCode": 1}}, restarts=0)
+    assert crashed.trouble is not None
+    assert crashed.trouble.message == (
+        "the container ended with exit code 1, not restarted yet; see kubectl logs calc-new"
+    )
+
+
+def test_log_lines_are_last_words_where_there_are_no_others() -> None:
+    crashed = seen(state={"terminated": {"exitCode": 1, "message": '{"level": "error"}'}})
+    assert crashed.trouble is not None
+    assert 'its last words: {"level": "error"};' in crashed.trouble.message
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"), [("64Mi", "its limit of 64Mi, restarted once"), (None, "its limit, restarted")]
+)
+def test_a_container_that_was_killed_for_its_memory_names_its_limit(limit: str | None, said: str) -> None:
+    body = pod_body(state={"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "a log line"}}, restarts=1)
+    body["spec"]["containers"][0]["resources"] = {"limits": {"memory": limit}} if limit else {}
+    killed = pod(body)
+    assert killed is not None
     assert killed.trouble is not None
-    assert "more memory than its limit" in killed.trouble.message
+    assert killed.trouble.reason == "OutOfMemory"
+    assert f"more memory than {said}" in killed.trouble.message
+    assert killed.trouble.message.endswith("raise spec.pod.resources.limits.memory")
+
+
+def test_an_image_that_cannot_be_pulled_has_the_same_message_at_each_attempt_and_between_them() -> None:
+    said = "failed to resolve reference: no such host"
+    between = f'Back-off pulling image "ropewalk.dev/agent:0.1.0": ErrImagePull: {said}'
+    one = seen(state={"waiting": {"reason": "ErrImagePull", "message": said}})
+    other = seen(state={"waiting": {"reason": "ImagePullBackOff", "message": between}})
+    assert one.trouble == other.trouble
+    assert one.trouble is not None
+    assert one.trouble.message.startswith(
+        f"the image ropewalk.dev/agent:0.1.0 cannot be pulled: {said}; check its name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ('MountVolume.SetUp failed for volume "model-key" : secret "k" not found', "SecretNotFound"),
+        ('MountVolume.SetUp failed for volume "model-key" : references non-existent secret key: k', "SecretNotFound"),
+        ("couldn't find key k in Secret default/s", "SecretNotFound"),
+        ('configmap "c" not found', "ConfigMapNotFound"),
+        ("references non-existent config key: k", "ConfigMapNotFound"),
+        ("couldn't find key k in ConfigMap default/c", "ConfigMapNotFound"),
+        ("the volume is attached elsewhere", None),
+    ],
+)
+def test_what_a_pod_lacks_is_read_from_the_words_of_the_kubelet(said: str, reason: str | None) -> None:
+    found = missing(said)
+    assert (found and found.reason) == reason
+    assert found is None or found.message.startswith(f"{said}; create the ")
 
 
 def test_an_unschedulable_pod_quotes_the_scheduler() -> None:
@@ -377,7 +470,9 @@ def test_an_unschedulable_pod_quotes_the_scheduler() -> None:
     body["status"]["conditions"] = [said]
     found = pod(body)
     assert found is not None
-    assert found.trouble == Trouble("Unschedulable", "no node takes the pod: 0/1 nodes: no cpu")
+    assert found.trouble is not None
+    assert found.trouble.reason == "Unschedulable"
+    assert found.trouble.message.startswith("no node takes the pod: 0/1 nodes: no cpu; add a node")
 
 
 def test_a_pod_of_nobody_is_none() -> None:

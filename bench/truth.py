@@ -1,0 +1,80 @@
+"""Fifteen ways to break an Agent, in real pods of the local cluster: what it says of each, and how soon that shows."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from typing import cast
+
+from kubernetes import client, config, watch
+
+from cluster.layout import REPOSITORY, Layout
+from e2e_breakages import TOO_LONG, Breakage, break_all, breakages, label_nodes, let_go
+from e2e_cluster import Json, Workspace, agent, install_chart, kubectl
+
+_NAMESPACE = "ropewalk-truth"
+_WAIT_SECONDS = 300
+
+Found = dict[str, tuple[float, Json]]
+"""By the name of the Agent, when its condition had the reason (time.monotonic()), and the condition."""
+
+
+def run() -> list[tuple[str, str, str]]:
+    """Rows of (cause, time, condition, reason and message, and the time within which it shall show)."""
+    install_chart()
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    space = Workspace(_NAMESPACE)
+    ways = breakages()
+    space.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _NAMESPACE, "labels": labels}})
+    try:
+        space.kubectl("apply", "-f", str(REPOSITORY / "examples" / "demo-model"))
+        space.kubectl("rollout", "status", "deployment/demo-model", "--timeout=60s")
+        found: Found = {}
+        watching = threading.Thread(target=_watch, args=(ways, found), daemon=True)
+        watching.start()
+        began = break_all(space, ways)
+        watching.join(_WAIT_SECONDS)
+        rows = [_row(way, found[way.name][0] - began[way.name], found[way.name][1]) for way in ways]
+        return [*rows, _refused(space)]
+    finally:
+        label_nodes("")
+        let_go(space)
+        kubectl("delete", "namespace", _NAMESPACE)
+
+
+def _watch(ways: list[Breakage], found: Found) -> None:
+    """Note when each Agent first says what is wrong with it, until all have."""
+    api = client.CustomObjectsApi(config.new_client_from_config(str(Layout.default().kubeconfig)))
+    where = ("ropewalk.dev", "v1alpha1", _NAMESPACE, "agents")
+    events = watch.Watch().stream(api.list_namespaced_custom_object, *where, timeout_seconds=2 * _WAIT_SECONDS)
+    wanted = {way.name: way for way in ways}
+    for event in cast(Iterator[Json], events):
+        way = wanted.get(event["object"]["metadata"]["name"])
+        for condition in event["object"].get("status", {}).get("conditions", []):
+            if way and (condition["type"], condition["reason"]) == (way.condition, way.reason):
+                found.setdefault(way.name, (time.monotonic(), condition))
+        if len(found) == len(ways):
+            return
+
+
+def _row(way: Breakage, seconds: float, said: Json) -> tuple[str, str, str]:
+    # The ends of pods' names are made up by Kubernetes.
+    message = re.sub(rf"({way.name}-agent)-[0-9a-z]+-[0-9a-z]{{5}}\b", r"\1-…", said["message"])
+    figure = f"{seconds:.1f} s: {way.condition}={said['status']} `{way.reason}`: {message}"
+    return way.what, figure.replace("|", "\\|").replace("\n", " "), f"≤ {way.within_seconds:.0f} s"
+
+
+def _refused(space: Workspace) -> tuple[str, str, str]:
+    began = time.monotonic()
+    try:
+        space.apply(agent(TOO_LONG))
+    except AssertionError as error:
+        message = str(error).partition("Invalid value: ")[2].partition(": ")[2].strip()
+        return (
+            "its name is too long",
+            f"{time.monotonic() - began:.1f} s: refused by the API server: {message}",
+            "≤ 1 s",
+        )
+    raise RuntimeError(f"the API server took a name of {len(TOO_LONG)} characters")
