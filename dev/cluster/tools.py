@@ -68,10 +68,14 @@ TOOLS = (
 SIMULATION = (Tool("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}, "2 minutes"),)
 """Nodes and pods for bench/scale.py, which nothing else needs."""
 
-# Debian packages and the binaries that are taken from them.
+# What is taken from Debian's packages, by its path there; binaries go to the cache's bin, other files to its share.
 DEBIAN = {
-    "prometheus": ("prometheus", "promtool"),
-    "prometheus-alertmanager": ("prometheus-alertmanager",),
+    "prometheus": ("bin/prometheus", "bin/promtool"),
+    "prometheus-alertmanager": (
+        "bin/prometheus-alertmanager",
+        "share/prometheus/alertmanager/default.tmpl",
+        "share/prometheus/alertmanager/email.tmpl",
+    ),
 }
 
 
@@ -92,8 +96,8 @@ def unpack_prometheus(layout: Layout) -> None:
     """Prometheus and its Alertmanager, for tests and `make observe`: Debian's binaries, without the services that their
     packages start.
     """
-    for package, binaries in DEBIAN.items():
-        if all((layout.bin / name).exists() for name in binaries):
+    for package, files in DEBIAN.items():
+        if all((layout.cache / name).exists() for name in files):
             continue
         with step(f"Fetching {package} (Debian's package, unpacked into the cache)"), TemporaryDirectory() as folder:
             # apt fetches as a user of its own, who has to be able to write here.
@@ -105,10 +109,12 @@ def unpack_prometheus(layout: Layout) -> None:
                 done = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
                 if done.returncode:
                     raise Failure(f"{command} failed (try `apt-get update`):\n{done.stderr[-1000:]}")
-            for name in binaries:
-                part = layout.bin / f".{name}.part"
-                shutil.copy(Path(folder) / "unpacked" / "usr" / "bin" / name, part)
-                part.replace(layout.bin / name)
+            for name in files:
+                place = layout.cache / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                part = place.with_name(f".{place.name}.part")
+                shutil.copy(Path(folder) / "unpacked" / "usr" / name, part)
+                part.replace(place)
 
 
 def _stamp(layout: Layout, tool: Tool) -> Path:

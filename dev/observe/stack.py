@@ -95,8 +95,12 @@ def _start(here: Layout) -> None:
     _process(here, "pods").start(
         [sys.executable, "-m", "observe", "pods"], environment={"PYTHONPATH": str(where.REPOSITORY / "dev")}
     )
+    # Debian's Alertmanager reads its templates from /usr/share and nowhere else. It is unpacked, not installed, so it
+    # gets a /usr/share of its own with them in it; the mount ends with the process.
+    with_templates = f'mount -t overlay overlay -o "lowerdir={here.cache}/share:/usr/share" /usr/share && exec "$@"'
     _process(here, "alertmanager").start(
-        [here.bin / "prometheus-alertmanager", f"--config.file={folder}/alertmanager.yml",
+        ["unshare", "--mount", "sh", "-c", with_templates, "sh",
+         here.bin / "prometheus-alertmanager", f"--config.file={folder}/alertmanager.yml",
          f"--storage.path={folder}/alertmanager", f"--web.listen-address={ALERTMANAGER}", "--cluster.listen-address="]
     )  # fmt: skip
     _process(here, "prometheus").start(
