@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from chart_helm import CHART, is_test_hook, of_kind, only, render, try_template
+from chart_helm import CHART, REPOSITORY, is_test_hook, of_kind, only, render, try_template
 from ropewalk_operator import names, settings
 from ropewalk_operator.api import mcp_server
 from ropewalk_operator.render.mcpserver import mcp_children
@@ -48,6 +49,16 @@ def test_all_servers_that_ship_are_scraped() -> None:
     servers = [each for each in made if not is_test_hook(each)]
     assert len(servers) == len(on)
     assert [each["metadata"]["name"] for each in servers if not selected(labels_of_pods(**each["spec"]))] == []
+
+
+@pytest.mark.parametrize(
+    "file", sorted(REPOSITORY.glob("examples/*/mcpserver.yaml")), ids=lambda file: file.parent.name
+)
+def test_each_server_of_an_example_that_has_metrics_is_scraped(file: Path) -> None:
+    servers = [each for each in yaml.safe_load_all(file.read_text()) if each and each["kind"] == "MCPServer"]
+    for each in servers:
+        ours = each["spec"].get("image", "").startswith("ropewalk.dev/") or "stdio" in each["spec"]
+        assert not ours or selected(labels_of_pods(**each["spec"])), each["metadata"]["name"]
 
 
 def test_the_users_labels_of_a_server_that_ships_stay() -> None:
