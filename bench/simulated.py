@@ -34,7 +34,7 @@ class Cluster(ApiServer):
             tools.build(Layout.default(), tools.SIMULATION)
         self.start(controllers=self._with_pods)
         if self._with_pods:
-            self._plane.start_scheduler()
+            self._start_scheduler()
             nodes = {"apiVersion": "v1", "kind": "List", "items": [_node(number) for number in range(_NODES)]}
             self.kubectl("apply", "-f", "-", input=json.dumps(nodes))
             binary = Layout.default().bin / "kwok"
@@ -44,6 +44,13 @@ class Cluster(ApiServer):
             )  # fmt: skip
             self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
         return self
+
+    def _start_scheduler(self) -> None:
+        # Without a port: that of the local cluster's scheduler may be taken.
+        self._plane.process("scheduler").start(
+            [self._plane.bin / "kube-scheduler", "--kubeconfig", self._plane.kubeconfig("scheduler"),
+             "--leader-elect=false", "--secure-port=0", "--kube-api-qps=1000", "--kube-api-burst=2000"]
+        )  # fmt: skip
 
     def stop(self) -> None:
         """End the processes and remove the folder."""
