@@ -155,6 +155,7 @@ async def _compare(size: int, *, pods: bool) -> Run:
             try:
                 children = await _create(done, cluster, user, operator, pods)
                 done.edit_seconds = await _edit(size, user, bare=False)
+                await _until(partial(_is_settled, user, "True" if pods else None), 2.0)
                 await asyncio.to_thread(_restart, done, cluster, operator, folder)
             finally:
                 operator.kill()

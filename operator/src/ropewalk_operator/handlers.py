@@ -19,7 +19,7 @@ from kopf._cogs.structs.references import NamespaceName, Resource
 
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.kinds import OWNERS, WATCHED, Key, Kind
-from ropewalk_operator.kube import Kube
+from ropewalk_operator.kube import PAGE, Kube
 from ropewalk_operator.names import MANAGED_SELECTOR
 from ropewalk_operator.watches import WATCH_SECONDS, Watches
 
@@ -90,7 +90,7 @@ def watcher_settings() -> kopf.OperatorSettings:
     """How kopf lists and watches."""
     chosen = kopf.OperatorSettings()
     chosen.watching.server_timeout = WATCH_SECONDS
-    chosen.watching.chunk_size = 500
+    chosen.watching.chunk_size = PAGE
     chosen.networking.error_backoffs = (0.5, 1, 2, 4, 8)
     for kind in WATCHED:
         if kind.managed_only:

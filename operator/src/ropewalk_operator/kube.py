@@ -25,7 +25,8 @@ METADATA_LIST_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.i
 
 REQUEST_TIMEOUT_SECONDS = 15.0
 LIST_TIMEOUT_SECONDS = 60.0
-PAGE = 500
+PAGE = 100
+"""Objects in one answer of a listing: parsed, each takes some 15 KB until it has been looked at."""
 
 NO_VERSION = "1"
 """A resourceVersion that no object has: it is etcd's revision before the first write. An apply that demands it succeeds

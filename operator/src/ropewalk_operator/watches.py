@@ -90,5 +90,8 @@ async def list_into(cache: Cache, kube: Kube, kinds: Sequence[Kind], places: Seq
         listed, version = await kube.list_all(kind, place or None, metadata_only=kind is CONFIG_MAP, keep=keep)
         concerned.update(cache.lose_others(kind.name, place or None, set(listed), version))
 
-    await asyncio.gather(*(one(kind, place) for kind in kinds for place in places))
+    # One after the other: pages of all kinds at once would be most of what the operator ever needs of memory.
+    for kind in kinds:
+        for place in places:
+            await one(kind, place)
     return concerned
