@@ -98,7 +98,8 @@ class _World(Collector):
             "1 where no pods are wanted: it is suspended or scaled to 0.",
             labels=["kind", "namespace", "name"],
         )
-        for key, body in self._cache.owners.items():
+        # A copy: the scrape has a thread of its own.
+        for key, body in list(self._cache.owners.items()):
             for condition in (body.get("status") or {}).get("conditions") or ():
                 conditions.add_metric([*key, condition["type"]], float(condition["status"] == "True"))
                 if condition["type"] == "Ready":
