@@ -20,6 +20,7 @@ from ropewalk_operator.children import Child
 from ropewalk_operator.discovery import Discovery, View
 from ropewalk_operator.facts import Facts, Workload, workload
 from ropewalk_operator.kinds import CLAIM, MCP_SERVER, SERVICE, Key
+from ropewalk_operator.pod_events import PodEvents
 from ropewalk_operator.prompts import Prompts
 from ropewalk_operator.references import named_servers
 from ropewalk_operator.render.agent import agent_children
@@ -74,7 +75,7 @@ class Reconciler:
     ) -> None:
         self._cache = cache
         self._applier = applier
-        self._connection = connection
+        self._pod_events = PodEvents(connection)
         self._discovery = discovery
         self._ask_ready = ask_ready
         self._options = options
@@ -243,7 +244,7 @@ class Reconciler:
         elif asked := [pod for pod in facts.fresh_pods if not pod.ready and (pod.creating or pod.running)]:
             # Of the others the watch tells all there is; these are asked until they are ready.
             now = self._clock()
-            extra = await observe.extra_trouble(asked, self._connection, self._ask_ready, now)
+            extra = await observe.extra_trouble(asked, self._pod_events, self._ask_ready, now)
             facts = replace(facts, extra_trouble=extra)
             age = now - min(pod.created for pod in asked)
             again = min(max(LOOK_AGAIN_SECONDS, age / 10), LOOK_AGAIN_AT_MOST_SECONDS)

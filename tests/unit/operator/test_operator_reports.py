@@ -44,7 +44,8 @@ async def test_the_events_of_a_pod_that_hangs_in_creation_are_quoted(world: Worl
     stuck = pod(config_hash=config_hash, state={"waiting": {"reason": "ContainerCreating"}})
     world.put(stuck)
     message = 'MountVolume.SetUp failed for volume "model-key": secret "key" not found'
-    world.api.events = [{"type": "Warning", "reason": "FailedMount", "message": message, "lastTimestamp": "2026"}]
+    about = {"involvedObject": {"uid": stuck["metadata"]["uid"]}, "lastTimestamp": "2026"}
+    world.api.events = [{"type": "Warning", "reason": "FailedMount", "message": message, **about}]
     await world.reconciler.reconcile(AGENT)
     assert world.api.reads == [], "a pod that has just begun is not asked about"
     world.now += 3
