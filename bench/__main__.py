@@ -8,7 +8,19 @@ import os
 import platform
 import sys
 
-_PARTS = ("throughput", "lifecycle", "imports", "tools", "stdio", "soak", "scale", "pods", "swaps", "truth")
+_PARTS = (
+    "throughput",
+    "lifecycle",
+    "imports",
+    "tools",
+    "stdio",
+    "soak",
+    "scale",
+    "standby",
+    "pods",
+    "swaps",
+    "truth",
+)
 
 
 def main() -> int:

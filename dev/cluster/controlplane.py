@@ -25,6 +25,8 @@ class ControlPlane:
     etcd_peer_port: int = 2380
     advertise_address: str = layout.NODE_ADDRESS
     bind_address: str = "0.0.0.0"  # noqa: S104 - pods reach it by the node's address
+    api_flags: tuple[str | Path, ...] = ()
+    """More flags of the API server."""
 
     @property
     def server(self) -> str:
@@ -107,7 +109,7 @@ class ControlPlane:
             "--service-account-key-file", self.pki / "sa.pub",
             "--service-account-signing-key-file", self.pki / "sa.key",
             "--authorization-mode", "Node,RBAC", "--enable-admission-plugins", "NodeRestriction",
-            "--allow-privileged=true", "--profiling=false",
+            "--allow-privileged=true", "--profiling=false", *self.api_flags,
         ]  # fmt: skip
 
     def _controller_manager(self) -> list[str | Path]:

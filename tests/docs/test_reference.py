@@ -22,7 +22,7 @@ from ropewalk_agent.metrics import Metrics as AgentMetrics
 from ropewalk_agent.routes.endpoints import ENDPOINTS
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.metrics import Metrics as OperatorMetrics
-from ropewalk_operator.settings import PREFIX, Settings
+from ropewalk_operator.settings import OF_POD, PREFIX, Settings
 from ropewalk_operator.workqueue import WorkQueue
 
 _REFERENCE = REPOSITORY / "docs" / "reference"
@@ -44,7 +44,7 @@ def operator_registry() -> CollectorRegistry:
 
     async def make() -> CollectorRegistry:
         metrics = OperatorMetrics()
-        metrics.read_at_scrape(Cache(), WorkQueue(), dict)
+        metrics.read_at_scrape(Cache(), WorkQueue(), dict, lambda: True)
         return metrics.registry
 
     return asyncio.run(make())
@@ -167,7 +167,7 @@ def test_every_setting_of_the_agent_is_documented() -> None:
 
 
 def test_every_setting_of_the_operator_is_documented() -> None:
-    variables = {"POD_NAME" if name == "identity" else PREFIX + name.upper() for name in Settings.model_fields}
+    variables = {OF_POD.get(name, PREFIX + name.upper()) for name in Settings.model_fields}
     assert variables - documented("operator.md") == set()
 
 

@@ -227,7 +227,12 @@ def test_nothing_to_do_and_a_restart_write_nothing(
     until(lambda: reconciles(operator) >= done + 5, "the operator has looked at all of them")
     after = stable_versions(namespace)
     assert not_agents(after) == not_agents(before)
-    again = OperatorProcess(server.kubeconfig, tmp_path / "log", ROPEWALK_WATCH_NAMESPACES=namespace.name).start()
+    again = OperatorProcess(
+        server.kubeconfig,
+        tmp_path / "log",
+        ROPEWALK_WATCH_NAMESPACES=namespace.name,
+        ROPEWALK_LEASE_NAMESPACE=namespace.name,
+    ).start()
     try:
         until(lambda: reconciles(again) >= 6, "the new operator has looked at all of them")
         assert stable_versions(namespace) == after

@@ -38,7 +38,8 @@ def operator(server: ApiServer, folder: Path, *, resync_seconds: int) -> Iterato
     try:
         yield process.start()
     finally:
-        process.kill()
+        # The next one need not wait for its Lease.
+        process.stop()
 
 
 def create_agents(server: ApiServer, first: int, end: int) -> None:

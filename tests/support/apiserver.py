@@ -5,6 +5,7 @@ There is no kubelet and no scheduler: pods are never run, and a test that wants 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -12,23 +13,49 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from cluster.controlplane import ControlPlane
 from cluster.layout import REPOSITORY, Layout
 
 
+@dataclass(frozen=True)
+class Write:
+    """A write as the API server saw it."""
+
+    author: str
+    """The user agent, without its version."""
+    received: datetime
+    over: datetime
+    what: str
+    code: int
+
+    @classmethod
+    def of(cls, event: dict[str, Any]) -> Write:
+        """From an event of the audit log."""
+        target = event["objectRef"]
+        what = f"{event['verb']} {target['resource']} {target.get('name', '')}"
+        received, over = (datetime.fromisoformat(event[f"{at}Timestamp"]) for at in ("requestReceived", "stage"))
+        author = event.get("userAgent", "").rpartition("/")[0]
+        return cls(author, received, over, what, event.get("responseStatus", {}).get("code", 0))
+
+
 class ApiServer:
     """Start it, use `kubeconfig` or `kubectl`, stop it. Nothing of it is left afterwards."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, audited: bool = False) -> None:
         binaries = Path(os.environ.get("ROPEWALK_BIN") or Layout.default().bin)
         if not (binaries / "kube-apiserver").exists():
             raise RuntimeError(f"{binaries} holds no kube-apiserver: `make tools` builds it")
         api, etcd, peer = _free_ports(3)
         self._folder = Path(tempfile.mkdtemp(prefix="ropewalk-apiserver-"))
+        flags = self._audit() if audited else ()
         # The API server must not advertise a loopback address; nobody here uses the one that it advertises.
-        self._plane = ControlPlane(binaries, self._folder, api, etcd, peer, "198.18.255.1", "127.0.0.1")
+        self._plane = ControlPlane(binaries, self._folder, api, etcd, peer, "198.18.255.1", "127.0.0.1", flags)
+        self.port = api
 
     @property
     def kubeconfig(self) -> Path:
@@ -48,6 +75,33 @@ class ApiServer:
             raise
         return self
 
+    def leave(self) -> None:
+        """End the API server alone, as if its machine were away; `come_back` starts it again."""
+        self._plane.process("apiserver").stop()
+
+    def come_back(self) -> None:
+        """Start the API server again, with all that it held."""
+        self._plane.start_api()
+
+    def writes(self, namespace: str) -> list[Write]:
+        """Every write in a namespace that has come to the API server, in the order of their ends; only if `audited`."""
+        lines = (self._folder / "audit.log").read_text().splitlines()
+        events = (json.loads(line) for line in lines if line.endswith("}"))
+        return [Write.of(event) for event in events if event["objectRef"].get("namespace") == namespace]
+
+    def _audit(self) -> tuple[str | Path, ...]:
+        """Flags by which the API server records who has written what, and when, without what."""
+        rule = {"level": "Metadata", "verbs": ["create", "update", "patch", "delete"]}
+        policy = {
+            "apiVersion": "audit.k8s.io/v1",
+            "kind": "Policy",
+            "omitStages": ["RequestReceived", "ResponseStarted"],
+            "rules": [{"level": "None", "resources": [{"group": "coordination.k8s.io"}]}, rule, {"level": "None"}],
+        }
+        file = self._folder / "audit-policy.json"
+        file.write_text(json.dumps(policy))
+        return "--audit-policy-file", file, "--audit-log-path", self._folder / "audit.log"
+
     def stop(self) -> None:
         """End the processes and remove the folder."""
         self._plane.stop()
@@ -64,9 +118,9 @@ class ApiServer:
 
 
 @contextmanager
-def serving_crds() -> Iterator[ApiServer]:
+def serving_crds(*, audited: bool = False) -> Iterator[ApiServer]:
     """An API server that serves Ropewalk's resources."""
-    server = ApiServer().start()
+    server = ApiServer(audited=audited).start()
     try:
         server.kubectl("apply", "-f", str(REPOSITORY / "crds"))
         server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")

@@ -61,9 +61,14 @@ def of_kind(objects: list[dict[str, Any]], *kinds: str) -> list[dict[str, Any]]:
     return [each for each in objects if each["kind"] in kinds]
 
 
+def named(objects: list[dict[str, Any]], kind: str, name: str) -> list[dict[str, Any]]:
+    """Return the objects of a kind and name, of all namespaces."""
+    return [each for each in of_kind(objects, kind) if each["metadata"]["name"] == name]
+
+
 def only(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
     """Return the one object of a kind and name."""
-    found = [each for each in of_kind(objects, kind) if each["metadata"]["name"] == name]
+    found = named(objects, kind, name)
     assert len(found) == 1, f"{len(found)} objects {kind}/{name}, not one"
     return found[0]
 

@@ -1,4 +1,4 @@
-"""An empty API server that fails on command: discovery, empty listings, and watches that stay open.
+"""An empty API server that fails on command: discovery, empty listings, a Lease, and watches that stay open.
 
 For the operator's process tests: a real API server does not fail at the wished moment.
 """
@@ -25,6 +25,7 @@ GROUPS = {
     "/apis/policy/v1": {"poddisruptionbudgets": "PodDisruptionBudget"},
     "/apis/ropewalk.dev/v1alpha1": {"agents": "Agent", "mcpservers": "MCPServer"},
 }  # fmt: skip
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 VERBS = ["get", "list", "watch", "patch", "create", "delete"]
 
 
@@ -35,6 +36,7 @@ class FailingApi:
         self.refuse_watches = False
         self.hang_listings = False
         self.without_crds = False
+        self.lease: dict[str, Any] = {}
         self.fail_now = threading.Event()
         self.listing = threading.Event()
         """Set once a listing of pods hangs."""
@@ -75,6 +77,9 @@ def failing_api(folder: Path) -> Iterator[tuple[FailingApi, Path]]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
+            if parts.path.startswith(LEASES):
+                self._answer(*((200, api.lease) if api.lease else (404, {"kind": "Status", "code": 404})))
+                return
             is_pods = parts.path.endswith("/pods")
             if (known := api.discovery(parts.path)) is not None:
                 self._answer(200, known)
@@ -87,6 +92,21 @@ def failing_api(folder: Path) -> Iterator[tuple[FailingApi, Path]]:
                     api.listing.set()
                     api.closing.wait()
                 self._answer(200, {"kind": "List", "metadata": {"resourceVersion": "5"}, "items": []})
+
+        def do_POST(self) -> None:
+            self._take_lease(201)
+
+        def do_PUT(self) -> None:
+            self._take_lease(200)
+
+        def _take_lease(self, code: int) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if not urlsplit(self.path).path.startswith(LEASES):
+                self._answer(500, {"kind": "Status", "code": 500, "message": "nothing but the Lease is written here"})
+                return
+            version = int(api.lease["metadata"]["resourceVersion"]) + 1 if api.lease else 1
+            api.lease = {**body, "metadata": {**body["metadata"], "uid": "1", "resourceVersion": str(version)}}
+            self._answer(code, api.lease)
 
         def _watch(self, *, is_pods: bool) -> None:
             if is_pods and api.refuse_watches:

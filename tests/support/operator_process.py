@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import uuid
 from pathlib import Path
 
 from ports import free_port
@@ -18,7 +19,10 @@ AGENT_IMAGE = "ropewalk.dev/agent:0.1.0"
 
 
 class OperatorProcess:
-    """Start it, kill it, start it again. Its log goes to a file, shown by `log`."""
+    """Start it, kill it, start it again: like the container of one pod, which goes on with the Lease that it held.
+
+    Its log goes to a file, shown by `log`.
+    """
 
     def __init__(self, kubeconfig: Path, log_file: Path, **environment: str) -> None:
         self._log_file = log_file
@@ -31,6 +35,8 @@ class OperatorProcess:
             "ROPEWALK_STDIO_IMAGE": "ropewalk.dev/mcp-stdio:0.1.0",
             "ROPEWALK_HOST": "127.0.0.1",
             "ROPEWALK_PORT": str(self.port),
+            "POD_NAME": "operator",
+            "POD_UID": str(uuid.uuid4()),
             **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,6 +87,15 @@ class OperatorProcess:
         """Requests that changed something since the process began."""
         verbs = ("APPLY", "PATCH", "POST", "DELETE")
         return sum(self.metric("ropewalk_operator_api_requests_total", verb=verb) for verb in verbs)
+
+    def leads(self) -> bool:
+        """Whether it holds the Lease."""
+        return self.metric("ropewalk_operator_leader") == 1
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -1,6 +1,7 @@
-"""Starts the operator: settings, connection, endpoints, watches, workers; and ends it on SIGTERM.
+"""Starts the operator: settings, connection, endpoints, watches, election, workers; and ends it on SIGTERM.
 
-Nothing is saved at the end: every step can be repeated, so that SIGKILL does no more harm than SIGTERM.
+Nothing is saved at the end: every step can be repeated, so that SIGKILL does no more harm than SIGTERM. Only the
+Lease is given up, so that nobody has to wait for its end.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import os
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Collection, Coroutine
 from typing import Any
 
-from ropewalk_operator import __version__, handlers, logs, metrics, server, settings, watches, workers
+from ropewalk_operator import __version__, handlers, leader, logs, metrics, server, settings, watches, workers
 from ropewalk_operator.answers import Answers
 from ropewalk_operator.api import API_VERSION
 from ropewalk_operator.apply import Applier
 from ropewalk_operator.asking import asking
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.discovery import Discovery
-from ropewalk_operator.kinds import WATCHED, Key
+from ropewalk_operator.guard import Guard
+from ropewalk_operator.kinds import LEASE, WATCHED, Key
 from ropewalk_operator.kube import ApiError, Kube
 from ropewalk_operator.observe import AgentClient
 from ropewalk_operator.reconcile import Options, Reconciler
@@ -39,14 +42,18 @@ class CannotGoOn(Exception):
 class Operator:
     """The parts of one process, put together; made inside the event loop."""
 
-    def __init__(self, chosen: settings.Settings, kube: Kube, counted: metrics.Metrics) -> None:
+    def __init__(
+        self, chosen: settings.Settings, kube: Kube, election: leader.Election, counted: metrics.Metrics
+    ) -> None:
         self._settings = chosen
         self._kube = kube
+        self._election = election
         self._metrics = counted
         self._cache = Cache()
         self._queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop())
         self._watches = watches.Watches(chosen.watch_namespaces, time.monotonic)
         self._agents = AgentClient()
+        self._leads = False
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
         self._reconciler = Reconciler(
@@ -65,7 +72,7 @@ class Operator:
             is_pressed=lambda: self._queue.is_pressed,
             clock=time.time,
         )
-        counted.read_at_scrape(self._cache, self._queue, self._watches.ages)
+        counted.read_at_scrape(self._cache, self._queue, self._watches.ages, lambda: election.leads)
 
     async def run(self) -> None:
         """Run until a signal. Raises what makes it impossible to go on."""
@@ -73,7 +80,7 @@ class Operator:
         runner = await server.start(
             server.app(
                 health=self._watches.problems,
-                ready=lambda: [] if self._cache.synced else ["the caches are not filled yet"],
+                ready=self._unready,
                 metrics=self._metrics.text,
                 metrics_type=metrics.CONTENT_TYPE,
             ),
@@ -84,6 +91,7 @@ class Operator:
             self._start(self._work(), "start")
             await self._over
         finally:
+            await self._step_down()
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
@@ -98,19 +106,39 @@ class Operator:
         await self._watches.begun()
         await watches.list_into(self._cache, self._kube, WATCHED, self._watches.places)
         self._cache.synced = True
-        for key in list(self._cache.owners):
-            self._queue.add(key)
         counts = {"resources": len(self._cache.owners), "children": len(self._cache.children)}
         logger.info("the caches are filled", extra={"fields": counts})
+        every = self._settings.resync_seconds
+        self._start(workers.resync(self._cache, self._kube, self._watches, self._enqueue, every), "resync")
+        self._start(workers.relist(self._cache, self._kube, self._watches, self._enqueue), "relist")
+        await self._election.campaign()
+        self._start(self._election.hold(), "election")
+        self._lead()
+
+    def _lead(self) -> None:
+        self._leads = True
+        for key, body in self._cache.owners.items():
+            # What its user has changed since anybody has looked at it goes first.
+            is_behind = (body.get("status") or {}).get("observedGeneration") != body["metadata"]["generation"]
+            self._enqueue(key, is_behind)
         for number in range(self._settings.workers):
             self._start(workers.work(self._queue, self._reconciler.reconcile, self._metrics), f"worker {number}")
-        every = self._settings.resync_seconds
-        self._start(workers.resync(self._cache, self._kube, self._watches, self._queue, every), "resync")
-        self._start(workers.relist(self._cache, self._kube, self._watches, self._queue), "relist")
+
+    async def _step_down(self) -> None:
+        # The workers go on until what they write has an answer: a write that is cut off may still come into force.
+        for task in self._tasks:
+            if task.get_name() in ("start", "election"):
+                task.cancel()
+        await self._election.release()
+
+    def _unready(self) -> list[str]:
+        if not self._cache.synced:
+            return ["the caches are not filled yet"]
+        return self._election.problems()
 
     def _enqueue(self, key: Key, urgent: bool) -> None:
-        # Before the caches are filled nothing is decided; then every resource is looked at once.
-        if self._cache.synced:
+        # Before this process leads it decides nothing; then every resource is looked at once.
+        if self._leads:
             self._queue.add(key, urgent=urgent)
 
     def _start(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
@@ -143,23 +171,32 @@ async def _until_one_fails(tasks: Collection[asyncio.Task[Any]]) -> None:
 async def run(chosen: settings.Settings) -> int:
     """Run the operator; the exit code of the process."""
     counted = metrics.Metrics()
+    guard = Guard(leader.uptime)
+    # A container that is started again in the same pod goes on with the Lease that it held; nobody else has its uid.
+    identity = f"{chosen.identity}_{chosen.pod_uid or uuid.uuid4()}"
+    agent = f"ropewalk-operator-{identity}"
     try:
-        kube = await Kube.connect(counted.api_request)
+        kube = await Kube.connect(guard, counted.api_request, agent=agent)
+        # A renewal must not wait for a connection behind the work of all workers.
+        lease_kube = await Kube.connect(guard, counted.api_request, agent=agent)
     except ApiError as error:
         logger.error("the operator cannot start", extra={"fields": {"error": str(error)}})
         return 2
     fields = {"version": __version__, "identity": chosen.identity, "server": kube.server}
     logger.info("the operator starts", extra={"fields": fields})
+    place = Key(LEASE.name, chosen.lease_namespace, chosen.lease_name)
+    election = leader.Election(lease_kube, guard, place, identity=identity, clock=leader.uptime, wall_clock=time.time)
     code = 0
     try:
-        await Operator(chosen, kube, counted).run()
-    except (ApiError, CannotGoOn) as error:
+        await Operator(chosen, kube, election, counted).run()
+    except (ApiError, CannotGoOn, leader.LeaseLost) as error:
         logger.error("the operator cannot go on", extra={"fields": {"error": str(error)}})
         code = 1
     except Exception:
         logger.exception("the operator cannot go on")
         code = 1
     await kube.close()
+    await lease_kube.close()
     logger.info("the operator ends", extra={"fields": {"exit_code": code}})
     return code
 

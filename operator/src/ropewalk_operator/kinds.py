@@ -36,6 +36,7 @@ AUTOSCALER = Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpod
 DISRUPTION_BUDGET = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", True)
 POD = Kind("Pod", "", "v1", "pods", True)
 EVENT = Kind("Event", "", "v1", "events", False)
+LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases", False)
 
 OWNERS = (AGENT, MCP_SERVER)
 CHILDREN = (CONFIG_MAP, SERVICE_ACCOUNT, SERVICE, CLAIM, DEPLOYMENT, NETWORK_POLICY, AUTOSCALER, DISRUPTION_BUDGET)

@@ -1,13 +1,16 @@
 """The connection to the API server: credentials, pooled requests, listings, and the session that the watches use.
 
-Knows addresses and HTTP, never what the objects mean. Tokens are read anew as they rotate.
+Knows addresses and HTTP, never what the objects mean. Tokens are read anew as they rotate. Nothing but a Lease is
+written without asking the guard.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -15,8 +18,11 @@ from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
-from ropewalk_operator.kinds import BY_PLURAL, CONFIG_MAP, Kind
+from ropewalk_operator import __version__
+from ropewalk_operator.guard import Guard
+from ropewalk_operator.kinds import BY_PLURAL, CONFIG_MAP, LEASE, Kind
 from ropewalk_operator.names import FIELD_MANAGER, MANAGED_SELECTOR
+from ropewalk_operator.sockets import socket_that_forgets
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -52,21 +58,39 @@ class ApiError(Exception):
 
 
 class Kube:
-    """Requests to one API server. Make it by `connect` inside the event loop and close it at the end."""
+    """Requests to one API server. Make it by `connect` inside the event loop and close it at the end.
 
-    def __init__(self, configuration: Configuration, observe: Callable[[str, int], None] | None = None) -> None:
+    Every write raises NotLeading where `guard` is not open.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        guard: Guard,
+        observe: Callable[[str, int], None] | None = None,
+        *,
+        agent: str = FIELD_MANAGER,
+    ) -> None:
+        self._guard = guard
         # Looking for a proxy or a netrc entry costs two threads for each request, and nobody has either for an API
         # server.
-        configuration.client_session_kwargs = {"trust_env": False}
+        configuration.client_session_kwargs = {
+            "trust_env": False,
+            "headers": {"User-Agent": f"{agent}/{__version__}"},
+            "trace_configs": [_asking_late(guard)],
+        }
         self._configuration = configuration
-        self._rest = RESTClientObject(configuration)
+        self._rest = _Rest(configuration)
         self._observe = observe or (lambda _verb, _code: None)
 
     @classmethod
-    async def connect(cls, observe: Callable[[str, int], None] | None = None) -> Kube:
+    async def connect(
+        cls, guard: Guard, observe: Callable[[str, int], None] | None = None, *, agent: str = FIELD_MANAGER
+    ) -> Kube:
         """In a pod by its service account; elsewhere by KUBECONFIG or ~/.kube/config.
 
-        `observe` gets verb and status code. Raises ApiError where there are no usable credentials.
+        `observe` gets verb and status code; `agent` names the process in the API server's audit log. Raises ApiError
+        where there are no usable credentials.
         """
         configuration = Configuration()
         try:
@@ -77,7 +101,7 @@ class Kube:
         except config.ConfigException as error:
             message = f"{error}; set KUBECONFIG, or run in a pod with a service account"
             raise ApiError(0, "NoCredentials", message) from error
-        return cls(configuration, observe)
+        return cls(configuration, guard, observe, agent=agent)
 
     @property
     def server(self) -> str:
@@ -170,6 +194,21 @@ class Kube:
             if error.status not in (404, 409):
                 raise
 
+    async def read_lease(self, namespace: str, name: str, within_seconds: float) -> Json | None:
+        """The Lease or None."""
+        try:
+            return await self._request("GET", LEASE.path(namespace, name), within_seconds=within_seconds, verb="LEASE")
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def write_lease(self, namespace: str, name: str, manifest: Mapping[str, Any], within_seconds: float) -> Json:
+        """Create a Lease, or replace the version that the manifest names: ApiError 409 where it has changed since."""
+        is_new = "resourceVersion" not in manifest["metadata"]
+        method, path = ("POST", LEASE.path(namespace)) if is_new else ("PUT", LEASE.path(namespace, name))
+        return await self._request(method, path, manifest, within_seconds=within_seconds, verb="LEASE")
+
     async def exists(self, path: str) -> bool:
         """Whether the API server serves this address."""
         try:
@@ -228,14 +267,15 @@ class Kube:
     ) -> Json:
         sent = {"Accept": "application/json", **(headers or {}), **await self._authorization()}
         try:
-            response = await self._rest.request(  # type: ignore[no-untyped-call]
-                method,
-                self._configuration.host + path,
-                sent,
-                body,
-                _request_timeout=aiohttp.ClientTimeout(total=within_seconds),
-            )
-            text = await response.read()
+            with self._writing(method, path) as left:
+                response = await self._rest.request(  # type: ignore[no-untyped-call]
+                    method,
+                    self._configuration.host + path,
+                    sent,
+                    body,
+                    _request_timeout=aiohttp.ClientTimeout(total=min(within_seconds, left)),
+                )
+                text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._observe(verb or method, 0)
             raise ApiError(
@@ -246,6 +286,45 @@ class Kube:
         if response.status >= 400:
             raise ApiError(response.status, str(answer.get("reason", "")), str(answer.get("message", text[:200])))
         return answer
+
+    @contextmanager
+    def _writing(self, method: str, path: str) -> Iterator[float]:
+        """How long the request may take; of a write no longer than this process leads for sure."""
+        if not _is_guarded(method, path):
+            yield float("inf")
+            return
+        with self._guard.writing() as left:
+            yield left
+
+
+class _Rest(RESTClientObject):
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, socket_factory=socket_that_forgets)
+
+
+def _is_guarded(method: str, path: str) -> bool:
+    # The Lease is what opens the guard.
+    return method != "GET" and not path.startswith(f"/apis/{LEASE.group}/")
+
+
+def _asking_late(guard: Guard) -> aiohttp.TraceConfig:
+    """Asks the guard when a connection is there, so that nothing is left to do but to send.
+
+    Until then a request may have waited for a connection, and the process may have been stopped.
+    """
+
+    async def begin(_session: object, context: SimpleNamespace, request: aiohttp.TraceRequestStartParams) -> None:
+        context.is_guarded = _is_guarded(request.method, request.url.path)
+
+    async def ask(_session: object, context: SimpleNamespace, _params: object) -> None:
+        if context.is_guarded:
+            guard.seconds_left()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(begin)
+    trace.on_connection_create_end.append(ask)
+    trace.on_connection_reuseconn.append(ask)
+    return trace
 
 
 async def _mend_empty_list(response: aiohttp.ClientResponse) -> None:

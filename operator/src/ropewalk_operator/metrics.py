@@ -56,9 +56,15 @@ class Metrics:
         self.reconciles.labels(key.kind, "ok" if ok else "error").inc()
         self.durations.labels(key.kind).observe(seconds)
 
-    def read_at_scrape(self, cache: Cache, queue: WorkQueue[Key], watch_ages: Callable[[], dict[str, float]]) -> None:
-        """Show what cache, queue and watches say at the moment of each scrape."""
-        self.registry.register(_World(cache, queue, watch_ages))
+    def read_at_scrape(
+        self,
+        cache: Cache,
+        queue: WorkQueue[Key],
+        watch_ages: Callable[[], dict[str, float]],
+        is_leader: Callable[[], bool],
+    ) -> None:
+        """Show what cache, queue, watches and election say at the moment of each scrape."""
+        self.registry.register(_World(cache, queue, watch_ages, is_leader))
 
     def text(self) -> bytes:
         """All metrics in the OpenMetrics format."""
@@ -66,12 +72,22 @@ class Metrics:
 
 
 class _World(Collector):
-    def __init__(self, cache: Cache, queue: WorkQueue[Key], watch_ages: Callable[[], dict[str, float]]) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        queue: WorkQueue[Key],
+        watch_ages: Callable[[], dict[str, float]],
+        is_leader: Callable[[], bool],
+    ) -> None:
         self._cache = cache
         self._queue = queue
         self._watch_ages = watch_ages
+        self._is_leader = is_leader
 
     def collect(self) -> Iterable[Metric]:
+        leader = GaugeMetricFamily("ropewalk_operator_leader", "1 where this process may write, 0 where it stands by.")
+        leader.add_metric([], float(self._is_leader()))
+        yield leader
         depth = GaugeMetricFamily("ropewalk_operator_workqueue_depth", "Resources that wait for a worker.")
         depth.add_metric([], self._queue.depth)
         yield depth
@@ -98,8 +114,9 @@ class _World(Collector):
             "1 where no pods are wanted: it is suspended or scaled to 0.",
             labels=["kind", "namespace", "name"],
         )
+        # Of the leader only: the same resources twice would be counted twice.
         # A copy: the scrape has a thread of its own.
-        for key, body in list(self._cache.owners.items()):
+        for key, body in list(self._cache.owners.items()) if self._is_leader() else ():
             for condition in (body.get("status") or {}).get("conditions") or ():
                 conditions.add_metric([*key, condition["type"]], float(condition["status"] == "True"))
                 if condition["type"] == "Ready":

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 PREFIX = "ROPEWALK_"
+OF_POD = {"identity": "POD_NAME", "pod_uid": "POD_UID"}
 
 
 class InvalidSettings(Exception):
@@ -16,7 +17,7 @@ class InvalidSettings(Exception):
 
 
 class Settings(BaseModel):
-    """What the operator can be told. Each field is the variable ROPEWALK_<FIELD>, and `identity` is POD_NAME."""
+    """What the operator can be told. Each field is the variable ROPEWALK_<FIELD>, but for those of OF_POD."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -30,7 +31,10 @@ class Settings(BaseModel):
     host: str = "0.0.0.0"  # noqa: S104 - the kubelet and Prometheus come from outside the pod
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    lease_namespace: Annotated[str, Field(min_length=1)] = "default"
+    lease_name: Annotated[str, Field(min_length=1)] = "ropewalk-operator"
     identity: str = "ropewalk-operator"
+    pod_uid: str = ""
 
     @field_validator("watch_namespaces", mode="before")
     @classmethod
@@ -58,9 +62,10 @@ def load(environ: Mapping[str, str]) -> Settings:
     values = {
         key.removeprefix(PREFIX).lower(): value for key, value in environ.items() if key.startswith(PREFIX) and value
     }
-    values.pop("identity", None)
-    if name := environ.get("POD_NAME"):
-        values["identity"] = name
+    for field, variable in OF_POD.items():
+        values.pop(field, None)
+        if value := environ.get(variable):
+            values[field] = value
     try:
         return Settings.model_validate(values)
     except ValidationError as error:

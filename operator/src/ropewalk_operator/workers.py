@@ -1,6 +1,6 @@
 """The loops around the work queue: workers, the slow resync, and listing anew what a watch has lost.
 
-They never end by themselves.
+They never end by themselves; a worker does when it may write no more.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from asyncio import sleep
 from collections.abc import Awaitable, Callable
 
 from ropewalk_operator.cache import Cache
+from ropewalk_operator.guard import NotLeading
 from ropewalk_operator.kinds import WATCHED, Key
 from ropewalk_operator.kube import ApiError, Kube
 from ropewalk_operator.metrics import Metrics
@@ -35,6 +36,9 @@ async def work(queue: WorkQueue[Key], reconcile: Callable[[Key], Awaitable[float
             queue.forgive(key)
             if again is not None:
                 queue.add_after(key, again)
+        except NotLeading:
+            # The election ends the process, and says why.
+            return
         except ApiError as error:
             delay = queue.retry(key)
             logger.warning(
@@ -51,7 +55,9 @@ async def work(queue: WorkQueue[Key], reconcile: Callable[[Key], Awaitable[float
             queue.done(key)
 
 
-async def resync(cache: Cache, kube: Kube, watches: Watches, queue: WorkQueue[Key], every_seconds: float) -> None:
+async def resync(
+    cache: Cache, kube: Kube, watches: Watches, enqueue: Callable[[Key, bool], None], every_seconds: float
+) -> None:
     """List everything now and then and look at every resource: a safety net for whatever a watch may miss."""
     while True:
         await sleep(every_seconds * random.uniform(0.8, 1.2))
@@ -60,16 +66,16 @@ async def resync(cache: Cache, kube: Kube, watches: Watches, queue: WorkQueue[Ke
         except ApiError as error:
             logger.warning("resync failed", extra={"fields": {"error": str(error)}})
         for key in list(cache.owners):
-            queue.add(key)
+            enqueue(key, False)
 
 
-async def relist(cache: Cache, kube: Kube, watches: Watches, queue: WorkQueue[Key]) -> None:
+async def relist(cache: Cache, kube: Kube, watches: Watches, enqueue: Callable[[Key, bool], None]) -> None:
     """After a watch has lost its place, find out what vanished meanwhile."""
     while True:
         kind = await watches.relist.get()
         try:
             for key in await list_into(cache, kube, [kind], watches.places):
-                queue.add(key)
+                enqueue(key, False)
         except ApiError as error:
             logger.warning("listing failed", extra={"fields": {"kind": kind.name, "error": str(error)}})
             await sleep(RELIST_RETRY_SECONDS)

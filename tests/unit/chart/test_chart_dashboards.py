@@ -80,7 +80,7 @@ def labels_by_metric() -> dict[str, set[str]]:
 
 async def _operators() -> CollectorRegistry:
     metrics = OperatorMetrics()
-    metrics.read_at_scrape(Cache(), WorkQueue(), dict)
+    metrics.read_at_scrape(Cache(), WorkQueue(), dict, lambda: True)
     return metrics.registry
 
 

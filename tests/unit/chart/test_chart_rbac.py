@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chart_helm import of_kind, only, render
+from chart_helm import named, of_kind, only, render
 
 WRITE = ["get", "list", "watch", "create", "patch", "delete"]
 OPERATOR_RULES = {
@@ -58,15 +58,27 @@ def test_the_operator_may_do_exactly_what_it_does() -> None:
 
 def test_with_watch_namespaces_the_operator_has_roles_there_and_nowhere_else() -> None:
     objects = render("--set", "watchNamespaces={a,b}")
-    roles = of_kind(objects, "Role")
+    roles = named(objects, "Role", "ropewalk-operator")
     assert [role["metadata"]["namespace"] for role in roles] == ["a", "b"]
     assert all(granted(role) == OPERATOR_RULES for role in roles)
-    bindings = of_kind(objects, "RoleBinding")
+    bindings = named(objects, "RoleBinding", "ropewalk-operator")
     assert [each["metadata"]["namespace"] for each in bindings] == ["a", "b"]
     for binding in bindings:
         assert binding["subjects"][0]["namespace"] == "ropewalk-system"
     assert of_kind(objects, "ClusterRoleBinding") == []
     assert {role["metadata"]["name"] for role in of_kind(objects, "ClusterRole")} == {"ropewalk-view", "ropewalk-edit"}
+
+
+@pytest.mark.parametrize("arguments", [(), ("--set", "watchNamespaces={a,b}")])
+def test_the_operator_may_use_its_lease_in_its_own_namespace_only(arguments: tuple[str, ...]) -> None:
+    objects = render(*arguments)
+    (role,) = [each for each in of_kind(objects, "ClusterRole", "Role") if "leases" in str(each["rules"])]
+    assert (role["kind"], role["metadata"]["namespace"]) == ("Role", "ropewalk-system")
+    rules = [(rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]]
+    assert rules == [(["ropewalk-operator"], ["get", "update"]), (None, ["create"])]
+    (binding,) = named(objects, "RoleBinding", role["metadata"]["name"])
+    assert binding["metadata"]["namespace"] == "ropewalk-system"
+    assert [subject["name"] for subject in binding["subjects"]] == ["ropewalk-operator"]
 
 
 def test_no_rights_are_given_when_somebody_else_gives_them() -> None:

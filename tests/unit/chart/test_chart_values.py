@@ -105,6 +105,7 @@ def test_an_unknown_key_is_refused_at_every_level(path: str) -> None:
         ("image.pullSecrets[0]=key", "/image/pullSecrets/0"),
         ("operator.image=https://example.com/operator:1", "/operator/image"),
         ("operator.logLevel=loud", "/operator/logLevel"),
+        ("operator.replicas=-1", "/operator/replicas"),
         ("operator.workers=0", "/operator/workers"),
         ("operator.resyncSeconds=1", "/operator/resyncSeconds"),
         ("operator.resources.memory=1Gi", "/operator/resources"),
@@ -171,7 +172,10 @@ def test_the_operator_reads_its_settings_from_the_environment() -> None:
         "ROPEWALK_RESYNC_SECONDS": "600",
         "ROPEWALK_PORT": "8080",
         "ROPEWALK_LOG_LEVEL": "info",
+        "ROPEWALK_LEASE_NAMESPACE": "",
+        "ROPEWALK_LEASE_NAME": "ropewalk-operator",
         "POD_NAME": "",
+        "POD_UID": "",
     }
 
 
@@ -212,9 +216,37 @@ def test_an_existing_service_account_can_be_used() -> None:
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "mine", "namespace": "ropewalk-system"}]
 
 
-def test_only_one_operator_runs_even_during_an_upgrade() -> None:
+def test_one_operator_is_alone_even_during_an_upgrade() -> None:
     spec = only(render(), "Deployment", "ropewalk-operator")["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert "topologySpreadConstraints" not in spec["template"]["spec"]
+    assert of_kind(render(), "PodDisruptionBudget") == []
+
+
+def test_of_several_operators_one_is_always_there_and_they_are_apart() -> None:
+    objects = render("--set", "operator.replicas=2")
+    spec = only(objects, "Deployment", "ropewalk-operator")["spec"]
+    assert spec["replicas"] == 2
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    budget = only(objects, "PodDisruptionBudget", "ropewalk-operator")
+    assert budget["metadata"]["namespace"] == "ropewalk-system"
+    assert budget["spec"] == {"maxUnavailable": 1, "selector": spec["selector"]}
+    constraints = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert [each["topologyKey"] for each in constraints] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+    for each in constraints:
+        assert each["whenUnsatisfiable"] == "ScheduleAnyway", "a cluster of one node runs both"
+        assert each["labelSelector"] == spec["selector"]
+
+
+def test_each_pod_says_who_it_is() -> None:
+    (container,) = operator_pod()["spec"]["containers"]
+    environment = {each["name"]: each for each in container["env"]}
+    for variable, field in (
+        ("ROPEWALK_LEASE_NAMESPACE", "metadata.namespace"),
+        ("POD_NAME", "metadata.name"),
+        ("POD_UID", "metadata.uid"),
+    ):
+        assert environment[variable]["valueFrom"]["fieldRef"]["fieldPath"] == field
 
 
 def test_pod_monitors_give_the_labels_that_the_dashboards_use() -> None:

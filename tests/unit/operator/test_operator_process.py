@@ -14,8 +14,10 @@ from clock import Clock
 from operator_world import FakeApiServer, agent
 from ropewalk_operator import server, settings
 from ropewalk_operator.cache import Cache
+from ropewalk_operator.guard import Guard
 from ropewalk_operator.kinds import AGENT, CONFIG_MAP, POD, WATCHED, Key
 from ropewalk_operator.kube import ApiError, Kube, _collection
+from ropewalk_operator.leader import uptime
 from ropewalk_operator.logs import JsonFormatter
 from ropewalk_operator.metrics import CONTENT_TYPE, Metrics
 from ropewalk_operator.watches import SILENCE_SECONDS, SLOW_START_SECONDS, Watches, list_into
@@ -66,12 +68,13 @@ def test_a_log_line_is_one_json_object() -> None:
 
 async def test_the_endpoints_answer_503_with_the_reasons() -> None:
     problems: list[str] = []
+    leads = True
     counted = Metrics()
     cache = Cache()
     body = agent()
     body["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
     cache.see("Agent", body)
-    counted.read_at_scrape(cache, WorkQueue(), lambda: {"Pod": 2.0})
+    counted.read_at_scrape(cache, WorkQueue(), lambda: {"Pod": 2.0}, lambda: leads)
     counted.reconciled(Key("Agent", "default", "calc"), 0.1, ok=False)
     app = server.app(health=lambda: [], ready=lambda: problems, metrics=counted.text, metrics_type=CONTENT_TYPE)
     async with TestClient(TestServer(app)) as client:
@@ -85,6 +88,11 @@ async def test_the_endpoints_answer_503_with_the_reasons() -> None:
     assert 'ropewalk_resource_condition{condition="Ready",kind="Agent",name="calc",namespace="default"} 1.0' in text
     assert 'ropewalk_operator_reconcile_total{kind="Agent",result="error"} 1.0' in text
     assert 'ropewalk_operator_last_watch_event_age_seconds{kind="Pod"} 2.0' in text
+    assert "ropewalk_operator_leader 1.0" in text
+    leads = False
+    text = counted.text().decode()
+    assert "ropewalk_operator_leader 0.0" in text
+    assert "ropewalk_resource_condition{" not in text, "the leader says it already"
 
 
 @pytest.mark.parametrize(("reason", "idle"), [("Suspended", 1.0), ("ScaledToZero", 1.0), ("CrashLoop", 0.0)])
@@ -92,7 +100,7 @@ async def test_what_shall_have_no_pods_is_told_from_what_has_none_by_a_failure(r
     counted, cache, body = Metrics(), Cache(), agent()
     body["status"] = {"conditions": [{"type": "Ready", "status": "False", "reason": reason}]}
     cache.see("Agent", body)
-    counted.read_at_scrape(cache, WorkQueue(), dict)
+    counted.read_at_scrape(cache, WorkQueue(), dict, lambda: True)
     labels = {"kind": "Agent", "namespace": "default", "name": "calc"}
     assert counted.registry.get_sample_value("ropewalk_resource_idle", labels) == idle
 
@@ -149,7 +157,7 @@ async def test_requests_without_an_answer_are_counted() -> None:
     seen: list[tuple[str, int]] = []
     configuration = Configuration()
     configuration.host = "http://127.0.0.1:1"
-    kube = Kube(configuration, lambda verb, code: seen.append((verb, code)))
+    kube = Kube(configuration, Guard(uptime), lambda verb, code: seen.append((verb, code)))
     async with kube.watch_session(lambda *_: None) as session:
         with pytest.raises(ClientConnectionError):
             await session.get(f"{kube.server}/api/v1/pods?watch=true")
@@ -166,7 +174,7 @@ async def test_a_namespace_without_config_maps_can_be_watched() -> None:
     async with TestServer(application) as server:
         configuration = Configuration()
         configuration.host = str(server.make_url(""))
-        kube = Kube(configuration)
+        kube = Kube(configuration, Guard(uptime))
         async with kube.watch_session(lambda *_: None) as session:
             answer = await session.get(server.make_url("/api/v1/namespaces/empty/configmaps"))
             assert (await answer.json())["items"] == []

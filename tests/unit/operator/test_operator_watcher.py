@@ -13,9 +13,11 @@ from kubernetes.aio.client import Configuration
 from clock import Clock
 from operator_world import agent
 from ropewalk_operator.cache import Cache
+from ropewalk_operator.guard import Guard
 from ropewalk_operator.handlers import Watcher
 from ropewalk_operator.kinds import Key
 from ropewalk_operator.kube import Kube
+from ropewalk_operator.leader import uptime
 from ropewalk_operator.watches import Watches
 
 CALC = Key("Agent", "default", "calc")
@@ -44,7 +46,7 @@ async def test_an_event_that_cannot_be_understood_hides_no_other_one() -> None:
     async with TestServer(application) as server:
         configuration = Configuration()
         configuration.host = str(server.make_url("")).rstrip("/")
-        kube = Kube(configuration)
+        kube = Kube(configuration, Guard(uptime))
         watches = Watches([], Clock(0.0))
         watcher = Watcher(cache, watches, kube, lambda key, urgent: heard.put_nowait((key, urgent)))
         tasks = watcher.watch()

@@ -1,0 +1,28 @@
+"""Sockets that do not go on sending when nobody wants that any more: neither after they are closed, nor for long while
+nobody answers.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from aiohttp import AddrInfoType
+
+UNACKNOWLEDGED_SECONDS = 4
+"""How long the kernel tries to get something through, also for a process that is stopped or has been killed."""
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+def socket_that_forgets(address: AddrInfoType) -> socket.socket:
+    """A socket for a connection to the API server.
+
+    A network that comes back after a while must not deliver what was written to it long before: another process may
+    lead by then. So closing discards what has not arrived (SO_LINGER of 0, see socket(7)), and so does the kernel by
+    itself after some seconds (TCP_USER_TIMEOUT, RFC 5482, see tcp(7)).
+    """
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_SECONDS * 1000)
+    return made

@@ -1,0 +1,198 @@
+"""Whether a process may write: the guard itself, and that the connection asks it before each write."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from kubernetes.aio.client import Configuration
+
+from clock import Clock
+from ropewalk_operator.guard import UNANSWERED_SECONDS, Guard, NotLeading
+from ropewalk_operator.kinds import DEPLOYMENT, LEASE
+from ropewalk_operator.kube import ApiError, Kube
+from waiting import eventually
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(0.0)
+
+
+@pytest.fixture
+def guard(clock: Clock) -> Guard:
+    return Guard(clock)
+
+
+def test_nothing_may_be_written_before_it_is_opened(guard: Guard) -> None:
+    assert not guard.is_open
+    with pytest.raises(NotLeading), guard.writing():
+        pass
+
+
+def test_it_is_open_for_a_time_and_says_how_much_is_left(guard: Guard, clock: Clock) -> None:
+    guard.open_until(10)
+    clock.now = 9
+    with guard.writing() as left:
+        assert left == 1
+    clock.now = 10
+    assert not guard.is_open
+    with pytest.raises(NotLeading):
+        guard.seconds_left()
+
+
+def test_once_closed_it_never_opens_again(guard: Guard) -> None:
+    guard.open_until(10)
+    guard.close()
+    guard.open_until(20)
+    assert not guard.is_open
+
+
+async def test_it_is_settled_when_every_write_has_its_answer(guard: Guard) -> None:
+    guard.open_until(10)
+    with guard.writing():
+        waiting = asyncio.create_task(guard.is_settled(5))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        assert not guard.is_open, "nothing new begins meanwhile"
+    assert await waiting
+
+
+async def test_a_write_that_goes_on_for_too_long_leaves_it_unsettled(guard: Guard) -> None:
+    guard.open_until(10)
+    with guard.writing():
+        assert not await guard.is_settled(0.01)
+
+
+async def test_a_write_without_an_answer_leaves_it_unsettled_for_a_while(guard: Guard, clock: Clock) -> None:
+    guard.open_until(100)
+    with pytest.raises(TimeoutError), guard.writing():
+        raise TimeoutError
+    assert not await guard.is_settled(1), "the API server may still be at it"
+    clock.now += UNANSWERED_SECONDS + 1
+    assert await guard.is_settled(1)
+
+
+async def test_a_write_that_was_never_sent_leaves_nothing_unsettled(guard: Guard) -> None:
+    guard.open_until(100)
+
+    def found_closed_at_the_last_moment() -> None:
+        with guard.writing():
+            guard.close()
+            guard.seconds_left()
+
+    with pytest.raises(NotLeading):
+        found_closed_at_the_last_moment()
+    assert await guard.is_settled(1)
+
+
+class Api:
+    """An API server that says what it was asked, and answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.agents: list[str] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.gone = asyncio.Event()
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.seen.append(f"{request.method} {request.path}")
+        self.agents.append(request.headers["User-Agent"])
+        try:
+            await self.answers.wait()
+        except asyncio.CancelledError:
+            self.gone.set()
+            raise
+        return web.json_response({"metadata": {"name": "x", "uid": "u", "resourceVersion": "1"}})
+
+
+@pytest.fixture
+async def api() -> Api:
+    return Api()
+
+
+@pytest.fixture
+async def kube(api: Api, guard: Guard) -> AsyncIterator[Kube]:
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", api.handle)
+    async with TestServer(application, handler_cancellation=True) as server:
+        configuration = Configuration()
+        configuration.host = str(server.make_url("")).rstrip("/")
+        connected = Kube(configuration, guard, agent="me")
+        yield connected
+        await connected.close()
+
+
+BODY: dict[str, Any] = {"metadata": {"name": "x"}}
+WRITES: dict[str, Callable[[Kube], Awaitable[object]]] = {
+    "apply": lambda kube: kube.apply(DEPLOYMENT, "n", "x", BODY),
+    "merge": lambda kube: kube.merge(DEPLOYMENT, "n", "x", BODY),
+    "merge_status": lambda kube: kube.merge_status(DEPLOYMENT, "n", "x", BODY),
+    "create": lambda kube: kube.create(DEPLOYMENT, "n", BODY),
+    "delete": lambda kube: kube.delete(DEPLOYMENT, "n", "x", "u"),
+}
+NO_WRITES = {"connect", "get", "list_all", "exists", "read_lease", "close", "watch_session", "server", "write_lease"}
+
+
+def test_every_method_of_the_connection_is_known_to_write_or_not() -> None:
+    public = {name for name, _ in inspect.getmembers(Kube) if not name.startswith("_")}
+    assert public == NO_WRITES | set(WRITES)
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_no_write_is_sent_by_who_does_not_lead(kube: Kube, api: Api, guard: Guard, write: str) -> None:
+    with pytest.raises(NotLeading):
+        await WRITES[write](kube)
+    assert api.seen == []
+    guard.open_until(1)
+    await WRITES[write](kube)
+    assert len(api.seen) == 1
+
+
+async def test_who_does_not_lead_reads_and_takes_the_lease(kube: Kube, api: Api) -> None:
+    await kube.get(DEPLOYMENT, "n", "x")
+    await kube.read_lease("n", "x", 1)
+    await kube.write_lease("n", "x", BODY, 1)
+    await kube.write_lease("n", "x", {"metadata": {"name": "x", "resourceVersion": "1"}}, 1)
+    leases = LEASE.path("n")
+    assert api.seen[1:] == [f"GET {leases}/x", f"POST {leases}", f"PUT {leases}/x"]
+    assert {agent.split("/")[0] for agent in api.agents} == {"me"}, "an audit log tells who it was"
+
+
+async def test_a_write_is_given_up_and_its_connection_closed_when_the_lease_may_end(
+    kube: Kube, api: Api, guard: Guard, clock: Clock
+) -> None:
+    guard.open_until(0.1)
+    api.answers.clear()
+    with pytest.raises(ApiError, match="Unreachable"):
+        await kube.create(DEPLOYMENT, "n", BODY)
+    await eventually(api.gone.is_set, "the API server sees that nobody waits any more")
+    clock.now = UNANSWERED_SECONDS / 2
+    assert not await guard.is_settled(1)
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["a connection that is kept", "a new connection"])
+async def test_the_guard_is_asked_once_more_when_the_connection_is_there(
+    kube: Kube, api: Api, guard: Guard, clock: Clock, is_kept: bool
+) -> None:
+    if is_kept:
+        await kube.get(DEPLOYMENT, "n", "x")
+    before = len(api.seen)
+    guard.open_until(1)
+    asked = guard.seconds_left
+
+    def then_the_process_stops_for_long() -> float:
+        left = asked()
+        clock.now = 30
+        return left
+
+    guard.seconds_left = then_the_process_stops_for_long  # type: ignore[method-assign]
+    with pytest.raises(NotLeading):
+        await kube.create(DEPLOYMENT, "n", BODY)
+    assert len(api.seen) == before, "nothing is sent"

@@ -1,0 +1,268 @@
+"""The election in simulated time: who leads when, what a leader may still do, and that there are never two."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from operator_election import Process, Store, Weather, overlaps, simulate
+from ropewalk_operator.guard import Guard
+from ropewalk_operator.kube import ApiError
+from ropewalk_operator.leader import LOOK_SECONDS, RENEW_SECONDS, WRITE_SECONDS, Election
+from ropewalk_operator.lease import DURATION_SECONDS
+from waiting import eventually
+
+AWAY = Weather(unreachable=1.0)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def until_leading(process: Process) -> float:
+    """The time at which it may write."""
+    await eventually(lambda: process.guard.is_open, "it leads")
+    return now()
+
+
+def test_a_fresh_lease_is_taken_at_once() -> None:
+    async def world() -> None:
+        assert await until_leading(Process("a", Store()).start()) < 0.1
+
+    simulate(world())
+
+
+def test_a_standby_leads_soon_after_the_leader_was_killed_and_not_before_its_lease_is_over() -> None:
+    async def world() -> None:
+        store = Store()
+        leader, standby = Process("a", store).start(), Process("b", store)
+        await until_leading(leader)
+        standby.start()
+        await asyncio.sleep(60)
+        assert not standby.guard.is_open, "the leader renews"
+        leader.kill()
+        killed = now()
+        taken = await until_leading(standby) - killed
+        assert DURATION_SECONDS - RENEW_SECONDS - LOOK_SECONDS < taken < DURATION_SECONDS + LOOK_SECONDS
+        assert overlaps([leader, standby]) == []
+        assert store.body is not None
+        assert store.body["spec"]["leaseTransitions"] == 1
+
+    simulate(world())
+
+
+def test_a_standby_leads_at_once_when_the_leader_is_stopped() -> None:
+    async def world() -> None:
+        store = Store()
+        leader = Process("a", store).start()
+        await until_leading(leader)
+        standby = Process("b", store).start()
+        await asyncio.sleep(10)
+        await leader.stop()
+        stopped = now()
+        assert await until_leading(standby) - stopped <= LOOK_SECONDS + 0.1
+        assert overlaps([leader, standby]) == []
+
+    simulate(world())
+
+
+def test_the_same_pod_started_again_goes_on_at_once() -> None:
+    async def world() -> None:
+        store = Store()
+        first = Process("a", store).start()
+        await until_leading(first)
+        first.kill()
+        again = now()
+        assert await until_leading(Process("a", store).start()) - again < 0.1
+
+    simulate(world())
+
+
+def test_a_leader_that_was_stopped_for_long_writes_no_more_and_says_so() -> None:
+    async def world() -> None:
+        store = Store()
+        leader = Process("a", store).start()
+        await until_leading(leader)
+        standby = Process("b", store).start()
+        await asyncio.sleep(20)
+        leader.pause()
+        await asyncio.sleep(30)
+        assert standby.guard.is_open
+        written = len(leader.writes)
+        leader.go_on()
+        await asyncio.sleep(5)
+        # What was under way when it was stopped has been sent before.
+        assert len(leader.writes) <= written + 1
+        assert leader.lost
+        assert standby.guard.is_open
+        assert overlaps([leader, standby]) == []
+
+    simulate(world())
+
+
+def test_a_leader_that_cannot_renew_stops_writing_well_before_its_lease_ends() -> None:
+    async def world() -> None:
+        store = Store()
+        leader = Process("a", store).start()
+        await until_leading(leader)
+        await asyncio.sleep(20)
+        leader.weather = AWAY
+        away = now()
+        await eventually(lambda: leader.lost, "it has given up")
+        assert "could not be renewed for 10 s: 0 Unreachable" in leader.lost
+        assert leader.writes[-1][1] <= away + WRITE_SECONDS
+        assert store.holder == "a", "others still wait"
+        leader.weather = Weather()
+        assert await until_leading(Process("a", store).start()) < now() + 0.1, "the next process of the pod goes on"
+
+    simulate(world())
+
+
+def test_a_short_outage_is_survived() -> None:
+    async def world() -> None:
+        leader = Process("a", Store()).start()
+        await until_leading(leader)
+        for _ in range(20):
+            leader.weather = AWAY
+            await asyncio.sleep(4)
+            leader.weather = Weather()
+            await asyncio.sleep(4)
+        assert leader.guard.is_open
+
+    simulate(world())
+
+
+def test_a_renewal_that_came_into_force_without_an_answer_is_found() -> None:
+    async def world() -> None:
+        store = Store()
+        leader = Process("a", store).start()
+        await until_leading(leader)
+        leader.weather = Weather(unanswered=1.0)
+        versions = store.versions
+        await eventually(lambda: store.versions > versions, "it has renewed")
+        leader.weather = Weather()
+        await asyncio.sleep(60)
+        assert leader.guard.is_open
+
+    simulate(world())
+
+
+def test_a_lease_that_was_taken_without_an_answer_is_found_to_be_its_own() -> None:
+    async def world() -> None:
+        store = Store()
+        process = Process("a", store, weather=Weather(unanswered=1.0)).start()
+        await eventually(lambda: store.holder, "it has taken it")
+        process.weather = Weather()
+        assert await until_leading(process) < 10
+
+    simulate(world())
+
+
+def test_a_lease_that_somebody_deletes_is_made_again_and_nobody_else_takes_it() -> None:
+    async def world() -> None:
+        store = Store()
+        leader = Process("a", store).start()
+        await until_leading(leader)
+        standby = Process("b", store).start()
+        for _ in range(10):
+            await asyncio.sleep(3.3)
+            store.body = None
+        await asyncio.sleep(3)
+        assert store.holder == "a"
+        assert leader.guard.is_open
+        assert standby.writes == []
+
+    simulate(world())
+
+
+def test_a_leader_whose_lease_names_another_gives_up() -> None:
+    async def world() -> None:
+        store = Store()
+        leader = Process("a", store).start()
+        await until_leading(leader)
+        assert store.body is not None
+        store.write({**store.body, "spec": {**store.body["spec"], "holderIdentity": "b"}})
+        await asyncio.sleep(RENEW_SECONDS + 1)
+        assert leader.lost == "Lease default/ropewalk-operator is held by b now"
+        assert not leader.guard.is_open
+
+    simulate(world())
+
+
+def test_a_process_that_may_not_use_leases_says_so() -> None:
+    class Refused:
+        async def read_lease(self, *_: object) -> None:
+            raise ApiError(403, "Forbidden", "leases is forbidden")
+
+        async def write_lease(self, *_: object) -> dict[str, object]:
+            raise AssertionError("nothing is written unseen")
+
+    async def world() -> None:
+        guard = Guard(now)
+        store = Store()
+        election = Process("a", store).election
+        refused = Election(
+            Refused(),
+            guard,
+            election._place,
+            identity="a",
+            clock=now,
+            wall_clock=now,
+        )
+        campaign = asyncio.create_task(refused.campaign())
+        await asyncio.sleep(5)
+        assert refused.problems() == ["Lease default/ropewalk-operator cannot be used: leases is forbidden"]
+        assert election.problems() == []
+        campaign.cancel()
+
+    simulate(world())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_never_do_two_write_whatever_happens(seed: int) -> None:
+    """Processes come, stop, hang, are killed and lose the API server; their clocks differ and jump."""
+    chance = random.Random(seed)
+
+    async def world() -> list[Process]:
+        store = Store(seed)
+        everybody: list[Process] = []
+
+        def begin() -> Process:
+            offset, wall = chance.uniform(0, 1e6), chance.uniform(0, 2e9)
+            process = Process(f"p{len(everybody)}", store, offset, wall).start()
+            everybody.append(process)
+            return process
+
+        alive = [begin(), begin()]
+        for _ in range(60):
+            await asyncio.sleep(chance.expovariate(1 / 8))
+            process = chance.choice(alive)
+            process.wall = chance.uniform(0, 2e9)
+            match chance.randrange(6):
+                case 0:
+                    process.kill()
+                    alive[alive.index(process)] = begin()
+                case 1:
+                    await process.stop()
+                    alive[alive.index(process)] = begin()
+                case 2:
+                    process.pause()
+                    await asyncio.sleep(chance.uniform(1, 40))
+                    process.go_on()
+                case 3:
+                    process.weather = Weather(unreachable=chance.random(), unanswered=chance.random())
+                case 4:
+                    process.weather = Weather(latency=(0, chance.uniform(0, 12)))
+                case _:
+                    process.weather = Weather()
+            alive = [begin() if each.lost else each for each in alive]
+        for each in alive:
+            each.go_on()
+            each.kill()
+        return everybody
+
+    processes = simulate(world())
+    assert overlaps(processes) == []
+    assert sum(bool(each.writes) for each in processes) > 3, "several have led, so that there was something to see"
