@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import cast
 
 from kubernetes import client, config, watch
@@ -17,8 +18,14 @@ from e2e_cluster import Json, Workspace, agent, install_chart, kubectl
 _NAMESPACE = "ropewalk-truth"
 _WAIT_SECONDS = 300
 
-Found = dict[str, tuple[float, Json]]
-"""By the name of the Agent, when its condition had the reason (time.monotonic()), and the condition."""
+
+@dataclass
+class Seen:
+    """What a watch saw of the Agents, each by its name, and when, as time.monotonic() tells it."""
+
+    first: dict[str, float] = field(default_factory=dict)
+    broken: dict[str, tuple[float, Json]] = field(default_factory=dict)
+    """Its condition, once that had the reason and told what it must."""
 
 
 def run() -> list[tuple[str, str, str]]:
@@ -31,12 +38,13 @@ def run() -> list[tuple[str, str, str]]:
     try:
         space.kubectl("apply", "-f", str(REPOSITORY / "examples" / "demo-model"))
         space.kubectl("rollout", "status", "deployment/demo-model", "--timeout=60s")
-        found: Found = {}
-        watching = threading.Thread(target=_watch, args=(ways, found), daemon=True)
+        seen = Seen()
+        watching = threading.Thread(target=_watch, args=(ways, seen), daemon=True)
         watching.start()
         began = break_all(space, ways)
         watching.join(_WAIT_SECONDS)
-        rows = [_row(way, found[way.name][0] - began[way.name], found[way.name][1]) for way in ways]
+        began = seen.first | began
+        rows = [_row(way, seen.broken[way.name][0] - began[way.name], seen.broken[way.name][1]) for way in ways]
         return [*rows, _refused(space)]
     finally:
         label_nodes("")
@@ -44,18 +52,21 @@ def run() -> list[tuple[str, str, str]]:
         kubectl("delete", "namespace", _NAMESPACE)
 
 
-def _watch(ways: list[Breakage], found: Found) -> None:
+def _watch(ways: list[Breakage], seen: Seen) -> None:
     """Note when each Agent first says what is wrong with it, until all have."""
     api = client.CustomObjectsApi(config.new_client_from_config(str(Layout.default().kubeconfig)))
     where = ("ropewalk.dev", "v1alpha1", _NAMESPACE, "agents")
     events = watch.Watch().stream(api.list_namespaced_custom_object, *where, timeout_seconds=2 * _WAIT_SECONDS)
     wanted = {way.name: way for way in ways}
     for event in cast(Iterator[Json], events):
-        way = wanted.get(event["object"]["metadata"]["name"])
+        now, name = time.monotonic(), event["object"]["metadata"]["name"]
+        way = wanted[name]
+        seen.first.setdefault(name, now)
         for condition in event["object"].get("status", {}).get("conditions", []):
-            if way and (condition["type"], condition["reason"]) == (way.condition, way.reason):
-                found.setdefault(way.name, (time.monotonic(), condition))
-        if len(found) == len(ways):
+            is_it = (condition["type"], condition["reason"]) == (way.condition, way.reason)
+            if is_it and all(words in condition["message"] for words in way.words):
+                seen.broken.setdefault(name, (now, condition))
+        if len(seen.broken) == len(ways):
             return
 
 

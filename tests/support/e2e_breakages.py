@@ -268,9 +268,9 @@ def breakages() -> list[Breakage]:
 
 
 def break_all(space: Workspace, ways: list[Breakage]) -> dict[str, float]:
-    """Make everything that the Agents need and lack; return when that of each began, by time.monotonic().
+    """Make everything that the Agents need and lack; return when those were broken that were Ready before.
 
-    Those that break later are Ready before.
+    By name, as time.monotonic() tells it; the others are broken from when they are there.
     """
     space.apply(*(manifest for way in ways for manifest in way.before))
     space.kubectl("rollout", "status", "deployment/strict-model", "--timeout=90s")
@@ -283,7 +283,5 @@ def break_all(space: Workspace, ways: list[Breakage]) -> dict[str, float]:
         began[way.name] = time.monotonic()
         if way.breaks:
             way.breaks(space)
-    now = [way for way in ways if not way.breaks]
-    began |= dict.fromkeys((way.name for way in now), time.monotonic())
-    space.apply(*(way.agent for way in now))
+    space.apply(*(way.agent for way in ways if not way.breaks))
     return began
