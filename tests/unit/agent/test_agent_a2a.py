@@ -185,6 +185,13 @@ async def test_what_is_not_text_and_a_strange_context_are_refused(streaming: boo
         await eventually(lambda: count(agent, "invalid_request") == 2)
 
 
+async def test_a_refusal_of_half_a_character_blames_the_request() -> None:
+    async with running_agent(ScriptedModel()) as agent:
+        body = b'{"jsonrpc": "2.0", "method": [{"\\ud800": null}]}'
+        answer = await agent.client.post("/a2a", content=body, headers={"content-type": "application/json"})
+        assert answer.json()["error"]["code"] == -32600
+
+
 async def test_a_body_that_is_not_json_is_a_parse_error() -> None:
     async with running_agent(ScriptedModel()) as agent:
         for body in (b"{", b"\xff\xfe\xff", b"[" * 100_000):

@@ -20,6 +20,7 @@ from ropewalk_agent.config import AgentConfig
 from ropewalk_agent.routes import turns
 from ropewalk_agent.runtime import Runtime
 from ropewalk_agent.tools import Tool
+from ropewalk_agent.whole import whole
 
 PATH = "/a2a"
 CARD_PATH = "/.well-known/agent-card.json"
@@ -99,7 +100,7 @@ class Endpoint:
         """Answer one request; a client that leaves cancels its turn."""
         body = await turns.read(receive)
         try:
-            json.loads(body)
+            body = _sendable(body)
         except (ValueError, RecursionError):
             scope["state"]["outcome"] = "invalid_request"
             await turns.send_json(send, _PARSE_ERROR)
@@ -127,6 +128,16 @@ class Endpoint:
             if self._app is None:
                 self._app = await asyncio.to_thread(self._load)
             return self._app
+
+
+def _sendable(body: bytes) -> bytes:
+    """Return the body without halves of characters: the SDK calls a refusal that quotes one a defect of its own.
+
+    Raises ValueError where it is not JSON, RecursionError where it is nested too deep.
+    """
+    asked = json.loads(body)
+    mended = whole(asked)
+    return body if mended == asked else json.dumps(mended).encode()
 
 
 def _repeated(body: bytes) -> Receive:
