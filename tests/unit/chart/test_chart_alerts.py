@@ -78,6 +78,8 @@ CASES = [
          fires=[20]),
     Case("RopewalkAgentNotReady", "a standby that has not seen it yet makes no alert",
          {READY_AGENT: "1x40", CONDITION.format("Agent", "a", "standby"): "0x40"}, silent=[20]),
+    Case("RopewalkAgentNotReady", "an operator that is started anew does not begin the wait anew",
+         {READY_AGENT: "0x7 stale", CONDITION.format("Agent", "a", "q"): "_x9 0x20"}, fires=[12], silent=[9]),
     Case("RopewalkAgentSlow", "fires where one request of ten is slow, for ten minutes",
          took("0+2x40 80+0x40", "0+18x40 720+20x40"), fires=[20, 40], silent=[8, 60]),
     Case("RopewalkAgentSlow", "is silent where one of a hundred is slow",
