@@ -60,9 +60,7 @@ def choices(board: Json) -> list[str]:
 
 def labels_by_metric() -> dict[str, set[str]]:
     """Every metric that Ropewalk's programs export, by the name that a query uses, and its own labels."""
-    found = {name: set[str]() for name in (*PROCESS, "ropewalk_operator_leader")} | {
-        PRICE: {"gen_ai_request_model", "direction"}
-    }
+    found = {name: set[str]() for name in PROCESS} | {PRICE: {"gen_ai_request_model", "direction"}}
     for registry in (AgentMetrics().registry, asyncio.run(_operators())):
         # What a registry collects says nothing of labels before there is a value.
         for collector in list(registry._collector_to_names):
