@@ -138,7 +138,8 @@ def parsed(name: str) -> tuple[api.Agent, dict[str, api.MCPServer]]:
 
 def text_of(name: str) -> str:
     agent, servers = parsed(name)
-    return agent_json(agent, agent.system_prompt or "", servers)
+    assert agent.model is not None
+    return agent_json(agent, agent.model, agent.system_prompt or "", servers)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -195,7 +196,10 @@ def test_the_agent_knows_one_filter_and_the_limits_of_each_server() -> None:
 
 def test_every_file_of_a_server_is_in_the_volume_that_is_mounted_for_it() -> None:
     agent, servers = parsed("secured")
-    children = agent_children(agent, system_prompt="Hi.", servers=servers, image="i", pull_policy="Always")
+    assert agent.model is not None
+    children = agent_children(
+        agent, model=agent.model, system_prompt="Hi.", servers=servers, image="i", pull_policy="Always"
+    )
     pod = children[-1]["spec"]["template"]["spec"]
     mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
     files: dict[str, tuple[str, str]] = {}
@@ -227,7 +231,10 @@ def test_operator_and_agent_know_the_same_providers() -> None:
 def rendered(name: str) -> tuple[config.AgentConfig, set[str], dict[str, str], str]:
     """What the agent reads, its mount paths, its environment, and the file's text."""
     agent, servers = parsed(name)
-    children = agent_children(agent, system_prompt="Hi.", servers=servers, image="i", pull_policy="Always")
+    assert agent.model is not None
+    children = agent_children(
+        agent, model=agent.model, system_prompt="Hi.", servers=servers, image="i", pull_policy="Always"
+    )
     container = children[-1]["spec"]["template"]["spec"]["containers"][0]
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     environment = {entry["name"]: entry["value"] for entry in container["env"]}

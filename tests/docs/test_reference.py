@@ -171,21 +171,22 @@ def test_every_setting_of_the_operator_is_documented() -> None:
     assert variables - documented("operator.md") == set()
 
 
-@pytest.mark.parametrize("crd", ["agent", "mcpserver"])
+@pytest.mark.parametrize("crd", ["agent", "mcpserver", "model"])
 def test_every_field_of_a_resource_has_an_explanation(crd: str) -> None:
     document = yaml.safe_load((REPOSITORY / "crds" / f"{crd}.yaml").read_text())
     schema = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     assert [path for path, field in fields(schema) if len(field.get("description", "")) < 10] == []
 
 
-def test_every_field_of_an_mcp_server_is_in_its_page() -> None:
-    document = yaml.safe_load((REPOSITORY / "crds" / "mcpserver.yaml").read_text())
+@pytest.mark.parametrize("crd", ["mcpserver", "model"])
+def test_every_field_of_a_resource_is_in_its_page(crd: str) -> None:
+    document = yaml.safe_load((REPOSITORY / "crds" / f"{crd}.yaml").read_text())
     spec = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     # Deeper stand references to Secrets, and what Kubernetes itself documents.
     leaves = [path for path, field in fields(spec) if path.count(".") < 2 and not field.get("properties")]
     leaves = [path for path in leaves if not path.startswith("networkPolicy.extraEgress[]")]
     assert leaves
-    assert [path for path in leaves if path not in documented("mcpserver.md")] == []
+    assert [path for path in leaves if path not in documented(f"{crd}.md")] == []
 
 
 def test_every_module_says_what_it_does() -> None:

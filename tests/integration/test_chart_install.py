@@ -19,7 +19,7 @@ from apiserver import ApiServer
 from chart_helm import CHART, REPOSITORY, helm, run_helm
 
 RELEASE = ("ropewalk", "--namespace", "ropewalk-system")
-CRD_NAMES = ("agents.ropewalk.dev", "mcpservers.ropewalk.dev")
+CRD_NAMES = ("agents.ropewalk.dev", "mcpservers.ropewalk.dev", "models.ropewalk.dev")
 
 
 @pytest.fixture(scope="module")

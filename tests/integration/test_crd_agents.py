@@ -36,7 +36,24 @@ WRONG = {
         agent(systemPrompt=REMOVED, systemPromptFrom={}),
         "spec.systemPromptFrom.configMapKeyRef: Required",
     ),
-    "no model": (agent(model=REMOVED), "spec.model: Required value"),
+    "no model": (
+        agent(model=REMOVED),
+        "set exactly one of spec.modelRef.name (a Model of this namespace) and spec.model",
+    ),
+    "two models": (
+        agent(modelRef={"name": "house"}),
+        "set exactly one of spec.modelRef.name (a Model of this namespace) and spec.model (a model for this agent "
+        "alone)",
+    ),
+    "a reference to no Model": (agent(model=REMOVED, modelRef={}), "spec.modelRef.name: Required value"),
+    "a reference to another namespace": (
+        agent(model=REMOVED, modelRef={"name": "house", "namespace": "other"}),
+        'unknown field "spec.modelRef.namespace"',
+    ),
+    "a reference by a name that is none": (
+        agent(model=REMOVED, modelRef={"name": "My House"}),
+        "spec.modelRef.name in body should match",
+    ),
     "unknown provider": (
         agent(model__provider="acme"),
         'supported values: "openai", "openai-compatible", "anthropic", "bedrock", "gemini", "mistral", "ollama", '
@@ -253,6 +270,7 @@ def test_what_is_wrong_is_refused_with_the_fix(server: ApiServer, body: Object, 
             {"provider": "anthropic", "id": "m", "apiKeySecretRef": KEY, "parameters": {"nested": {"deeply": 0.5}}},
             {"provider": "bedrock", "id": "m", "region": "eu-central-1"},
         ]),
+        agent(model=REMOVED, modelRef={"name": "house.of-models"}),
         agent(mcpServers=[{"name": "math", "prefix": "math_"}, {"name": "other", "prefix": ""}]),
         agent(localTools=["current_time", "fibonacci"]),
         agent(outputSchema={"type": "object", "properties": {"n": {"type": "number"}}, "required": ["n"]}),

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from apiserver import ApiServer
-from crd_bodies import AGENT, MCPSERVER, REDIS, Object, changed, create
+from crd_bodies import AGENT, MCPSERVER, MODEL, REDIS, Object, changed, create
 from waiting import until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -23,17 +23,20 @@ def explained(server: ApiServer) -> ApiServer:
     """The API server publishes the words some seconds after it serves the resources."""
     published = "/openapi/v3/apis/ropewalk.dev/v1alpha1"
     until(lambda: published[1:] in server.kubectl("get", "--raw", "/openapi/v3"), "the group is published")
-    until(lambda: all(kind in server.kubectl("get", "--raw", published) for kind in ("Agent", "MCPServer")), "both are")
+    until(
+        lambda: all(kind in server.kubectl("get", "--raw", published) for kind in ("Agent", "MCPServer", "Model")),
+        "all are",
+    )
     return server
 
 
-@pytest.mark.parametrize("resource", ["agent", "mcpserver"])
+@pytest.mark.parametrize("resource", ["agent", "mcpserver", "model"])
 def test_explain_has_words_for_every_field(explained: ApiServer, resource: str) -> None:
     text = explained.kubectl("explain", resource, "--recursive")
     fields = [line.strip().split("\t")[0] for line in text[text.index("FIELDS:") :].splitlines() if "\t" in line]
-    assert {"spec", "status", "conditions", "secretKeyRef"} <= set(fields)
+    assert {"spec", "status", "conditions", "baseURL" if resource == "model" else "secretKeyRef"} <= set(fields)
     served = json.loads(explained.kubectl("get", "--raw", "/openapi/v3/apis/ropewalk.dev/v1alpha1"))
-    kind = {"agent": "Agent", "mcpserver": "MCPServer"}[resource]
+    kind = {"agent": "Agent", "mcpserver": "MCPServer", "model": "Model"}[resource]
     root = next(
         schema
         for schema in served["components"]["schemas"].values()
@@ -57,6 +60,8 @@ def test_explain_has_words_for_every_field(explained: ApiServer, resource: str) 
 def test_explain_shows_the_words(explained: ApiServer) -> None:
     text = " ".join(explained.kubectl("explain", "agent.spec.model.baseURL").split())
     assert "Address of the provider's API" in text
+    text = " ".join(explained.kubectl("explain", "model.spec.baseURL").split())
+    assert "Address of the provider's API" in text
 
 
 STATUS = {
@@ -74,9 +79,10 @@ STATUS = {
 
 @pytest.fixture
 def shown(server: ApiServer) -> Iterator[ApiServer]:
-    """An Agent and an MCPServer with a status."""
+    """An Agent, an MCPServer and a Model with a status."""
     agent_status = {
         **STATUS,
+        "model": "m",
         "url": "http://calculator-agent.default.svc:8080",
         "selector": "ropewalk.dev/agent=calculator",
     }
@@ -90,7 +96,8 @@ def shown(server: ApiServer) -> Iterator[ApiServer]:
         "tools": [{"name": "add", "description": "Adds", "hash": "sha256:0"}],
         "lastDiscoveryTime": "2026-01-01T00:00:00Z",
     }
-    for body, status in ((AGENT, agent_status), (MCPSERVER, server_status)):
+    model_status = {field: STATUS[field] for field in ("observedGeneration", "conditions")}
+    for body, status in ((AGENT, agent_status), (MCPSERVER, server_status), (MODEL, model_status)):
         server.kubectl("apply", "-f", "-", input=json.dumps(body))
         name = f"{body['kind'].lower()}/{body['metadata']['name']}"
         server.kubectl("patch", name, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
@@ -109,6 +116,9 @@ def test_get_shows_what_matters(shown: ApiServer) -> None:
     header, row = cells(shown.kubectl("get", "mcp"))
     assert header == ["NAME", "READY", "REASON", "TOOLS", "REPLICAS", "AGE"]
     assert row[:-1] == ["math", "False", "Progressing", "5", "1"]
+    header, row = cells(shown.kubectl("get", "mdl"))
+    assert header == ["NAME", "PROVIDER", "MODEL", "READY", "AGE"]
+    assert row[:-1] == ["house", "openai-compatible", "m", "False"]
 
 
 def test_get_wide_shows_where_and_why(shown: ApiServer) -> None:
@@ -118,11 +128,14 @@ def test_get_wide_shows_where_and_why(shown: ApiServer) -> None:
     header, row = cells(shown.kubectl("get", "mcp", "-o", "wide"))
     assert header[-2:] == ["URL", "MESSAGE"]
     assert row[-2:] == ["http://math-mcp.default.svc:8000/mcp", "1 of 2 pods are ready"]
+    header, row = cells(shown.kubectl("get", "mdl", "-o", "wide"))
+    assert header[-2:] == ["REASON", "MESSAGE"]
+    assert row[-2:] == ["Progressing", "1 of 2 pods are ready"]
 
 
-def test_get_ropewalk_shows_both_kinds(shown: ApiServer) -> None:
+def test_get_ropewalk_shows_all_kinds(shown: ApiServer) -> None:
     names = shown.kubectl("get", "ropewalk", "-o", "name").split()
-    assert names == ["agent.ropewalk.dev/calculator", "mcpserver.ropewalk.dev/math"]
+    assert names == ["agent.ropewalk.dev/calculator", "mcpserver.ropewalk.dev/math", "model.ropewalk.dev/house"]
 
 
 def test_wait_understands_the_conditions(shown: ApiServer) -> None:

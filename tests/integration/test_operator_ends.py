@@ -31,12 +31,14 @@ def errors(process: OperatorProcess) -> list[dict[str, Any]]:
     return [line for line in lines if line["level"] == "error"]
 
 
-def test_a_missing_crd_ends_the_process(api: tuple[FailingApi, OperatorProcess]) -> None:
+@pytest.mark.parametrize("missing", [("agents", "mcpservers", "models"), ("models",)], ids=["all", "a newer one"])
+def test_a_missing_crd_ends_the_process(missing: tuple[str, ...], api: tuple[FailingApi, OperatorProcess]) -> None:
     server, process = api
-    server.without_crds = True
+    server.without_crds = missing
     assert process.start(wait=False).wait(END_SECONDS) == 1
     (said,) = errors(process)
-    assert "install the CRDs" in said["error"]
+    assert f"knows no {', '.join(missing)} of ropewalk.dev/v1alpha1" in said["error"]
+    assert "install the CRDs of this release first" in said["error"]
 
 
 def test_settings_that_are_missing_end_the_process(tmp_path: Path) -> None:

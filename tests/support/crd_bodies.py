@@ -27,6 +27,12 @@ MCPSERVER: Object = {
     "metadata": {"name": "math", "namespace": "default"},
     "spec": {"image": "ropewalk.dev/mcp-math:0.1.0"},
 }
+MODEL: Object = {
+    "apiVersion": "ropewalk.dev/v1alpha1",
+    "kind": "Model",
+    "metadata": {"name": "house", "namespace": "default"},
+    "spec": {"provider": "openai-compatible", "id": "m", "baseURL": "http://demo-model:8080/v1"},
+}
 KEY = {"name": "model-key", "key": "api-key"}
 REDIS = {"urlSecretRef": {"name": "redis", "key": "url"}}
 REMOVED = object()
@@ -53,6 +59,10 @@ def agent(**changes: Any) -> Object:
 
 def mcpserver(**changes: Any) -> Object:
     return changed(MCPSERVER, **{f"spec__{path}": value for path, value in changes.items()})
+
+
+def model(**changes: Any) -> Object:
+    return changed(MODEL, **{f"spec__{path}": value for path, value in changes.items()})
 
 
 def provided(provider: str, **fields: Any) -> Object:

@@ -23,7 +23,7 @@ GROUPS = {
     "/apis/networking.k8s.io/v1": {"networkpolicies": "NetworkPolicy"},
     "/apis/autoscaling/v2": {"horizontalpodautoscalers": "HorizontalPodAutoscaler"},
     "/apis/policy/v1": {"poddisruptionbudgets": "PodDisruptionBudget"},
-    "/apis/ropewalk.dev/v1alpha1": {"agents": "Agent", "mcpservers": "MCPServer"},
+    "/apis/ropewalk.dev/v1alpha1": {"agents": "Agent", "mcpservers": "MCPServer", "models": "Model"},
 }  # fmt: skip
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 VERBS = ["get", "list", "watch", "patch", "create", "delete"]
@@ -35,7 +35,8 @@ class FailingApi:
     def __init__(self) -> None:
         self.refuse_watches = False
         self.hang_listings = False
-        self.without_crds = False
+        self.without_crds: tuple[str, ...] = ()
+        """Plural names of the kinds that it does not know."""
         self.lease: dict[str, Any] = {}
         self.fail_now = threading.Event()
         self.listing = threading.Event()
@@ -44,7 +45,11 @@ class FailingApi:
 
     def discovery(self, path: str) -> dict[str, Any] | None:
         """What is served, or None where it is not."""
-        groups = {key: value for key, value in GROUPS.items() if not (self.without_crds and "ropewalk" in key)}
+        known = {
+            group: {plural: kind for plural, kind in kinds.items() if plural not in self.without_crds}
+            for group, kinds in GROUPS.items()
+        }
+        groups = {group: kinds for group, kinds in known.items() if kinds}
         if path == "/api":
             return {"kind": "APIVersions", "versions": ["v1"]}
         if path == "/apis":

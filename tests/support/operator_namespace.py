@@ -53,7 +53,7 @@ class Namespace:
 
     def versions(self) -> dict[str, str]:
         """Versions of everything that the operator writes, Deployments and resources by what it owns of them."""
-        items = json.loads(self.kubectl("get", f"{KINDS},agents,mcpservers", "-o", "json"))["items"]
+        items = json.loads(self.kubectl("get", f"{KINDS},agents,mcpservers,models", "-o", "json"))["items"]
         return {f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in items}
 
     def condition(self, kind: str, name: str, type_: str) -> dict[str, Any]:

@@ -25,7 +25,14 @@ def agent(name: str = "calc", **spec: Any) -> Body:
     """An Agent as a user applies it, with a generation and uid as the API server gives them."""
     if "systemPromptFrom" not in spec:
         spec.setdefault("systemPrompt", "You are a calculator.")
-    return owner("Agent", name, {"model": MODEL, **spec})
+    if "modelRef" not in spec:
+        spec.setdefault("model", MODEL)
+    return owner("Agent", name, spec)
+
+
+def model(name: str = "house", **spec: Any) -> Body:
+    """A Model."""
+    return owner("Model", name, {**MODEL, **spec})
 
 
 def mcp_server(name: str = "math", *, ready: bool | None = None, **spec: Any) -> Body:
@@ -42,7 +49,7 @@ def mcp_server(name: str = "math", *, ready: bool | None = None, **spec: Any) ->
 
 
 def owner(kind: str, name: str, spec: Body) -> Body:
-    """An Agent or MCPServer in namespace default."""
+    """An Agent, MCPServer or Model in namespace default."""
     metadata = {"name": name, "namespace": "default", "uid": f"uid-of-{name}", "generation": 1, "resourceVersion": "1"}
     return {"apiVersion": "ropewalk.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
 

@@ -24,7 +24,7 @@ from ropewalk_operator.asking import asking
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.discovery import Discovery
 from ropewalk_operator.guard import Guard
-from ropewalk_operator.kinds import LEASE, WATCHED, Key
+from ropewalk_operator.kinds import LEASE, RESOURCES, WATCHED, Key
 from ropewalk_operator.kube import ApiError, Kube
 from ropewalk_operator.observe import AgentClient
 from ropewalk_operator.reconcile import Options, Reconciler
@@ -99,14 +99,18 @@ class Operator:
             await self._agents.close()
 
     async def _work(self) -> None:
-        if not await self._kube.exists(f"/apis/{API_VERSION}"):
-            raise CannotGoOn(f"the API server knows no {API_VERSION}; install the CRDs first, the chart brings them")
+        served = await self._kube.served(API_VERSION)
+        if unknown := [kind.plural for kind in RESOURCES if kind.plural not in served]:
+            raise CannotGoOn(
+                f"the API server knows no {', '.join(unknown)} of {API_VERSION}; "
+                "install the CRDs of this release first, the chart brings them"
+            )
         watcher = handlers.Watcher(self._cache, self._watches, self._kube, self._enqueue)
         self._start(_until_one_fails(watcher.watch()), "watching")
         await self._watches.begun()
         await watches.list_into(self._cache, self._kube, WATCHED, self._watches.places)
         self._cache.synced = True
-        counts = {"resources": len(self._cache.owners), "children": len(self._cache.children)}
+        counts = {"resources": len(self._cache.resources), "children": len(self._cache.children)}
         logger.info("the caches are filled", extra={"fields": counts})
         every = self._settings.resync_seconds
         self._start(workers.resync(self._cache, self._kube, self._watches, self._enqueue, every), "resync")
@@ -117,7 +121,7 @@ class Operator:
 
     def _lead(self) -> None:
         self._leads = True
-        for key, body in self._cache.owners.items():
+        for key, body in self._cache.resources.items():
             # What its user has changed since anybody has looked at it goes first.
             is_behind = (body.get("status") or {}).get("observedGeneration") != body["metadata"]["generation"]
             self._enqueue(key, is_behind)

@@ -1,8 +1,8 @@
 """What the watches have seen, and who refers to what: plain dicts. Never talks to anything, never judges.
 
-Every method that takes something new returns the keys of the Agents and MCPServers that it concerns. An object that is
-already known at the same or a newer version concerns nobody, so that the operator's own writes do not come back as
-work.
+Every method that takes something new returns the keys of the Agents, MCPServers and Models that it concerns. An object
+that is already known at the same or a newer version concerns nobody, so that the operator's own writes do not come back
+as work.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 
 from ropewalk_operator import names, pods
 from ropewalk_operator.children import Body, Child, child, version_of
-from ropewalk_operator.kinds import AGENT, CONFIG_MAP, MCP_SERVER, OWNERS, POD, Key
+from ropewalk_operator.kinds import AGENT, CONFIG_MAP, MCP_SERVER, MODEL, OWNERS, POD, RESOURCES, Key
 
 TOMBSTONES = 4096
 SHARED_CHARACTERS = 100
+RESOURCE_KINDS = frozenset(kind.name for kind in RESOURCES)
 UNSEEN = frozenset({"args", "autoscaling", "command", "networkPolicy", "pod", "replicas"})
 """Fields of an MCPServer that say how it runs, and nothing to the Agents that use it."""
 
@@ -26,7 +27,8 @@ class Cache:
     """The world as last seen."""
 
     def __init__(self) -> None:
-        self.owners: dict[Key, dict[str, Any]] = {}
+        self.resources: dict[Key, dict[str, Any]] = {}
+        """Agents, MCPServers and Models."""
         self.children: dict[Key, Child] = {}
         self.pods: dict[Key, pods.Pod] = {}
         self.config_maps: dict[tuple[str, str], tuple[str, int]] = {}
@@ -36,6 +38,7 @@ class Cache:
         self._pods_of: dict[Key, set[Key]] = defaultdict(set)
         self._children_of: dict[str, set[Key]] = defaultdict(set)
         self._agents_of_server: dict[tuple[str, str], set[Key]] = defaultdict(set)
+        self._agents_of_model: dict[tuple[str, str], set[Key]] = defaultdict(set)
         self._agents_of_config_map: dict[tuple[str, str], set[Key]] = defaultdict(set)
         self._gone: dict[str, int] = {}
 
@@ -43,8 +46,8 @@ class Cache:
         """Take in an object that exists."""
         if version_of(body) <= self._gone.get(body["metadata"]["uid"], -1):
             return set()
-        if kind in names.OWNER_LABELS:
-            return self._see_owner(kind, body)
+        if kind in RESOURCE_KINDS:
+            return self._see_resource(kind, body)
         if kind == POD.name:
             return self._see_pod(body)
         if kind == CONFIG_MAP.name:
@@ -56,9 +59,11 @@ class Cache:
         metadata = body["metadata"]
         self._bury(metadata["uid"], version_of(body))
         key = Key(kind, metadata["namespace"], metadata["name"])
-        if kind in names.OWNER_LABELS:
-            known = self.owners.get(key)
-            return self._drop_owner(key) if known is not None and known["metadata"]["uid"] == metadata["uid"] else set()
+        if kind in RESOURCE_KINDS:
+            known = self.resources.get(key)
+            return (
+                self._drop_resource(key) if known is not None and known["metadata"]["uid"] == metadata["uid"] else set()
+            )
         if kind == POD.name:
             known_pod = self.pods.get(key)
             return self._drop_pod(key) if known_pod is not None and known_pod.uid == metadata["uid"] else set()
@@ -81,8 +86,8 @@ class Cache:
         for key in self._known(kind):
             is_listed = key in listed or namespace not in (None, key.namespace)
             if not is_listed and self._version(key) <= version:
-                if kind in names.OWNER_LABELS:
-                    concerned |= self._drop_owner(key)
+                if kind in RESOURCE_KINDS:
+                    concerned |= self._drop_resource(key)
                 elif kind == POD.name:
                     concerned |= self._drop_pod(key)
                 else:
@@ -103,37 +108,45 @@ class Cache:
         """The Agents that name this MCPServer."""
         return set(self._agents_of_server.get((namespace, name), ()))
 
-    def _see_owner(self, kind: str, body: Body) -> set[Key]:
+    def agents_of_model(self, namespace: str, name: str) -> set[Key]:
+        """The Agents that name this Model."""
+        return set(self._agents_of_model.get((namespace, name), ()))
+
+    def _see_resource(self, kind: str, body: Body) -> set[Key]:
         metadata = body["metadata"]
         key = Key(kind, metadata["namespace"], metadata["name"])
-        known = self.owners.get(key)
+        known = self.resources.get(key)
         if known is not None and known["metadata"]["uid"] == metadata["uid"] and version_of(body) <= version_of(known):
             return set()
         concerned = {key}
         if known is not None:
             self._refer(key, known, add=False)
-        if kind == MCP_SERVER.name and (known is None or _shown(known) != _shown(body)):
-            concerned |= self.agents_of_server(key.namespace, key.name)
+        if kind != AGENT.name and (known is None or _shown(kind, known) != _shown(kind, body)):
+            concerned |= self._users_of(key)
         slim = {k: v for k, v in metadata.items() if k != "managedFields"}
         slim.setdefault("generation", 1)
-        self.owners[key] = _shared({**body, "kind": kind, "metadata": slim})
+        self.resources[key] = _shared({**body, "kind": kind, "metadata": slim})
         self._refer(key, body, add=True)
         return concerned
 
-    def _drop_owner(self, key: Key) -> set[Key]:
-        self._refer(key, self.owners.pop(key), add=False)
-        concerned = {key}
+    def _drop_resource(self, key: Key) -> set[Key]:
+        self._refer(key, self.resources.pop(key), add=False)
+        return {key} | self._users_of(key)
+
+    def _users_of(self, key: Key) -> set[Key]:
+        """The Agents that name this resource."""
         if key.kind == MCP_SERVER.name:
-            concerned |= self.agents_of_server(key.namespace, key.name)
-        return concerned
+            return self.agents_of_server(key.namespace, key.name)
+        return self.agents_of_model(key.namespace, key.name) if key.kind == MODEL.name else set()
 
     def _refer(self, key: Key, body: Body, *, add: bool) -> None:
         if key.kind != AGENT.name:
             return
         spec = body.get("spec") or {}
         targets = [(self._agents_of_server, server.get("name")) for server in spec.get("mcpServers") or ()]
-        config_map = ((spec.get("systemPromptFrom") or {}).get("configMapKeyRef") or {}).get("name")
-        if config_map:
+        if model := (spec.get("modelRef") or {}).get("name"):
+            targets.append((self._agents_of_model, model))
+        if config_map := ((spec.get("systemPromptFrom") or {}).get("configMapKeyRef") or {}).get("name"):
             targets.append((self._agents_of_config_map, config_map))
         for index, name in targets:
             place = (key.namespace, name)
@@ -236,16 +249,16 @@ class Cache:
         places = (
             Key(kind.name, key.namespace, key.name.removesuffix(f"-{names.SUFFIXES[kind.name]}")) for kind in OWNERS
         )
-        return {place for place in places if place in self.owners}
+        return {place for place in places if place in self.resources}
 
     def _known(self, kind: str) -> list[Key]:
-        if kind in names.OWNER_LABELS:
-            return [key for key in self.owners if key.kind == kind]
+        if kind in RESOURCE_KINDS:
+            return [key for key in self.resources if key.kind == kind]
         return list(self.pods) if kind == POD.name else [key for key in self.children if key.kind == kind]
 
     def _version(self, key: Key) -> int:
-        if key in self.owners:
-            return version_of(self.owners[key])
+        if key in self.resources:
+            return version_of(self.resources[key])
         return self._pod_versions[key] if key in self.pods else self.children[key].version
 
     def _bury(self, uid: str, version: int) -> None:
@@ -265,8 +278,12 @@ def _shared(value: Any) -> Any:
     return intern(value) if type(value) is str and len(value) <= SHARED_CHARACTERS else value
 
 
-def _shown(body: Body) -> tuple[object, ...]:
-    """What an Agent sees of an MCPServer: how it is reached, what it says of its health, and the names of its tools."""
+def _shown(kind: str, body: Body) -> tuple[object, ...]:
+    """What an Agent sees of a Model: its spec. Of an MCPServer: how it is reached, what it says of its health, and the
+    names of its tools.
+    """
+    if kind == MODEL.name:
+        return body["metadata"]["uid"], "deletionTimestamp" in body["metadata"], body.get("spec")
     spec = {key: value for key, value in (body.get("spec") or {}).items() if key not in UNSEEN}
     status = body.get("status") or {}
     conditions = [(c.get("type"), c.get("status"), c.get("message")) for c in status.get("conditions") or ()]

@@ -57,6 +57,17 @@ def spec_is_invalid(facts: Facts) -> Verdict | None:
     return Verdict("InvalidSpec", facts.invalid) if facts.invalid else None
 
 
+def model_does_not_exist(facts: Facts) -> Verdict | None:
+    """The Agent names a Model that is not there."""
+    if facts.missing_model is None:
+        return None
+    message = (
+        f'spec.modelRef names the Model "{facts.missing_model}", not found in this namespace; '
+        "create it, or name another one"
+    )
+    return Verdict("ModelNotFound", message)
+
+
 def mcp_server_does_not_exist(facts: Facts) -> Verdict | None:
     """The Agent names an MCPServer that is not there."""
     if not facts.missing_servers:
@@ -202,12 +213,13 @@ def a_required_server_is_not_reached(facts: Facts) -> Verdict | None:
 def deletion_is_blocked(finalizers: Sequence[str], kind: str, name: str) -> Verdict:
     """It was deleted, and somebody's finalizers keep it. Nothing of its spec is applied any more.
 
-    Where its children are deleted first, nothing keeps those.
+    Where its children are deleted first, nothing keeps those; a Model has none.
     """
     quoted = ", ".join(f'"{each}"' for each in finalizers[:FINALIZERS_NAMED])
     if (more := len(finalizers) - FINALIZERS_NAMED) > 0:
         quoted += f" and {more} more"
-    pods = "" if "foregroundDeletion" in finalizers else ", and its pods go on until then"
+    has_pods = kind in names.OWNER_LABELS and "foregroundDeletion" not in finalizers
+    pods = ", and its pods go on until then" if has_pods else ""
     command = f"""kubectl patch {kind.lower()} {name} --type=merge -p '{{"metadata":{{"finalizers":null}}}}'"""
     message = (
         f"it was deleted, and waits for whoever set metadata.finalizers {quoted} to take them away{pods}; where nobody "
@@ -273,6 +285,7 @@ def discovery_is_pending(facts: Facts) -> Verdict | None:
 
 ACCEPTED: tuple[Check, ...] = (
     spec_is_invalid,
+    model_does_not_exist,
     mcp_server_does_not_exist,
     system_prompt_is_missing,
     child_name_is_taken,

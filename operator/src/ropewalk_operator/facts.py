@@ -1,4 +1,4 @@
-"""What a reconcile has gathered about an Agent or MCPServer: the input of every check.
+"""What a reconcile has gathered about an Agent, MCPServer or Model: the input of every check.
 
 Plain values, no behaviour beyond counting.
 """
@@ -95,6 +95,9 @@ class Facts:
     note: str = ""
     """Something that is allowed, and that the user should know."""
     invalid: str | None = None
+    model: str = ""
+    """Of an Agent, its provider's name for the model."""
+    missing_model: str | None = None
     missing_servers: tuple[str, ...] = ()
     prompt_problem: str | None = None
     taken: tuple[str, ...] = ()

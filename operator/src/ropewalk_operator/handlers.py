@@ -18,7 +18,7 @@ from kopf._cogs.structs.credentials import Vault
 from kopf._cogs.structs.references import NamespaceName, Resource
 
 from ropewalk_operator.cache import Cache
-from ropewalk_operator.kinds import OWNERS, WATCHED, Key, Kind
+from ropewalk_operator.kinds import RESOURCES, WATCHED, Key, Kind
 from ropewalk_operator.kube import PAGE, Kube
 from ropewalk_operator.names import MANAGED_SELECTOR
 from ropewalk_operator.watches import WATCH_SECONDS, Watches
@@ -61,7 +61,7 @@ class Watcher:
         take = self._cache.lose if event["type"] == "DELETED" else self._cache.see
         for key in take(kind.name, event["object"]):
             # What a user has changed goes before the echoes of what the operator and the cluster do.
-            self._enqueue(key, kind in OWNERS)
+            self._enqueue(key, kind in RESOURCES)
 
     async def _follow(self, kind: Kind, place: str, chosen: kopf.OperatorSettings) -> None:
         resource = Resource(kind.group, kind.version, kind.plural, namespaced=True)

@@ -26,6 +26,7 @@ class Kind(NamedTuple):
 
 AGENT = Kind("Agent", GROUP, VERSION, "agents", False)
 MCP_SERVER = Kind("MCPServer", GROUP, VERSION, "mcpservers", False)
+MODEL = Kind("Model", GROUP, VERSION, "models", False)
 CONFIG_MAP = Kind("ConfigMap", "", "v1", "configmaps", False)
 SERVICE_ACCOUNT = Kind("ServiceAccount", "", "v1", "serviceaccounts", True)
 SERVICE = Kind("Service", "", "v1", "services", True)
@@ -39,17 +40,19 @@ EVENT = Kind("Event", "", "v1", "events", False)
 LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases", False)
 
 OWNERS = (AGENT, MCP_SERVER)
+RESOURCES = (*OWNERS, MODEL)
+"""What users write; a Model has no children."""
 CHILDREN = (CONFIG_MAP, SERVICE_ACCOUNT, SERVICE, CLAIM, DEPLOYMENT, NETWORK_POLICY, AUTOSCALER, DISRUPTION_BUDGET)
 KEPT = frozenset({CLAIM.name})
 """Children that hold a user's data: they go with their owner, and never because a spec no longer asks for them."""
-WATCHED = (*OWNERS, *CHILDREN, POD)
+WATCHED = (*RESOURCES, *CHILDREN, POD)
 
 BY_NAME = {kind.name: kind for kind in (*WATCHED, EVENT)}
 BY_PLURAL = {kind.plural: kind for kind in WATCHED}
 
 
 class Key(NamedTuple):
-    """One Agent or MCPServer, or one object of any other kind."""
+    """One Agent, MCPServer or Model, or one object of any other kind."""
 
     kind: str
     namespace: str

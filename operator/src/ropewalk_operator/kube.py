@@ -209,15 +209,15 @@ class Kube:
         method, path = ("POST", LEASE.path(namespace)) if is_new else ("PUT", LEASE.path(namespace, name))
         return await self._request(method, path, manifest, within_seconds=within_seconds, verb="LEASE")
 
-    async def exists(self, path: str) -> bool:
-        """Whether the API server serves this address."""
+    async def served(self, group_version: str) -> frozenset[str]:
+        """Plural names of the kinds that the API server serves of a group and version; none where it knows none."""
         try:
-            await self._request("GET", path)
+            found = await self._request("GET", f"/apis/{group_version}")
         except ApiError as error:
             if error.status == 404:
-                return False
+                return frozenset()
             raise
-        return True
+        return frozenset(resource["name"] for resource in found.get("resources") or ())
 
     def watch_session(self, on_watch: Callable[[Kind, str, bool], None]) -> aiohttp.ClientSession:
         """A session for kopf. `on_watch(kind, namespace, is_watch)` is told of each listing and watch that begins.

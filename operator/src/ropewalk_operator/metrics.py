@@ -116,7 +116,7 @@ class _World(Collector):
         )
         # Of the leader only: the same resources twice would be counted twice.
         # A copy: the scrape has a thread of its own.
-        for key, body in list(self._cache.owners.items()) if self._is_leader() else ():
+        for key, body in list(self._cache.resources.items()) if self._is_leader() else ():
             for condition in (body.get("status") or {}).get("conditions") or ():
                 conditions.add_metric([*key, condition["type"]], float(condition["status"] == "True"))
                 if condition["type"] == "Ready":

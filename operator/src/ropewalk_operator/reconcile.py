@@ -19,10 +19,10 @@ from ropewalk_operator.checks import DISCOVERY_FAILED
 from ropewalk_operator.children import Child
 from ropewalk_operator.discovery import Discovery, View
 from ropewalk_operator.facts import Facts, Workload, workload
-from ropewalk_operator.kinds import CLAIM, MCP_SERVER, SERVICE, Key
+from ropewalk_operator.kinds import CLAIM, MCP_SERVER, MODEL, SERVICE, Key
 from ropewalk_operator.pod_events import PodEvents
 from ropewalk_operator.prompts import Prompts
-from ropewalk_operator.references import named_servers
+from ropewalk_operator.references import chosen_model, named_servers
 from ropewalk_operator.render.agent import agent_children
 from ropewalk_operator.render.claim import Claimed, claimed_of, why_kept
 from ropewalk_operator.render.mcpserver import mcp_children
@@ -90,7 +90,7 @@ class Reconciler:
 
         Raises ApiError to be retried.
         """
-        body = self._cache.owners.get(key)
+        body = self._cache.resources.get(key)
         if body is None:
             self._forget(key)
             return None
@@ -99,7 +99,10 @@ class Reconciler:
         if deleted := body["metadata"].get("deletionTimestamp"):
             # Children that the garbage collector deletes must not come back.
             return await self._deleted(key, body, previous, now - epoch(deleted), now)
-        if key.kind == MCP_SERVER.name:
+        if key.kind == MODEL.name:
+            facts, outcome, again = _model(key, body), Outcome(), None
+            new = status.model_status(facts, previous, now)
+        elif key.kind == MCP_SERVER.name:
             facts, outcome, again = await self._mcp_server(key, body)
             new = status.mcp_status(facts, previous, now)
         else:
@@ -129,6 +132,7 @@ class Reconciler:
             return replace(facts, invalid=str(error)), Outcome(), None
         claim = self._claim(key, agent)
         named = named_servers(agent, self._cache, self._discovery.known)
+        chosen = chosen_model(agent, self._cache)
         facts = replace(
             facts,
             generation=agent.generation,
@@ -139,17 +143,20 @@ class Reconciler:
             suspended=agent.suspend,
             note=_said_of(claim, agent),
             servers=named.views,
+            model=chosen.model.id if chosen.model else facts.model,
+            missing_model=chosen.missing,
             missing_servers=named.missing,
-            invalid=named.invalid,
+            invalid="; ".join(said for said in (chosen.invalid, named.invalid) if said) or None,
             clashes=named.clashes,
         )
         prompt, problem = await self._prompts.of(key, agent)
         facts = replace(facts, prompt_problem=problem)
-        if facts.invalid or facts.missing_servers or prompt is None:
+        if facts.invalid or facts.missing_servers or chosen.model is None or prompt is None:
             # Nothing new is applied. What runs goes on running.
             return facts, Outcome(), BLOCKED_SECONDS if problem else None
         manifests = agent_children(
             agent,
+            model=chosen.model,
             system_prompt=prompt,
             servers=named.servers,
             image=self._options.agent_image,
@@ -259,6 +266,7 @@ class Reconciler:
             # What runs goes on running at its address, and is counted by its selector, also when the spec is invalid.
             url=previous.get("url", ""),
             selector=previous.get("selector", ""),
+            model=previous.get("model", ""),
             deployment=self._deployment(key),
             pods=tuple(self._cache.pods_of(key)),
             discovery_pending=True,
@@ -292,7 +300,7 @@ class Reconciler:
 
     def _is_outdated(self, key: Key, body: Mapping[str, Any]) -> bool:
         """Replaced or deleted meanwhile, and in the queue again: the judgement is about something else."""
-        latest = self._cache.owners.get(key)
+        latest = self._cache.resources.get(key)
         return latest is None or latest["metadata"]["uid"] != body["metadata"]["uid"]
 
     def _log(self, key: Key, previous: Mapping[str, Any], new: status.Status) -> None:
@@ -303,12 +311,23 @@ class Reconciler:
                 logger.info("condition changed", extra={"fields": {"object": str(key), "condition": said}})
 
     def _forget(self, key: Key) -> None:
+        if key.kind == MODEL.name:
+            return
         for server in self._users.forget(key):
             self._enqueue(server)
         self._applier.forget(names.child_of(key.kind, key.name), key.namespace)
         self._prompts.forget(key)
         if key.kind == MCP_SERVER.name:
             self._discovery.forget(key)
+
+
+def _model(key: Key, body: Mapping[str, Any]) -> Facts:
+    facts = Facts(kind=key.kind, name=key.name, generation=body["metadata"]["generation"])
+    try:
+        api.model(body)
+    except api.InvalidSpec as error:
+        return replace(facts, invalid=str(error))
+    return facts
 
 
 def _said_of(claim: Child | None, agent: api.Agent) -> str:

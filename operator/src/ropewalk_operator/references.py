@@ -1,4 +1,4 @@
-"""The MCPServers that an Agent names, as the Agent sees them. Reads what is known, asks nobody."""
+"""The Model and the MCPServers that an Agent names, as the Agent sees them. Reads what is known, asks nobody."""
 
 from __future__ import annotations
 
@@ -10,10 +10,34 @@ from ropewalk_operator import api
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.clashes import Clash, clashes
 from ropewalk_operator.facts import Discovered, ServerView
-from ropewalk_operator.kinds import MCP_SERVER, Key
+from ropewalk_operator.kinds import MCP_SERVER, MODEL, Key
 
 Known = Callable[[Key], Discovered | None]
 """The last answer of a server to tools/list."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The model that an Agent asks for, or why there is none."""
+
+    model: api.ModelSpec | None = None
+    missing: str | None = None
+    """The name of a Model that is not there."""
+    invalid: str | None = None
+
+
+def chosen_model(agent: api.Agent, cache: Cache) -> Chosen:
+    """The Agent's own model, or the one that it names."""
+    if agent.model_ref is None:
+        return Chosen(agent.model)
+    name = agent.model_ref.name
+    body = _existing(cache, Key(MODEL.name, agent.namespace, name))
+    if body is None:
+        return Chosen(missing=name)
+    try:
+        return Chosen(api.model(body))
+    except api.InvalidSpec as error:
+        return Chosen(invalid=f'spec.modelRef names the Model "{name}", which cannot be used: {error}')
 
 
 @dataclass(frozen=True)
@@ -38,8 +62,8 @@ def named_servers(agent: api.Agent, cache: Cache, known: Known) -> Named:
     tools: dict[str, list[str]] = {}
     for ref in agent.mcp_servers:
         key = Key(MCP_SERVER.name, agent.namespace, ref.name)
-        body = cache.owners.get(key)
-        if body is None or "deletionTimestamp" in body["metadata"]:
+        body = _existing(cache, key)
+        if body is None:
             missing.append(ref.name)
             continue
         try:
@@ -52,6 +76,11 @@ def named_servers(agent: api.Agent, cache: Cache, known: Known) -> Named:
         admits = server.tools.within(ref.tools).admits
         tools[ref.name] = [ref.prefix + name for name in _tool_names(known(key), body) if admits(name)]
     return Named(servers, tuple(views), tuple(missing), "; ".join(invalid) or None, clashes(agent.local_tools, tools))
+
+
+def _existing(cache: Cache, key: Key) -> Mapping[str, Any] | None:
+    body = cache.resources.get(key)
+    return None if body is None or "deletionTimestamp" in body["metadata"] else body
 
 
 def _tool_names(known: Discovered | None, body: Mapping[str, Any]) -> Iterable[str]:

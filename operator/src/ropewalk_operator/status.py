@@ -1,4 +1,4 @@
-"""Facts -> the status of an Agent or MCPServer. Pure; it never claims a generation that was not judged.
+"""Facts -> the status of an Agent, MCPServer or Model. Pure; it never claims a generation that was not judged.
 
 A suspended Agent, or one with replicas 0, is Available=False and Ready=False with the reason Suspended or
 ScaledToZero: nothing answers at its URL, whoever wanted that. Accepted stays True, so that it can be told from a
@@ -38,7 +38,8 @@ def agent_status(facts: Facts, previous: Mapping[str, Any], now: float) -> Statu
         previous,
         now,
     )
-    return {**_common(facts), "conditions": conditions}
+    used = {"model": facts.model} if facts.model else {}
+    return {**_common(facts), **used, "conditions": conditions}
 
 
 def mcp_status(facts: Facts, previous: Mapping[str, Any], now: float) -> Status:
@@ -80,6 +81,18 @@ def blocked_deletion_status(kind: str, metadata: Mapping[str, Any], previous: Ma
     former = next((c for c in conditions if c["type"] == "Ready"), None)
     ready = _condition("Ready", verdict, metadata["generation"], former, now)
     return {**previous, "conditions": [*(c for c in conditions if c is not former), ready]}
+
+
+def model_status(facts: Facts, previous: Mapping[str, Any], now: float) -> Status:
+    """The status of a Model. It has no pods: whether its provider answers, the Agents that use it find out."""
+    conditions = _conditions(
+        facts,
+        [("Accepted", checks.ACCEPTED, "Accepted", "the spec is right")],
+        Verdict("Ready", "the spec is right; whether the provider answers, the Agents that use it tell", "True"),
+        previous,
+        now,
+    )
+    return {"observedGeneration": facts.generation, "conditions": conditions}
 
 
 def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> Status | None:

@@ -65,7 +65,7 @@ async def resync(
             await list_into(cache, kube, WATCHED, watches.places)
         except ApiError as error:
             logger.warning("resync failed", extra={"fields": {"error": str(error)}})
-        for key in list(cache.owners):
+        for key in list(cache.resources):
             enqueue(key, False)
 
 

@@ -122,8 +122,10 @@ def test_unknown_fields_are_taken_only_where_a_model_or_kubernetes_itself_judges
         ),
     }  # fmt: skip
     assert found == {
-        "agent.spec.model.parameters",
-        "agent.spec.model.fallbacks[].parameters",
+        *(
+            f"{path}parameters"
+            for path in ("agent.spec.model.", "agent.spec.model.fallbacks[].", "model.spec.", "model.spec.fallbacks[].")
+        ),
         "agent.spec.outputSchema",
         *(f"{kind}.spec.{path}" for kind in ("agent", "mcpserver") for path in pods),
     }
@@ -135,6 +137,18 @@ def test_a_fallback_has_the_fields_and_the_rules_of_the_model() -> None:
     for each in (model, fallback):
         each.pop("description")
     assert json.loads(json.dumps(model).replace("spec.model.", "")) == fallback
+
+
+def test_a_model_has_the_fields_and_the_rules_of_an_agents_own() -> None:
+    own = schema("agent.yaml")["properties"]["spec"]["properties"]["model"]
+    shared = schema("model.yaml")["properties"]["spec"]
+    for each in (own, shared):
+        each.pop("description")
+    text = json.dumps(own).replace("fields of spec.model.", "fields of the spec.").replace("spec.model.", "spec.")
+    text = text.replace(
+        "give the pod AWS credentials by spec.pod", "give the pods of its Agents AWS credentials by their spec.pod"
+    )
+    assert json.loads(text) == shared
 
 
 def test_every_rule_has_a_message() -> None:

@@ -12,8 +12,10 @@ WRITE = ["get", "list", "watch", "create", "patch", "delete"]
 OPERATOR_RULES = {
     ("ropewalk.dev", "agents"): ["get", "list", "watch"],
     ("ropewalk.dev", "mcpservers"): ["get", "list", "watch"],
+    ("ropewalk.dev", "models"): ["get", "list", "watch"],
     ("ropewalk.dev", "agents/status"): ["patch"],
     ("ropewalk.dev", "mcpservers/status"): ["patch"],
+    ("ropewalk.dev", "models/status"): ["patch"],
     ("", "configmaps"): WRITE,
     ("", "serviceaccounts"): WRITE,
     ("", "services"): WRITE,
@@ -86,7 +88,7 @@ def test_no_rights_are_given_when_somebody_else_gives_them() -> None:
     assert of_kind(objects, "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding") == []
 
 
-def test_viewers_read_and_editors_change_agents() -> None:
+def test_viewers_read_and_editors_change_what_users_write() -> None:
     prefix = "rbac.authorization.k8s.io/aggregate-to-"
     objects = render()
     view, edit = (only(objects, "ClusterRole", f"ropewalk-{name}") for name in ("view", "edit"))
@@ -97,5 +99,8 @@ def test_viewers_read_and_editors_change_agents() -> None:
         "edit", "admin",
     }  # fmt: skip
     assert {verb for rule in view["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
-    assert "create" in granted(edit)["ropewalk.dev", "agents"]
+    for plural in ("agents", "mcpservers", "models"):
+        assert "list" in granted(view)["ropewalk.dev", plural]
+        assert "get" in granted(view)["ropewalk.dev", f"{plural}/status"]
+        assert {"create", "patch", "delete"} <= set(granted(edit)["ropewalk.dev", plural])
     assert {key for key in granted(edit) if key[1].endswith("/status")} == set()

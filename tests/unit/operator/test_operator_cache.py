@@ -112,7 +112,7 @@ def test_what_is_not_in_a_listing_and_is_older_is_gone(cache: Cache) -> None:
     cache.see("Agent", at(agent("calc"), 1))
     cache.see("Agent", at(agent("new"), 9))
     assert cache.lose_others("Agent", None, set(), 5) == {AGENT}
-    assert list(cache.owners) == [Key("Agent", "default", "new")]
+    assert list(cache.resources) == [Key("Agent", "default", "new")]
 
 
 def test_a_listing_of_one_namespace_says_nothing_of_another(cache: Cache) -> None:

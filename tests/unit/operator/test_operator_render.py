@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from operator_world import MODEL, agent, mcp_server, owner
+from operator_world import MODEL, agent, mcp_server, model, owner
 from ropewalk_operator import api, names
 from ropewalk_operator.manifest import Manifest
 from ropewalk_operator.render.agent import agent_children
@@ -51,6 +51,7 @@ def rendered(folder: Path) -> str:
         body["metadata"].setdefault("uid", f"uid-of-{body['metadata']['name']}")
     servers = {body["metadata"]["name"]: api.mcp_server(body) for body in bodies if body["kind"] == "MCPServer"}
     prompts = {body["metadata"]["name"]: body["data"] for body in bodies if body["kind"] == "ConfigMap"}
+    models = {body["metadata"]["name"]: api.model(body) for body in bodies if body["kind"] == "Model"}
     manifests: list[Manifest] = []
     for body in bodies:
         if body["kind"] == "MCPServer":
@@ -62,12 +63,27 @@ def rendered(folder: Path) -> str:
                 ref = parsed.system_prompt_from.config_map_key_ref
                 prompt = prompts[ref.name][ref.key]
             assert prompt is not None
-            manifests += children(parsed, prompt, servers)
+            model = models[parsed.model_ref.name] if parsed.model_ref else None
+            manifests += children(parsed, prompt, servers, model)
     return yaml.dump_all(manifests, Dumper=Dumper, sort_keys=False, width=120)
 
 
-def children(parsed: api.Agent, prompt: str = "Hi.", servers: dict[str, api.MCPServer] | None = None) -> list[Manifest]:
-    return agent_children(parsed, system_prompt=prompt, servers=servers or {}, image=IMAGE, pull_policy="IfNotPresent")
+def children(
+    parsed: api.Agent,
+    prompt: str = "Hi.",
+    servers: dict[str, api.MCPServer] | None = None,
+    model: api.ModelSpec | None = None,
+) -> list[Manifest]:
+    chosen = model or parsed.model
+    assert chosen is not None
+    return agent_children(
+        parsed,
+        model=chosen,
+        system_prompt=prompt,
+        servers=servers or {},
+        image=IMAGE,
+        pull_policy="IfNotPresent",
+    )
 
 
 def server_children(parsed: api.MCPServer, *, sticky: bool = False, scrapers: Manifest | None = None) -> list[Manifest]:
@@ -94,6 +110,11 @@ def test_the_config_hash_changes_with_settings_and_template_and_not_with_scaling
     assert hash_of(pod={"resources": {"limits": {"memory": "1Gi"}}}) != base
     assert hash_of(replicas=0) == base
     assert hash_of(suspend=True) == base
+
+
+def test_a_model_of_ones_own_and_the_same_one_shared_make_the_same_children() -> None:
+    shared = api.agent(agent(modelRef={"name": "house"}))
+    assert children(shared, model=api.model(model())) == children(api.agent(agent()))
 
 
 def test_every_child_carries_the_name_the_labels_and_the_controlling_owner() -> None:

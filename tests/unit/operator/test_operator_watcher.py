@@ -61,7 +61,7 @@ async def test_an_event_that_cannot_be_understood_hides_no_other_one() -> None:
             {"type": "DELETED", "object": {**calc, "metadata": calc["metadata"] | {"resourceVersion": "6"}}}
         )
         assert await asyncio.wait_for(heard.get(), 10) == (CALC, True)
-        assert not cache.owners
+        assert not cache.resources
         assert not any(task.done() for task in tasks)
         for task in tasks:
             task.cancel()

@@ -1,10 +1,10 @@
 {{/* What the operator may do. It reads no Secret: pods mount them, and a missing one is reported from what the pod says. */}}
 {{- define "ropewalk.operatorRules" -}}
 - apiGroups: [ropewalk.dev]
-  resources: [agents, mcpservers]
+  resources: [agents, mcpservers, models]
   verbs: [get, list, watch]
 - apiGroups: [ropewalk.dev]
-  resources: [agents/status, mcpservers/status]
+  resources: [agents/status, mcpservers/status, models/status]
   verbs: [patch]
 - apiGroups: [""]
   resources: [configmaps, serviceaccounts, services]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from ropewalk_operator.api.models import ModelSpec
-from ropewalk_operator.api.values import KeyRef, ToolFilter, Value
+from ropewalk_operator.api.values import KeyRef, Name, ToolFilter, Value
 from ropewalk_operator.api.workload import Resource
 
 OUTPUT_SCHEMA_BYTES = 64 * 1024
@@ -84,7 +84,8 @@ class Agent(Resource):
     description: str = ""
     system_prompt: str | None = None
     system_prompt_from: SystemPromptFrom | None = None
-    model: ModelSpec
+    model: ModelSpec | None = None
+    model_ref: Name | None = None
     mcp_servers: tuple[ServerRef, ...] = ()
     local_tools: tuple[str, ...] = ()
     output_schema: dict[str, Any] | None = None
@@ -98,6 +99,12 @@ class Agent(Resource):
     def _one_prompt(self) -> Self:
         if (self.system_prompt is None) == (self.system_prompt_from is None):
             raise ValueError("set exactly one of systemPrompt and systemPromptFrom")
+        return self
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if (self.model is None) == (self.model_ref is None):
+            raise ValueError("set exactly one of modelRef and model")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The language model of an Agent, and those that it falls back to."""
+"""A Model, or the language model of one Agent, and those that are asked when it fails."""
 
 from __future__ import annotations
 
@@ -44,3 +44,13 @@ class ModelSpec(FallbackModel):
     """The language model, and those that are asked when it fails."""
 
     fallbacks: tuple[FallbackModel, ...] = ()
+
+
+class Model(ModelSpec):
+    """A Model with every default filled in; its fields are those of an Agent's own `model`."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    generation: int

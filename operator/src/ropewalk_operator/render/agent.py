@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ropewalk_operator import names
-from ropewalk_operator.api import Agent, KeyRef, MCPServer
+from ropewalk_operator.api import Agent, KeyRef, MCPServer, ModelSpec
 from ropewalk_operator.manifest import Manifest
 from ropewalk_operator.render import pod
 from ropewalk_operator.render.claim import Claimed, claim
@@ -26,6 +26,7 @@ GRACE_MARGIN_SECONDS = 15
 def agent_children(
     agent: Agent,
     *,
+    model: ModelSpec,
     system_prompt: str,
     servers: Mapping[str, MCPServer],
     image: str,
@@ -34,20 +35,21 @@ def agent_children(
 ) -> list[Manifest]:
     """All children that the agent shall have. The Deployment comes last: its pods need the others.
 
-    `claimed`: what its PersistentVolumeClaim asks for already, where there is one.
+    `model`: its own, or that of the Model that it names. `claimed`: what its PersistentVolumeClaim asks for already,
+    where there is one.
     """
     is_file = agent.sessions.store == "file"
-    config = agent_json(agent, system_prompt, servers)
+    config = agent_json(agent, model, system_prompt, servers)
     return [
         config_map(agent, config),
         *([] if agent.pod.service_account_name else [pod.service_account(agent)]),
         pod.service(agent, names.AGENT_PORT),
-        *([agent_policy(agent, servers)] if agent.network_policy.enabled else []),
+        *([agent_policy(agent, model, servers)] if agent.network_policy.enabled else []),
         *scaling(agent),
         *([claim(agent, claimed)] if is_file else []),
         pod.deployment(
             agent,
-            _pod_spec(agent, servers, image, pull_policy),
+            _pod_spec(agent, model, servers, image, pull_policy),
             config,
             # The files have one writer.
             pod.OLD_FIRST if is_file else pod.ONE_BY_ONE,
@@ -65,7 +67,9 @@ def config_map(agent: Agent, config: str) -> Manifest:
     }
 
 
-def _pod_spec(agent: Agent, servers: Mapping[str, MCPServer], image: str, pull_policy: str) -> Manifest:
+def _pod_spec(
+    agent: Agent, model: ModelSpec, servers: Mapping[str, MCPServer], image: str, pull_policy: str
+) -> Manifest:
     volumes: list[Manifest] = [
         {
             "name": "config",
@@ -76,7 +80,7 @@ def _pod_spec(agent: Agent, servers: Mapping[str, MCPServer], image: str, pull_p
     mounts: list[Manifest] = [
         {"name": "config", "mountPath": names.CONFIG_FILE, "subPath": names.CONFIG_KEY, "readOnly": True}
     ]
-    for name, secret, file in _secrets(agent):
+    for name, secret, file in _secrets(agent, model):
         path = PurePosixPath(file)
         volumes.append({"name": name, "secret": {"secretName": secret.name, "items": [_item(secret.key, path.name)]}})
         mounts.append({"name": name, "mountPath": str(path.parent), "readOnly": True})
@@ -114,13 +118,13 @@ def _pod_spec(agent: Agent, servers: Mapping[str, MCPServer], image: str, pull_p
     )
 
 
-def _secrets(agent: Agent) -> list[tuple[str, KeyRef, str]]:
+def _secrets(agent: Agent, model: ModelSpec) -> list[tuple[str, KeyRef, str]]:
     """Name of the volume, Secret and file of everything secret that the agent reads."""
     found: list[tuple[str, KeyRef | None, str]] = [
-        ("model-key", agent.model.api_key_secret_ref, names.MODEL_KEY_FILE),
+        ("model-key", model.api_key_secret_ref, names.MODEL_KEY_FILE),
         *(
-            (f"fallback-{index}-key", model.api_key_secret_ref, names.fallback_key_file(index))
-            for index, model in enumerate(agent.model.fallbacks)
+            (f"fallback-{index}-key", fallback.api_key_secret_ref, names.fallback_key_file(index))
+            for index, fallback in enumerate(model.fallbacks)
         ),
         ("redis-url", agent.sessions.redis.url_secret_ref if agent.sessions.redis else None, names.REDIS_URL_FILE),
     ]

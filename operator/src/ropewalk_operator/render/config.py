@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ropewalk_operator import names
-from ropewalk_operator.api import Agent, FallbackModel, MCPServer, ServerRef
+from ropewalk_operator.api import Agent, FallbackModel, MCPServer, ModelSpec, ServerRef
 from ropewalk_operator.render import mcp_secrets
 
 FORMAT_VERSION = 1
 
 
-def agent_config(agent: Agent, system_prompt: str, servers: Mapping[str, MCPServer]) -> dict[str, Any]:
+def agent_config(
+    agent: Agent, model: ModelSpec, system_prompt: str, servers: Mapping[str, MCPServer]
+) -> dict[str, Any]:
     """The settings as plain data; `servers` holds every MCPServer that the agent names."""
     sessions = agent.sessions
     limits = agent.limits
@@ -26,9 +28,9 @@ def agent_config(agent: Agent, system_prompt: str, servers: Mapping[str, MCPServ
         "namespace": agent.namespace,
         "description": agent.description,
         "systemPrompt": system_prompt,
-        "model": _model(agent.model, names.MODEL_KEY_FILE),
+        "model": _model(model, names.MODEL_KEY_FILE),
         "fallbacks": [
-            _model(model, names.fallback_key_file(index)) for index, model in enumerate(agent.model.fallbacks)
+            _model(fallback, names.fallback_key_file(index)) for index, fallback in enumerate(model.fallbacks)
         ],
         "mcpServers": [_mcp_server(ref, servers[ref.name]) for ref in agent.mcp_servers],
         "localTools": list(agent.local_tools),
@@ -85,6 +87,6 @@ def _model(model: FallbackModel, key_file: str) -> dict[str, Any]:
     }
 
 
-def agent_json(agent: Agent, system_prompt: str, servers: Mapping[str, MCPServer]) -> str:
+def agent_json(agent: Agent, model: ModelSpec, system_prompt: str, servers: Mapping[str, MCPServer]) -> str:
     """The settings as the text of the file."""
-    return json.dumps(agent_config(agent, system_prompt, servers), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(agent_config(agent, model, system_prompt, servers), indent=2, ensure_ascii=False) + "\n"

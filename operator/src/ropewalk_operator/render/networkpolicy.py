@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ropewalk_operator import names
-from ropewalk_operator.api import Agent, MCPServer
+from ropewalk_operator.api import Agent, MCPServer, ModelSpec
 from ropewalk_operator.manifest import Manifest
 from ropewalk_operator.render.pod import metadata
 
@@ -46,7 +46,7 @@ NOT_PUBLIC = {
 """What is no part of the public internet: the IANA registries of special-purpose addresses (RFC 6890)."""
 
 
-def agent_policy(agent: Agent, servers: Mapping[str, MCPServer]) -> Manifest:
+def agent_policy(agent: Agent, model: ModelSpec, servers: Mapping[str, MCPServer]) -> Manifest:
     """In: anyone of the cluster to the HTTP port. Out: DNS, the agent's MCP servers and where it gets tokens for them,
     its models, its Redis, and what the user adds.
 
@@ -63,8 +63,8 @@ def agent_policy(agent: Agent, servers: Mapping[str, MCPServer]) -> Manifest:
             )
         if server.auth and server.auth.client_credentials:
             egress += _egress_to_url(server.auth.client_credentials.token_url)
-    for model in (agent.model, *agent.model.fallbacks):
-        egress += _egress_to_url(model.base_url) if model.base_url else [{"ports": [_port(HTTPS_PORT)]}]
+    for asked in (model, *model.fallbacks):
+        egress += _egress_to_url(asked.base_url) if asked.base_url else [{"ports": [_port(HTTPS_PORT)]}]
     if agent.sessions.redis:
         egress.append({"ports": [_port(REDIS_PORT)]})
     egress += _extra(agent)
