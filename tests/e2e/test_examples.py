@@ -52,6 +52,27 @@ def _with_token(app: ASGIApp) -> ASGIApp:
     return guarded
 
 
+def test_agents_share_a_model_and_an_edit_of_it_rolls_each_once(space: Workspace) -> None:
+    apply_examples(space, "shared-model")
+    agents = {"timekeeper": "current_time", "number-lover": "fibonacci"}
+    for agent in agents:
+        space.wait(f"agent/{agent}")
+    space.kubectl("patch", "model/house", "--type=merge", "-p", '{"spec": {"parameters": {"temperature": 0}}}')
+    for agent, tool in agents.items():
+        until(lambda name=agent: revision(space, name) == "2", f"{agent} rolls")
+        space.kubectl("rollout", "status", f"deployment/{agent}-agent", "--timeout=60s")
+        space.wait(f"agent/{agent}")
+        answer = space.ask(agent, "What is the current time in UTC? And what is fibonacci number 30?")
+        assert answer["tools_used"] == [tool]
+        assert revision(space, agent) == "2"
+
+
+def revision(space: Workspace, agent: str) -> str:
+    """How many specs the agent's Deployment has had, one after the other."""
+    annotations = space.get(f"deployment/{agent}-agent")["metadata"]["annotations"]
+    return str(annotations["deployment.kubernetes.io/revision"])
+
+
 def test_a_server_of_three_pods_answers(space: Workspace) -> None:
     apply_examples(space, "replicated-server")
     space.wait("agent/busy-calculator")

@@ -198,6 +198,8 @@ def test_the_yaml_that_a_readme_shows_for_other_models_is_right(server: ApiServe
     for block in re.findall(r"(?:^    .*\n)+", (example / "README.md").read_text(), flags=re.M):
         if block.startswith("    model:"):
             create(server, changed(AGENT, **{f"spec__{key}": value for key, value in yaml.safe_load(block).items()}))
+        elif block.startswith("    apiVersion: ropewalk.dev/"):
+            create(server, yaml.safe_load(block))
 
 
 def test_the_examples_name_no_namespace_but_where_they_must() -> None:
