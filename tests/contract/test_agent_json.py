@@ -15,8 +15,9 @@ import pytest
 
 from ropewalk_agent import config
 from ropewalk_agent.address import listen_address
+from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.tools import local
-from ropewalk_operator import __version__, api, pods
+from ropewalk_operator import __version__, api, names, pods
 from ropewalk_operator.api import mcpservers
 from ropewalk_operator.render.agent import agent_children
 from ropewalk_operator.render.config import agent_json
@@ -218,6 +219,10 @@ def test_every_file_of_a_server_is_in_the_volume_that_is_mounted_for_it() -> Non
         "/etc/ropewalk/secrets/mcp/notes/bearer-token": ("notes", "token"),
     }
     assert all(place in read for place in files)
+
+
+def test_the_queue_by_which_pods_are_scaled_is_a_metric_of_theirs() -> None:
+    assert names.QUEUE_METRIC in {family.name for family in Metrics().registry.collect()}
 
 
 def test_operator_and_agent_refuse_the_same_headers() -> None:

@@ -240,6 +240,10 @@ WRONG = {
         agent(pod__image="https://registry.example.com/agent"),
         "spec.pod.image must be the reference of a container image",
     ),
+    "autoscaling by an empty queue": (
+        agent(autoscaling={"targetQueueDepth": 0}, sessions={"store": "redis", "redis": REDIS}),
+        "spec.autoscaling.targetQueueDepth in body should be greater than or equal to 1",
+    ),
     "autoscaling of pods that share no sessions": (
         agent(autoscaling={}),
         "spec.autoscaling needs sessions that all pods share: set spec.sessions.store to redis",
@@ -284,6 +288,7 @@ def test_what_is_wrong_is_refused_with_the_fix(server: ApiServer, body: Object, 
         agent(suspend=True, replicas=0, concurrency=1, queue={"maxLength": 0}),
         agent(pod={"image": "registry.example.com/agent:1", "env": [{"name": "ROPEWALK_LOG_LEVEL", "value": "info"}]}),
         agent(autoscaling={}, sessions={"store": "redis", "redis": REDIS}),
+        agent(autoscaling={"targetQueueDepth": 5}, sessions={"store": "redis", "redis": REDIS}),
         changed(AGENT, metadata__name="a" * 50),
     ],
     ids=lambda body: json.dumps(body["spec"], separators=(",", ":"))[:60],

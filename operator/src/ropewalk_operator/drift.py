@@ -25,7 +25,7 @@ WHOLE = frozenset(
 POD_DEFAULTS = frozenset({"dnsPolicy", "restartPolicy", "schedulerName", "serviceAccount"})
 CONTAINER_DEFAULTS = frozenset({"terminationMessagePath"})
 QUANTITIES = frozenset({"requests", "limits"})
-QUANTITY = frozenset({"divisor", "sizeLimit"})
+QUANTITY = frozenset({"averageValue", "divisor", "sizeLimit"})
 
 _QUANTITY = re.compile(r"^([+-]?[0-9.]+)([eE][+-]?[0-9]+|[KMGTPE]i|[numkMGTPE])?$")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}

@@ -37,6 +37,10 @@ SESSIONS_DIRECTORY = "/var/lib/ropewalk/sessions"
 
 SCRAPED = f"monitoring.{GROUP}/scrape"
 """Label of MCP servers' pods that have metrics: "true". Users may set it, as nobody can tell by an image."""
+
+QUEUE_METRIC = "ropewalk_agent_queue_depth"
+"""What an agent's pod says of the requests that wait in it."""
+
 OPERATOR_LABELS = {APP_NAME: "ropewalk-operator"}
 
 Owner = Agent | MCPServer

@@ -14,6 +14,7 @@ HELD: list[tuple[str, Any, Any]] = [
     ("a small quantity in another notation", {"requests": {"cpu": "1"}}, {"requests": {"cpu": "1000m"}}),
     ("a large quantity in another notation", {"requests": {"memory": "1Gi"}}, {"requests": {"memory": "1024Mi"}}),
     ("a quantity given as a number", {"limits": {"cpu": "2"}}, {"limits": {"cpu": 2}}),
+    ("a target in another notation", {"averageValue": "1k"}, {"averageValue": "1000"}),
     ("a quantity with an exponent", {"limits": {"memory": "1k"}}, {"limits": {"memory": "1e3"}}),
 ]  # fmt: skip
 

@@ -103,6 +103,8 @@ class Autoscaling(Value):
     max_replicas: Annotated[int, Field(ge=1, le=100)] = 10
     target_cpu_percent: Annotated[int, Field(ge=1, le=1000, alias="targetCPUPercent")] = 70
     target_memory_percent: Annotated[int, Field(ge=1, le=1000)] = 80
+    target_queue_depth: Annotated[int | None, Field(ge=1, le=10000)] = None
+    """Of an Agent: requests that shall wait in a pod on average."""
 
     @model_validator(mode="after")
     def _bounds_are_in_order(self) -> Self:

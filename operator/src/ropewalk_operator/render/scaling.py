@@ -28,7 +28,11 @@ def _autoscaler(owner: names.Owner, asked: Autoscaling) -> Manifest:
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": DEPLOYMENT.name, "name": names.child(owner)},
             "minReplicas": asked.min_replicas,
             "maxReplicas": asked.max_replicas,
-            "metrics": [_use_of("cpu", asked.target_cpu_percent), _use_of("memory", asked.target_memory_percent)],
+            "metrics": [
+                _use_of("cpu", asked.target_cpu_percent),
+                _use_of("memory", asked.target_memory_percent),
+                *([_waiting(asked.target_queue_depth)] if asked.target_queue_depth else []),
+            ],
         },
     }
 
@@ -36,6 +40,11 @@ def _autoscaler(owner: names.Owner, asked: Autoscaling) -> Manifest:
 def _use_of(resource: str, percent: int) -> Manifest:
     target = {"type": "Utilization", "averageUtilization": percent}
     return {"type": "Resource", "resource": {"name": resource, "target": target}}
+
+
+def _waiting(requests: int) -> Manifest:
+    target = {"type": "AverageValue", "averageValue": str(requests)}
+    return {"type": "Pods", "pods": {"metric": {"name": names.QUEUE_METRIC}, "target": target}}
 
 
 def _disruption_budget(owner: names.Owner) -> Manifest:
