@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import uvicorn
@@ -59,18 +60,18 @@ def test_agents_share_a_model_and_an_edit_of_it_rolls_each_once(space: Workspace
         space.wait(f"agent/{agent}")
     space.kubectl("patch", "model/house", "--type=merge", "-p", '{"spec": {"parameters": {"temperature": 0}}}')
     for agent, tool in agents.items():
-        until(lambda name=agent: revision(space, name) == "2", f"{agent} rolls")
+        until(partial(is_second, space, agent), f"{agent} rolls")
         space.kubectl("rollout", "status", f"deployment/{agent}-agent", "--timeout=60s")
         space.wait(f"agent/{agent}")
         answer = space.ask(agent, "What is the current time in UTC? And what is fibonacci number 30?")
         assert answer["tools_used"] == [tool]
-        assert revision(space, agent) == "2"
+        assert is_second(space, agent)
 
 
-def revision(space: Workspace, agent: str) -> str:
-    """How many specs the agent's Deployment has had, one after the other."""
+def is_second(space: Workspace, agent: str) -> bool:
+    """Whether the agent's pods have been rolled once."""
     annotations = space.get(f"deployment/{agent}-agent")["metadata"]["annotations"]
-    return str(annotations["deployment.kubernetes.io/revision"])
+    return bool(annotations["deployment.kubernetes.io/revision"] == "2")
 
 
 def test_a_server_of_three_pods_answers(space: Workspace) -> None:

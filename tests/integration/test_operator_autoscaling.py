@@ -48,6 +48,21 @@ def test_requests_that_wait_bring_more_pods(
 
 
 @pytest.mark.timeout(180)
+def test_an_autoscaler_without_metrics_is_told(operator: OperatorProcess, namespace: Namespace) -> None:
+    namespace.agent(sessions=SHARED, autoscaling={"minReplicas": 1})
+    namespace.make_ready(until(lambda: namespace.kubectl("get", "pod", "-o", "name").strip(), "a pod is made"))
+    said = "1 of 1 pods of this spec are ready; its autoscaler leaves it at that: "
+    until(
+        lambda: namespace.condition("agent", "calc", "Available").get("message", "").startswith(said),
+        "there is no metrics server, and the Agent says so",
+        SCALED_SECONDS,
+    )
+    message = namespace.condition("agent", "calc", "Available")["message"]
+    assert "unable to get metrics for resource" in message or "metrics API" in message
+    assert namespace.condition("agent", "calc", "Available")["status"] == "True"
+
+
+@pytest.mark.timeout(180)
 def test_an_autoscaler_of_the_users_own_scales_the_agent_itself(
     operator: OperatorProcess, namespace: Namespace
 ) -> None:

@@ -231,7 +231,7 @@ class Cache:
         self.children[seen.key] = seen
         self._children_of[seen.owner_uid].add(seen.key)
         if known is not None and seen.packed is not None and replace(known, version=seen.version) == seen:
-            # Its status has changed, of which nothing is kept: an autoscaler writes one every 15 s.
+            # Something of its status has changed that is not kept: an autoscaler writes one every 15 s.
             return set()
         # A child that lost its owner reference still concerns the owner that its name speaks of.
         return {owner for owner in (seen.owner, known.owner if known else None) if owner is not None}

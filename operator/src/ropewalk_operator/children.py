@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from sys import intern
 from typing import Any
 
 from ropewalk_operator import names
-from ropewalk_operator.kinds import CLAIM, DEPLOYMENT, Key
+from ropewalk_operator.kinds import AUTOSCALER, CLAIM, DEPLOYMENT, Key
 
 Body = Mapping[str, Any]
 
@@ -34,7 +34,7 @@ class Child:
     packed: bytes | None
     generation: int
     status: Mapping[str, Any] = field(default_factory=dict)
-    """Of a Deployment what is judged, of a claim the phase, of other kinds nothing."""
+    """Of a Deployment what is judged, of a claim the phase, of an autoscaler why it does nothing."""
 
     @property
     def content(self) -> bytes | None:
@@ -85,6 +85,8 @@ def _status(kind: str, body: Body) -> Body:
     status = body.get("status") or {}
     if kind == CLAIM.name:
         return {"phase": status.get("phase", "")}
+    if kind == AUTOSCALER.name:
+        return {"idle": _idle(status.get("conditions") or ())}
     if kind != DEPLOYMENT.name:
         return {}
     conditions = [
@@ -95,6 +97,18 @@ def _status(kind: str, body: Body) -> Body:
     ]
     counts = {name: status[name] for name in JUDGED_COUNTS if name in status}
     return {**counts, "conditions": conditions} if conditions else counts
+
+
+def _idle(conditions: Iterable[Body]) -> str:
+    """Why an autoscaler does nothing, in its own words; of one that was scaled to 0 by hand the Deployment tells."""
+    troubles = (
+        str(condition.get("message", ""))
+        for condition in conditions
+        if condition.get("type") in ("AbleToScale", "ScalingActive")
+        and condition.get("status") == "False"
+        and condition.get("reason") != "ScalingDisabled"
+    )
+    return next(troubles, "")
 
 
 def _labelled_for(metadata: Body) -> Key | None:

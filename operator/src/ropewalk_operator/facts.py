@@ -90,6 +90,8 @@ class Facts:
     """Pods that shall run; 0 while suspended."""
     autoscaled: bool = False
     """Whether an autoscaler sets them, which leaves a Deployment alone that somebody has scaled to 0."""
+    autoscaler_idle: str = ""
+    """Why the autoscaler does nothing, in its own words."""
     suspended: bool = False
     remote: bool = False
     note: str = ""

@@ -19,7 +19,7 @@ from ropewalk_operator.checks import DISCOVERY_FAILED
 from ropewalk_operator.children import Child
 from ropewalk_operator.discovery import Discovery, View
 from ropewalk_operator.facts import Facts, Workload, workload
-from ropewalk_operator.kinds import CLAIM, MCP_SERVER, MODEL, SERVICE, Key
+from ropewalk_operator.kinds import AUTOSCALER, CLAIM, MCP_SERVER, MODEL, SERVICE, Key
 from ropewalk_operator.pod_events import PodEvents
 from ropewalk_operator.prompts import Prompts
 from ropewalk_operator.references import chosen_model, named_servers
@@ -243,6 +243,7 @@ class Reconciler:
             config_hash=config_hash(manifests),
             deployment=self._deployment(key) if manifests else None,
             replicas=self._scaled_to(owner, facts.replicas),
+            autoscaler_idle=self._autoscaler_idle(owner),
             pods=tuple(self._cache.pods_of(key)),
         )
         again: float | None = None
@@ -281,6 +282,10 @@ class Reconciler:
         deployment = self._cache.children.get(Key("Deployment", owner.namespace, names.child(owner)))
         has = deployment.replicas if owner.is_autoscaled and deployment is not None else None
         return asked if has is None else has
+
+    def _autoscaler_idle(self, owner: names.Owner) -> str:
+        child = self._cache.children.get(Key(AUTOSCALER.name, owner.namespace, names.child(owner)))
+        return str(child.status["idle"]) if owner.is_autoscaled and child is not None else ""
 
     def _claim(self, key: Key, agent: api.Agent) -> Child | None:
         child = self._cache.children.get(Key(CLAIM.name, key.namespace, names.child(agent)))

@@ -104,7 +104,8 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> Status | None:
 
 
 def _pods_said(facts: Facts) -> str:
-    return f"{facts.fresh_ready} of {facts.replicas} pods of this spec are ready"
+    said = f"{facts.fresh_ready} of {facts.replicas} pods of this spec are ready"
+    return f"{said}; its autoscaler leaves it at that: {facts.autoscaler_idle}" if facts.autoscaler_idle else said
 
 
 def _common(facts: Facts) -> Status:

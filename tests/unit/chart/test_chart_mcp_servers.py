@@ -172,7 +172,9 @@ def test_two_labels_may_be_a_service_or_a_public_name() -> None:
 def test_the_chart_opens_the_way_that_the_operator_opens_for_the_same_address(url: str) -> None:
     spec = {"systemPrompt": "p", "model": {"provider": "openai-compatible", "id": "m", "baseURL": url}}
     metadata = {"name": "a", "namespace": "n", "uid": "u"}
-    policy = agent_policy(api.agent({"kind": "Agent", "metadata": metadata, "spec": spec}), {})
+    agent = api.agent({"kind": "Agent", "metadata": metadata, "spec": spec})
+    assert agent.model is not None
+    policy = agent_policy(agent, agent.model, {})
     _, *wanted = policy["spec"]["egress"]
     assert egress("prometheus", f"url={url}") == wanted
 

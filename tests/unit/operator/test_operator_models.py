@@ -18,11 +18,6 @@ HOUSE = Key("Model", "default", "house")
 KEY = {"name": "keys", "key": "api-key"}
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 @dataclass(frozen=True)
 class Row:
     sentence: str

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from operator_reconciler import AGENT, World, edited
+from operator_reconciler import AGENT, STATUS, World, edited
 from operator_world import agent, owns_replicas
 from ropewalk_operator.kinds import Key
 from ropewalk_operator.kube import ApiError
@@ -49,6 +49,40 @@ async def test_an_autoscaled_deployment_begins_with_the_fewest_pods_and_its_repl
     assert "APPLY Deployment calc-agent" not in world.api.writes
     assert replicas(world) == 7
     assert "of 7 pods" in world.condition("Available")["message"], "what the Deployment says is what is wanted"
+
+
+def report(world: World, **condition: str) -> None:
+    """The autoscaler writes its status."""
+    world.change("HorizontalPodAutoscaler", "calc-agent", lambda body: body.update(status={"conditions": [condition]}))
+
+
+async def test_an_autoscaler_that_does_nothing_is_told_with_its_reason_and_once(world: World) -> None:
+    world.put(agent(**AUTOSCALED))
+    await world.settle()
+    scale(world, 1)
+    world.rolled_out()
+    await world.settle()
+    assert world.condition("Available")["message"] == "1 of 1 pods of this spec are ready"
+    report(world, type="ScalingActive", status="False", reason="FailedGetPodsMetric", message="no such metric")
+    await world.reconciler.reconcile(AGENT)
+    assert world.api.writes == [STATUS]
+    assert world.condition("Available")["message"] == (
+        "1 of 1 pods of this spec are ready; its autoscaler leaves it at that: no such metric"
+    )
+    assert world.condition("Available")["status"] == "True", "its pods answer all the same"
+    report(world, type="ScalingActive", status="True", reason="ValidMetricFound", message="it counts")
+    await world.settle()
+    assert world.condition("Available")["message"] == "1 of 1 pods of this spec are ready"
+
+
+async def test_what_else_an_autoscaler_says_concerns_nobody(world: World) -> None:
+    world.put(agent(**AUTOSCALED))
+    await world.settle()
+    body = world.api.objects[Key("HorizontalPodAutoscaler", "default", "calc-agent")]
+    told = {"conditions": [{"type": "ScalingLimited", "status": "False"}], "desiredReplicas": 3}
+    assert world.cache.see("HorizontalPodAutoscaler", world.api.put({**body, "status": told})) == set()
+    idle = {"conditions": [{"type": "ScalingActive", "status": "False", "reason": "ScalingDisabled", "message": "0"}]}
+    assert world.cache.see("HorizontalPodAutoscaler", world.api.put({**body, "status": idle})) == set()
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 3), (5, 5), (20, 20)])
