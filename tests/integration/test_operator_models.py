@@ -61,7 +61,8 @@ def is_at_rest(namespace: Namespace, seen: list[dict[str, str]]) -> bool:
 @pytest.fixture
 def operator_of(server: ApiServer, namespace: Namespace, tmp_path: Path) -> OperatorProcess:
     """An operator of this namespace alone, so that its writes can be counted."""
-    return OperatorProcess(server.kubeconfig, tmp_path / "log", ROPEWALK_WATCH_NAMESPACES=namespace.name)
+    places = {"ROPEWALK_WATCH_NAMESPACES": namespace.name, "ROPEWALK_LEASE_NAMESPACE": namespace.name}
+    return OperatorProcess(server.kubeconfig, tmp_path / "log", **places)
 
 
 @pytest.mark.timeout(180)

@@ -22,8 +22,11 @@ ACCOUNT = "ropewalk-operator"
 def confined(server: ApiServer, namespace: Namespace, tmp_path: Path) -> Iterator[OperatorProcess]:
     """An operator as the chart's ServiceAccount for this namespace."""
     roles = of_kind(render("--set", f"watchNamespaces={{{namespace.name}}}"), "Role", "RoleBinding")
-    (binding,) = (each for each in roles if each["kind"] == "RoleBinding")
-    binding["subjects"][0]["namespace"] = namespace.name
+    for role in roles:
+        # The release, and with it the operator's Lease, is in this namespace too.
+        role["metadata"]["namespace"] = namespace.name
+        for subject in role.get("subjects", ()):
+            subject["namespace"] = namespace.name
     namespace.kubectl("create", "serviceaccount", ACCOUNT)
     namespace.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(roles))
     config = json.loads(server.kubectl("config", "view", "--raw", "--flatten", "-o", "json"))
@@ -31,7 +34,12 @@ def confined(server: ApiServer, namespace: Namespace, tmp_path: Path) -> Iterato
         user["user"] = {"token": namespace.kubectl("create", "token", ACCOUNT).strip()}
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(json.dumps(config))
-    process = OperatorProcess(kubeconfig, tmp_path / "log", ROPEWALK_WATCH_NAMESPACES=namespace.name)
+    process = OperatorProcess(
+        kubeconfig,
+        tmp_path / "log",
+        ROPEWALK_WATCH_NAMESPACES=namespace.name,
+        ROPEWALK_LEASE_NAMESPACE=namespace.name,
+    )
     try:
         yield process.start()
     finally:
