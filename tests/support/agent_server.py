@@ -72,7 +72,7 @@ async def running_agent(
     options |= {"ws_per_message_deflate": False, "log_config": None, "timeout_graceful_shutdown": 1}
     server = uvicorn.Server(uvicorn.Config(create_app(config, runtime, metrics, traces), port=port, **options))
     serving = asyncio.create_task(server._serve())
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         try:
             await eventually(lambda: server.started)
             agent = RunningAgent(client, runtime, model or ScriptedModel(), metrics)
