@@ -70,7 +70,8 @@ def test_the_api_server_takes_everything_that_the_chart_makes(empty: ApiServer) 
     made = empty.kubectl("get", "deployment,serviceaccount,configmap", "-n", "ropewalk-system", "-o", "name").split()
     assert "deployment.apps/ropewalk-operator" in made
     assert "serviceaccount/ropewalk-operator" in made
-    assert "configmap/ropewalk-dashboard-agents" in made
+    boards = {each.removeprefix("configmap/ropewalk-dashboard-") for each in made if "-dashboard-" in each}
+    assert boards == {"fleet", "agent", "mcp-servers", "operator"}
 
 
 def test_the_api_server_takes_what_helm_test_makes(empty: ApiServer) -> None:
