@@ -18,6 +18,8 @@ OF_ALL = "fieldSelector=involvedObject.kind%3DPod%2Ctype%3DWarning"
 FRESH_SECONDS = 1.0
 REST = 20
 """A listing that took long is good for so many times as long: it may cost the API server a twentieth of the time."""
+LONGEST_SECONDS = 30.0
+"""However long it took: nobody is to be without news for minutes because the API server has stalled once."""
 
 Events = list[dict[str, Any]]
 
@@ -61,5 +63,6 @@ class PodEvents:
         finally:
             del self._asking[namespace]
         now = self._clock()
-        self._known[namespace] = (now + max(FRESH_SECONDS, REST * (now - began)), answer)
+        good_for = min(max(FRESH_SECONDS, REST * (now - began)), LONGEST_SECONDS)
+        self._known[namespace] = (now + good_for, answer)
         return answer

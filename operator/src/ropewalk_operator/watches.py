@@ -33,19 +33,24 @@ class Watches:
         self._started = clock()
         self.places: tuple[str, ...] = tuple(namespaces) or ("",)
         self._missing = {(kind.name, place) for kind in WATCHED for place in self.places}
+        self._listed: set[tuple[str, str]] = set()
         self._seen: dict[str, float] = {kind.name: clock() for kind in WATCHED}
         self._begun = asyncio.Event()
         self.relist: asyncio.Queue[Kind] = asyncio.Queue()
         """Kinds that kopf has listed anew after it lost its place: deletions in the gap are unknown to it."""
 
     def on_request(self, kind: Kind, place: str, is_watch: bool) -> None:
-        """A listing was answered, or a watch has begun."""
+        """A page of a listing was answered, or a watch has begun."""
         self._seen[kind.name] = self._clock()
+        where = (kind.name, place)
         if not is_watch:
-            if (kind.name, place) not in self._missing:
-                self.relist.put_nowait(kind)
+            self._listed.add(where)
             return
-        self._missing.discard((kind.name, place))
+        if where in self._missing:
+            self._missing.remove(where)
+        elif where in self._listed:
+            self.relist.put_nowait(kind)
+        self._listed.discard(where)
         if not self._missing:
             self._begun.set()
 

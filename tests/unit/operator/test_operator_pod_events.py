@@ -10,7 +10,7 @@ import pytest
 from clock import Clock
 from ropewalk_operator.kinds import EVENT, Kind
 from ropewalk_operator.kube import ApiError
-from ropewalk_operator.pod_events import FRESH_SECONDS, OF_ALL, OF_ONE, REST, PodEvents
+from ropewalk_operator.pod_events import FRESH_SECONDS, LONGEST_SECONDS, OF_ALL, OF_ONE, REST, PodEvents
 
 
 class Reader:
@@ -60,13 +60,22 @@ async def test_events_are_listed_anew_after_a_while(reader: Reader) -> None:
 
 
 async def test_a_listing_that_took_long_is_good_for_longer(reader: Reader) -> None:
-    reader.takes_seconds = 2.0
+    reader.takes_seconds = 1.0
     events = PodEvents(reader, reader.clock)
     await events.list_all(EVENT, "a", OF_ONE)
-    reader.clock.now += REST * 2.0 - 0.1
+    reader.clock.now += REST * 1.0 - 0.1
     await events.list_all(EVENT, "a", OF_ONE)
     assert len(reader.asked) == 1
     reader.clock.now += 0.1
+    await events.list_all(EVENT, "a", OF_ONE)
+    assert len(reader.asked) == 2
+
+
+async def test_a_listing_that_stalled_keeps_news_back_for_half_a_minute_at_most(reader: Reader) -> None:
+    reader.takes_seconds = 60.0
+    events = PodEvents(reader, reader.clock)
+    await events.list_all(EVENT, "a", OF_ONE)
+    reader.clock.now += LONGEST_SECONDS
     await events.list_all(EVENT, "a", OF_ONE)
     assert len(reader.asked) == 2
 

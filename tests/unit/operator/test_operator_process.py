@@ -116,8 +116,18 @@ async def test_watching_has_begun_when_every_kind_is_watched_in_every_namespace(
             watches.on_request(kind, place, is_watch=True)
     await begun
     assert watches.relist.empty()
-    watches.on_request(POD, "a", is_watch=False)
-    assert watches.relist.get_nowait() is POD, "a listing after the start means that the watch had lost its place"
+
+
+def test_a_watch_that_had_lost_its_place_has_its_kind_listed_once_however_many_pages_kopf_has_read() -> None:
+    watches = Watches([], Clock(0.0))
+    watches.on_request(POD, "", is_watch=True)
+    watches.on_request(POD, "", is_watch=True)
+    assert watches.relist.empty(), "each watch ends after a while, and goes on where it was"
+    for _ in range(50):
+        watches.on_request(POD, "", is_watch=False)
+    watches.on_request(POD, "", is_watch=True)
+    assert watches.relist.get_nowait() is POD
+    assert watches.relist.empty()
 
 
 def test_a_silent_watch_and_one_that_never_began_are_problems() -> None:
