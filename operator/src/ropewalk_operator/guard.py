@@ -30,7 +30,12 @@ class Guard:
         self._unanswered_at = float("-inf")
 
     def open_until(self, until: float) -> None:
-        """Allow writes that are over at this time of the clock; without effect once it is closed."""
+        """Allow writes that are over at this time of the clock; without effect once it is closed or has run out.
+
+        Whoever was refused in between may have ended for good, and another may have written.
+        """
+        if self._clock() >= self._until > float("-inf"):
+            self.close()
         self._until = until
 
     def close(self) -> None:

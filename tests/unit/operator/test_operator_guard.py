@@ -53,6 +53,15 @@ def test_once_closed_it_never_opens_again(guard: Guard) -> None:
     assert not guard.is_open
 
 
+def test_once_it_has_run_out_it_never_opens_again(guard: Guard, clock: Clock) -> None:
+    guard.open_until(10)
+    clock.now = 10
+    guard.open_until(20)
+    assert not guard.is_open
+    with pytest.raises(NotLeading):
+        guard.seconds_left()
+
+
 async def test_it_is_settled_when_every_write_has_its_answer(guard: Guard) -> None:
     guard.open_until(10)
     with guard.writing():
