@@ -40,7 +40,7 @@ class World:
     _ask_ready: Any = None
 
     def __post_init__(self) -> None:
-        async def ask_ready(_ip: str, _port: int | None) -> list[str]:
+        async def ask_ready(_life: str, _ip: str, _port: int | None) -> list[str]:
             return self.reasons
 
         async def ask(target: Target) -> Discovered:

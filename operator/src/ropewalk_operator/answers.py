@@ -15,7 +15,6 @@ AT_ONCE = 64
 REMEMBERED = 4096
 
 Ask = Callable[[str, int | None], Awaitable[list[str]]]
-Address = tuple[str, int | None]
 
 
 class Answers:
@@ -23,25 +22,27 @@ class Answers:
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
-        self._asking: dict[Address, asyncio.Task[None]] = {}
-        self._said: OrderedDict[Address, list[str]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._said: OrderedDict[str, list[str]] = OrderedDict()
 
-    async def ready(self, ip: str, port: int | None = None) -> list[str]:
-        """The reasons that the pod gave last for not being ready; none where it gave none, or has not answered yet."""
-        address = (ip, port)
-        if address not in self._asking and len(self._asking) < AT_ONCE:
-            self._asking[address] = asyncio.create_task(self._hear(address))
-        if (task := self._asking.get(address)) is not None:
+    async def ready(self, life: str, ip: str, port: int | None = None) -> list[str]:
+        """The reasons that the pod gave last for not being ready; none where it gave none, or has not answered yet.
+
+        `life` names this start of this pod: addresses are given to other pods again.
+        """
+        if life not in self._asking and len(self._asking) < AT_ONCE:
+            self._asking[life] = asyncio.create_task(self._hear(life, ip, port))
+        if (task := self._asking.get(life)) is not None:
             await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
-        return self._said.get(address, [])
+        return self._said.get(life, [])
 
-    async def _hear(self, address: Address) -> None:
+    async def _hear(self, life: str, ip: str, port: int | None) -> None:
         try:
-            said = await self._ask(*address)
+            said = await self._ask(ip, port)
         finally:
-            del self._asking[address]
-        self._said.pop(address, None)
+            del self._asking[life]
+        self._said.pop(life, None)
         if said:
-            self._said[address] = said
+            self._said[life] = said
             if len(self._said) > REMEMBERED:
                 self._said.popitem(last=False)

@@ -55,8 +55,8 @@ class Reader(Protocol):
         """The objects and the version of the listing."""
 
 
-AskReady = Callable[[str, int | None], Awaitable[list[str]]]
-"""By address and port; without a port, an agent's."""
+AskReady = Callable[[str, str, int | None], Awaitable[list[str]]]
+"""By the name of a start of a pod, its address and port; without a port, an agent's."""
 
 
 async def extra_trouble(pods: Iterable[Pod], reader: Reader, ask_ready: AskReady, now: float) -> dict[str, Trouble]:
@@ -72,7 +72,7 @@ async def _ask(pod: Pod, reader: Reader, ask_ready: AskReady, now: float) -> Tro
     if not pod.running or not pod.ip:
         return None
     if pod.owner_kind == "Agent" or pod.bridge_port is not None:
-        return _told(await ask_ready(pod.ip, pod.bridge_port), pod.trouble)
+        return _told(await ask_ready(f"{pod.uid}/{pod.restarts}", pod.ip, pod.bridge_port), pod.trouble)
     if pod.trouble is None and now - pod.created >= LISTENING_IS_SLOW_SECONDS:
         return Trouble(
             "NotListening",

@@ -85,7 +85,7 @@ async def test_the_bridge_of_a_stdio_server_is_asked_what_is_wrong_and_quoted() 
     assert found is not None
     asked: list[tuple[str, int | None]] = []
 
-    async def ready(ip: str, port: int | None) -> list[str]:
+    async def ready(_life: str, ip: str, port: int | None) -> list[str]:
         asked.append((ip, port))
         return ["server 'files': it ended with exit code 1"]
 

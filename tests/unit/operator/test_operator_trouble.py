@@ -24,7 +24,7 @@ async def asked(
     server = FakeApiServer()
     server.events = [{"type": "Warning", "reason": reason, "message": message} for reason, message in events]
 
-    async def ready(_ip: str, _port: int | None) -> list[str]:
+    async def ready(_life: str, _ip: str, _port: int | None) -> list[str]:
         return list(reasons)
 
     found = pods.pod(body)
