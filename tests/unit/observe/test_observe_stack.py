@@ -43,7 +43,7 @@ def test_without_a_cluster_there_is_nothing_to_observe(tmp_path: Path) -> None:
 def test_ending_it_ends_its_processes_and_ending_it_twice_is_no_error(tmp_path: Path) -> None:
     here = Layout(tmp_path / "cache", tmp_path / "state")
     process = Process("prometheus", here.observe)
-    process.start([sys.executable, "-c", "import time; time.sleep(600)"])
+    process.start([sys.executable, "-c", "import signal; signal.pause()"])
     assert process.pid is not None
     stack.down(here)
     assert process.pid is None
