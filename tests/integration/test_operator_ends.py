@@ -1,4 +1,4 @@
-"""How the operator's process ends: at once, with a code, and with one line that says why."""
+"""How the operator's process ends: at once, with a code and one line that says why; and what it waits for instead."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from operator_fake_api import FailingApi, failing_api
 from operator_process import OperatorProcess
+from waiting import until
 
 END_SECONDS = 8
 
@@ -39,6 +40,29 @@ def test_a_missing_crd_ends_the_process(missing: tuple[str, ...], api: tuple[Fai
     (said,) = errors(process)
     assert f"knows no {', '.join(missing)} of ropewalk.dev/v1alpha1" in said["error"]
     assert "install the CRDs of this release first" in said["error"]
+
+
+def test_an_api_server_that_is_starting_is_waited_for(api: tuple[FailingApi, OperatorProcess]) -> None:
+    server, process = api
+    server.is_starting = True
+    process.start(wait=False)
+    until(lambda: "waiting for the API server" in process.log(), "it waits")
+    assert process.get("/health")[0] == 200
+    status, said = process.get("/ready")
+    assert status == 503
+    assert "waiting for the API server: 503" in said
+    server.is_starting = False
+    until(process.leads, "it leads", 10)
+    assert "the API server answers" in process.log()
+
+
+def test_a_listing_that_breaks_at_the_start_is_begun_anew(api: tuple[FailingApi, OperatorProcess]) -> None:
+    server, process = api
+    # The first one is kopf's.
+    server.broken_listings = {2, 3}
+    process.start()
+    until(process.leads, "it leads", 10)
+    assert "no listing now" in process.log()
 
 
 def test_settings_that_are_missing_end_the_process(tmp_path: Path) -> None:

@@ -153,7 +153,8 @@ def test_one_operator_alone_goes_on_after_the_api_server_was_away(
         works(alone)
         server.leave()
         assert alone.wait(30) == 1
+        alone.start(wait=False)
+        until(lambda: said(alone, "waiting for the API server"), "it waits for the API server")
         server.come_back()
-        alone.start()
-        until(alone.leads, "the same pod goes on with its Lease", AT_ONCE_SECONDS)
+        until(alone.leads, "the same pod goes on with its Lease, without a second start", AT_ONCE_SECONDS * 2)
     until(lambda: is_up_to_date(namespace), "every Agent is as its user wants it")

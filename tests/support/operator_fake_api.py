@@ -35,6 +35,11 @@ class FailingApi:
     def __init__(self) -> None:
         self.refuse_watches = False
         self.hang_listings = False
+        self.is_starting = False
+        """Answers 503 to everything."""
+        self.broken_listings: set[int] = set()
+        """Which listings of pods are answered 500, the first being 1."""
+        self.listings = 0
         self.without_crds: tuple[str, ...] = ()
         """Plural names of the kinds that it does not know."""
         self.lease: dict[str, Any] = {}
@@ -86,16 +91,22 @@ def failing_api(folder: Path) -> Iterator[tuple[FailingApi, Path]]:
                 self._answer(*((200, api.lease) if api.lease else (404, {"kind": "Status", "code": 404})))
                 return
             is_pods = parts.path.endswith("/pods")
-            if (known := api.discovery(parts.path)) is not None:
+            if api.is_starting:
+                self._answer(503, {"kind": "Status", "code": 503, "message": "starting"})
+            elif (known := api.discovery(parts.path)) is not None:
                 self._answer(200, known)
             elif not any(parts.path.startswith(f"{group}/") for group in GROUPS) or parts.path.count("/") < 3:
                 self._answer(404, {"kind": "Status", "code": 404, "message": "not served"})
             elif "watch" in parse_qs(parts.query):
                 self._watch(is_pods=is_pods)
             else:
+                api.listings += is_pods
                 if is_pods and api.hang_listings:
                     api.listing.set()
                     api.closing.wait()
+                if is_pods and api.listings in api.broken_listings:
+                    self._answer(500, {"kind": "Status", "code": 500, "message": "no listing now"})
+                    return
                 self._answer(200, {"kind": "List", "metadata": {"resourceVersion": "5"}, "items": []})
 
         def do_POST(self) -> None:

@@ -13,7 +13,8 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from ropewalk_operator import __version__, handlers, leader, logs, metrics, server, settings, watches, workers
@@ -24,9 +25,10 @@ from ropewalk_operator.asking import asking
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.discovery import Discovery
 from ropewalk_operator.guard import Guard
-from ropewalk_operator.kinds import LEASE, RESOURCES, WATCHED, Key
+from ropewalk_operator.kinds import LEASE, RESOURCES, WATCHED, Key, Kind
 from ropewalk_operator.kube import ApiError, Kube
 from ropewalk_operator.observe import AgentClient
+from ropewalk_operator.patience import Patience
 from ropewalk_operator.reconcile import Options, Reconciler
 from ropewalk_operator.workqueue import WorkQueue
 
@@ -52,6 +54,7 @@ class Operator:
         self._cache = Cache()
         self._queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop())
         self._watches = watches.Watches(chosen.watch_namespaces, time.monotonic)
+        self._patience = Patience()
         self._agents = AgentClient()
         self._leads = False
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -99,16 +102,17 @@ class Operator:
             await self._agents.close()
 
     async def _work(self) -> None:
-        served = await self._kube.served(API_VERSION)
+        served = await self._patience.ask(lambda: self._kube.served(API_VERSION))
         if unknown := [kind.plural for kind in RESOURCES if kind.plural not in served]:
             raise CannotGoOn(
                 f"the API server knows no {', '.join(unknown)} of {API_VERSION}; "
                 "install the CRDs of this release first, the chart brings them"
             )
+        self._watches.begin()
         watcher = handlers.Watcher(self._cache, self._watches, self._kube, self._enqueue)
         self._start(_until_one_fails(watcher.watch()), "watching")
         await self._watches.begun()
-        await watches.list_into(self._cache, self._kube, WATCHED, self._watches.places)
+        await self._list(WATCHED)
         self._cache.synced = True
         counts = {"resources": len(self._cache.resources), "children": len(self._cache.children)}
         logger.info("the caches are filled", extra={"fields": counts})
@@ -118,6 +122,10 @@ class Operator:
         await self._election.campaign()
         self._start(self._election.hold(), "election")
         self._lead()
+
+    async def _list(self, kinds: Sequence[Kind]) -> None:
+        for kind in kinds:
+            await self._patience.ask(partial(watches.list_into, self._cache, self._kube, [kind], self._watches.places))
 
     def _lead(self) -> None:
         self._leads = True
@@ -137,7 +145,8 @@ class Operator:
 
     def _unready(self) -> list[str]:
         if not self._cache.synced:
-            return ["the caches are not filled yet"]
+            why = self._patience.waits_for
+            return [f"the caches are not filled yet{why and f'; waiting for the API server: {why}'}"]
         return self._election.problems()
 
     def _enqueue(self, key: Key, urgent: bool) -> None:

@@ -30,7 +30,7 @@ class Watches:
 
     def __init__(self, namespaces: Sequence[str], clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._started = clock()
+        self._started: float | None = None
         self.places: tuple[str, ...] = tuple(namespaces) or ("",)
         self._missing = {(kind.name, place) for kind in WATCHED for place in self.places}
         self._listed: set[tuple[str, str]] = set()
@@ -38,6 +38,11 @@ class Watches:
         self._begun = asyncio.Event()
         self.relist: asyncio.Queue[Kind] = asyncio.Queue()
         """Kinds that kopf has listed anew after it lost its place: deletions in the gap are unknown to it."""
+
+    def begin(self) -> None:
+        """The API server answers: what is silent from now on is a problem."""
+        self._started = self._clock()
+        self._seen = {kind.name: self._started for kind in WATCHED}
 
     def on_request(self, kind: Kind, place: str, is_watch: bool) -> None:
         """A page of a listing was answered, or a watch has begun."""
@@ -68,7 +73,9 @@ class Watches:
         return {kind: now - seen for kind, seen in self._seen.items()}
 
     def problems(self) -> list[str]:
-        """Why the watches cannot be trusted."""
+        """Why the watches cannot be trusted; nothing before they begin."""
+        if self._started is None:
+            return []
         silent = [
             f"no sign of life of the watch of {kind} for {age:.0f} s"
             for kind, age in self.ages().items()

@@ -133,6 +133,7 @@ def test_a_watch_that_had_lost_its_place_has_its_kind_listed_once_however_many_p
 def test_a_silent_watch_and_one_that_never_began_are_problems() -> None:
     clock = Clock(0.0)
     watches = Watches([], clock)
+    watches.begin()
     assert watches.problems() == []
     for kind in WATCHED:
         if kind is not AGENT:
@@ -145,6 +146,16 @@ def test_a_silent_watch_and_one_that_never_began_are_problems() -> None:
     clock.now += SILENCE_SECONDS
     watches.on_event("Agent")
     assert len(watches.problems()) == len(WATCHED) - 1
+
+
+def test_an_operator_that_has_waited_long_for_the_api_server_is_healthy_and_has_its_time_to_begin() -> None:
+    clock = Clock(0.0)
+    watches = Watches([], clock)
+    clock.now = SILENCE_SECONDS * 2
+    assert watches.problems() == []
+    watches.begin()
+    clock.now += SLOW_START_SECONDS
+    assert watches.problems() == []
 
 
 async def test_a_listing_shows_what_a_watch_has_missed() -> None:

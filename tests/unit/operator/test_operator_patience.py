@@ -1,0 +1,66 @@
+"""What is waited for at the start, how long between two questions, and what is not waited for."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from clock import Clock
+from ropewalk_operator.kube import ApiError
+from ropewalk_operator.patience import LAST_SECONDS, Patience
+
+PASSING = [(0, "Unreachable"), (429, "TooManyRequests"), (500, "InternalError"), (503, "ServiceUnavailable")]
+
+
+class Server:
+    """Answers with these errors, one after the other, and then with 7."""
+
+    def __init__(self, *errors: ApiError) -> None:
+        self.errors = list(errors)
+
+    async def ask(self) -> int:
+        if self.errors:
+            raise self.errors.pop(0)
+        return 7
+
+
+def error(status: int, reason: str = "") -> ApiError:
+    return ApiError(status, reason, "no")
+
+
+@pytest.mark.parametrize(("status", "reason"), PASSING)
+async def test_what_passes_is_waited_for(status: int, reason: str) -> None:
+    server = Server(*[error(status, reason)] * 3)
+    assert await Patience(Clock().sleep).ask(server.ask) == 7
+    assert server.errors == []
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 406, 422])
+async def test_what_does_not_pass_is_told_at_once(status: int) -> None:
+    clock = Clock()
+    with pytest.raises(ApiError, match=f"^{status} "):
+        await Patience(clock.sleep).ask(Server(error(status)).ask)
+    assert clock.slept == []
+
+
+async def test_the_pauses_grow_and_stay_short_enough_to_go_on_soon_after_the_server_does() -> None:
+    clock = Clock()
+    await Patience(clock.sleep).ask(Server(*[error(0)] * 30).ask)
+    assert clock.slept == sorted(clock.slept)
+    assert clock.slept[0] < 1 < clock.slept[-1] == LAST_SECONDS
+
+
+async def test_what_is_waited_for_is_known_meanwhile_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    patience, waited_for = Patience(), set()
+
+    async def sleep(_seconds: float) -> None:
+        waited_for.add(patience.waits_for)
+
+    patience._sleep = sleep
+    with caplog.at_level(logging.INFO):
+        await patience.ask(Server(*[error(0, "Unreachable")] * 5, error(503, "Starting")).ask)
+    assert waited_for == {"0 Unreachable: no", "503 Starting: no"}
+    assert patience.waits_for == ""
+    waiting = "waiting for the API server"
+    assert [record.message for record in caplog.records] == [waiting, waiting, "the API server answers"]
