@@ -17,6 +17,7 @@ import yaml
 
 from apiserver import ApiServer
 from chart_helm import CHART, REPOSITORY, helm, run_helm
+from waiting import until
 
 RELEASE = ("ropewalk", "--namespace", "ropewalk-system")
 CRD_NAMES = ("agents.ropewalk.dev", "mcpservers.ropewalk.dev", "models.ropewalk.dev")
@@ -34,7 +35,17 @@ def empty(api: ApiServer) -> Iterator[ApiServer]:
     """An API server that knows nothing of Ropewalk."""
     yield api
     run_helm("uninstall", *RELEASE, "--ignore-not-found", kubeconfig=api.kubeconfig)
-    api.kubectl("delete", "crd", *CRD_NAMES, "--ignore-not-found")
+    # A CRD whose resources were never asked for has no storage yet, and Kubernetes 1.34 may then never come to its end
+    # ("could not list instances: storage is (re)initializing"), so they are asked for. kubectl's own wait has no bound.
+    until(lambda: api.kubectl("get", ",".join(CRD_NAMES), "-A", "-o", "json"), "all resources can be listed")
+    api.kubectl("delete", "crd", *CRD_NAMES, "--ignore-not-found", "--wait=false")
+    until(lambda: no_crd_is_left(api), "no CRD is left")
+
+
+def no_crd_is_left(api: ApiServer) -> bool:
+    left = api.kubectl("get", "crd", *CRD_NAMES, "--ignore-not-found", "-o", "yaml")
+    assert not left, left
+    return True
 
 
 def install(api: ApiServer, *arguments: str, chart: Path = CHART) -> str:
