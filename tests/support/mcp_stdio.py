@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from ropewalk_mcp_stdio.options import PER_SESSION, SHARED, ServeOptions
 from ropewalk_mcp_stdio.program import Program, Timing
@@ -132,6 +133,27 @@ class Peer:
 def opened(pipe: Path) -> int:
     """Open a named pipe for writing; an OSError says that nobody reads it."""
     return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+
+
+class HeldStarts:
+    """The server by hand, each start of which takes until the test lets it go on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._pipe = folder / "starts"
+        os.mkfifo(self._pipe)
+        held = f"import runpy; open({str(self._pipe)!r}).close(); runpy.run_path({BY_HAND[1]!r}, run_name='__main__')"
+        self.command = (sys.executable, "-c", held)
+
+    async def let_go(self) -> None:
+        """Wait until a child starts, and let it."""
+        os.close(await eventually(lambda: opened(self._pipe), "a child starts"))
+
+
+def pass_time(patch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Put the running loop's clock forward, and with it all that is due; keep below what a request may take."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    patch.setattr(loop, "time", lambda: now() + seconds)
 
 
 @contextlib.asynccontextmanager

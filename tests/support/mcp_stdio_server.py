@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from typing import Any
 
 Message = dict[str, Any]
@@ -48,10 +47,6 @@ def call(request: Message) -> Message:
     match name:
         case "echo":
             return text(arguments["text"])
-        case "sleep":
-            # For what a session does as time goes by; `hold` is for a call that has to be in flight.
-            time.sleep(arguments["seconds"])
-            return text("slept")
         case "hold":
             with open(arguments["pipe"]) as pipe:
                 return text(pipe.read())
@@ -130,7 +125,11 @@ def call(request: Message) -> Message:
             return text(child.pid)
         case "orphan":
             # A grandchild whose parent has gone, and which then ends: somebody has to reap it.
-            done = subprocess.run(["sh", "-c", "sleep 0.2 >/dev/null 2>&1 & echo $!"], capture_output=True, check=True)
+            reads, writes = os.pipe()
+            command = ["sh", "-c", f"cat <&{reads} >/dev/null 2>&1 & echo $!"]
+            done = subprocess.run(command, capture_output=True, check=True, pass_fds=[reads])
+            os.close(reads)
+            os.close(writes)
             return text(int(done.stdout))
         case "freeze":
             os.kill(os.getpid(), signal.SIGSTOP)
@@ -160,7 +159,7 @@ def answer(request: Message) -> None:
             say({"id": request["id"], "error": {"code": -32603, "message": "the database is down"}})
             return
         schema = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
-        names = ("echo", "sleep", "ask", "params")
+        names = ("echo", "wait", "ask", "params")
         result = {
             "tools": [
                 {"name": name, "inputSchema": schema if name == "params" else {"type": "object"}} for name in names

@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mcp_stdio import BY_HAND, QUICK, Peer, bridged
+from mcp_stdio import QUICK, HeldStarts, Peer, bridged, content
 from ropewalk_mcp_stdio import jsonrpc, link
 from ropewalk_mcp_stdio.program import Timing
 from waiting import eventually
@@ -80,6 +82,10 @@ async def test_a_program_that_ends_at_once_is_told_of_and_calls_are_refused_at_o
 def test_pauses_between_starts_grow_to_a_bound_and_stay_there_however_long_it_takes() -> None:
     timing = Timing(first_pause=0.5, longest_pause=30)
     assert [timing.pause(failures) for failures in (0, 1, 2, 3, 7, 10_000)] == [0, 0.5, 1, 2, 30, 30]
+
+
+async def _is_ready(url: str) -> bool:
+    return (await readiness(url))[0] == 200
 
 
 async def _told(url: str, reason: str) -> bool:
@@ -286,52 +292,68 @@ async def test_stderr_is_logged_line_by_line_with_the_servers_name_and_its_own_l
     assert max(len(record.message) for record in lines()) == 4096
 
 
-async def test_a_first_start_may_take_its_time(tmp_path: Path) -> None:
-    script = tmp_path / "slow.py"
-    script.write_text(f"import time\ntime.sleep(0.5)\n__name__ = '__main__'\nexec(open({BY_HAND[1]!r}).read())")
-    timing = replace(QUICK, wait=0.1)
-    async with bridged(sys.executable, str(script), timing=timing, ready=False) as url, Peer.of(url) as peer:
-        await peer.initialize()
-        assert await peer.call("echo", text="late") == "late"
+def named_call(number: int) -> dict[str, Any]:
+    """A call whose answer tells its id."""
+    params = {"name": "echo", "arguments": {"text": str(number)}}
+    return {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
 
 
-async def test_a_start_after_a_good_life_may_take_its_time_too(tmp_path: Path) -> None:
-    script = tmp_path / "slow.py"
-    script.write_text(f"import time\ntime.sleep(0.5)\n__name__ = '__main__'\nexec(open({BY_HAND[1]!r}).read())")
-    timing = replace(QUICK, wait=0.1, steady=0)
-    async with bridged(sys.executable, str(script), timing=timing) as url, Peer.of(url) as peer:
-        await peer.initialize()
-        await peer.ask("tools/call", {"name": "crash"})
-        assert await peer.call("echo", text="back") == "back"
-
-
-async def test_calls_that_wait_for_a_start_have_their_ids_and_can_be_given_up(tmp_path: Path) -> None:
-    script, go, methods = tmp_path / "waiting.py", tmp_path / "go", tmp_path / "methods"
-    wait = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)\n"
-    script.write_text(f"{wait}__name__ = '__main__'\nexec(open({BY_HAND[1]!r}).read())")
-    serving = bridged(sys.executable, str(script), ready=False, MCP_TEST_FILE=str(methods))
-    async with serving as url, Peer.of(url) as peer, Peer.of(url) as other:
+@asynccontextmanager
+async def calls_that_wait(url: str, *numbers: int) -> AsyncIterator[tuple[Peer, list[asyncio.Task[httpx.Response]]]]:
+    """Calls of a session that the bridge has taken and has no child for, and a client that speaks in their session."""
+    async with Peer.of(url) as peer, Peer.of(url) as other:
         peer.session = other.session = "0" * 32 + ".3"
-
-        def call(number: int) -> dict[str, Any]:
-            params = {"name": "echo", "arguments": {"text": str(number)}}
-            return {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
-
-        left, cancelled, kept = (asyncio.create_task(other.post(call(number))) for number in (1, 2, 3))
 
         async def taken(number: int) -> bool:
             # Until the bridge has the call, the id is free, and what it does not know is not found.
             answer = await peer.post({"jsonrpc": "2.0", "id": number, "method": "ping"})
             return answer.status_code == 400 and "its own" in answer.json()["error"]["message"]
 
-        for number in (1, 2, 3):
+        tasks = [asyncio.create_task(other.post(named_call(number))) for number in numbers]
+        for number in numbers:
             await eventually(functools.partial(taken, number))
+        yield peer, tasks
+
+
+def answered(response: httpx.Response) -> str:
+    return str(content(response.json()))
+
+
+async def test_a_first_start_may_take_its_time(tmp_path: Path) -> None:
+    starts = HeldStarts(tmp_path)
+    async with (
+        bridged(*starts.command, timing=replace(QUICK, wait=0), ready=False) as url,
+        calls_that_wait(url, 1) as (_, [call]),
+    ):
+        await starts.let_go()
+        assert answered(await call) == "1"
+
+
+async def test_a_start_after_a_good_life_may_take_its_time_too(tmp_path: Path) -> None:
+    starts = HeldStarts(tmp_path)
+    timing = replace(QUICK, wait=0, steady=0)
+    async with bridged(*starts.command, timing=timing, ready=False) as url, Peer.of(url) as peer:
+        await starts.let_go()
+        await eventually(lambda: _is_ready(url))
+        await peer.initialize()
+        await peer.ask("tools/call", {"name": "crash"})
+        async with calls_that_wait(url, 2) as (_, [call]):
+            await starts.let_go()
+            assert answered(await call) == "2"
+
+
+async def test_calls_that_wait_for_a_start_have_their_ids_and_can_be_given_up(tmp_path: Path) -> None:
+    starts, methods = HeldStarts(tmp_path), tmp_path / "methods"
+    async with (
+        bridged(*starts.command, ready=False, MCP_TEST_FILE=str(methods)) as url,
+        calls_that_wait(url, 1, 2, 3) as (peer, [left, cancelled, kept]),
+    ):
         left.cancel()
         note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}}
         assert (await peer.post(note)).status_code == 202
         await asyncio.wait([left])
-        go.touch()
+        await starts.let_go()
         assert (await cancelled).json()["error"]["code"] == jsonrpc.CANCELLED
-        assert (await kept).json()["result"]["content"][0]["text"] == "3"
+        assert answered(await kept) == "3"
         called = [json.loads(line) for line in methods.read_text().splitlines() if "tools/call" in line]
         assert [params["arguments"]["text"] for _, params in called] == ["3"]

@@ -10,7 +10,7 @@ import httpx
 import mcp
 import pytest
 
-from mcp_stdio import PER_SESSION, QUICK, Peer, bridged, call_in_flight, content, messages
+from mcp_stdio import PER_SESSION, QUICK, Peer, bridged, call_in_flight, content, messages, pass_time
 from waiting import eventually
 
 pytestmark = pytest.mark.timeout(60)
@@ -67,8 +67,10 @@ async def test_a_rush_of_clients_starts_no_more_children_than_there_is_room_for(
         assert sorted(answer.status_code for answer in answers) == [200] * 3 + [503] * 9
 
 
-async def test_an_idle_session_is_ended_and_one_with_an_open_stream_or_a_call_is_not(tmp_path: Path) -> None:
-    serving = bridged(mode=PER_SESSION, idle_timeout_seconds=1)
+async def test_an_idle_session_is_ended_and_one_with_an_open_stream_or_a_call_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = bridged(mode=PER_SESSION, idle_timeout_seconds=20)
     async with serving as url, Peer.of(url) as idle, Peer.of(url) as listening, Peer.of(url) as working:
         await listening.initialize()
         await working.initialize()
@@ -77,6 +79,7 @@ async def test_an_idle_session_is_ended_and_one_with_an_open_stream_or_a_call_is
                 # It has been used later than the others, so that its end says that their time is over too.
                 await idle.initialize()
                 pid = await idle.call("pid")
+                pass_time(monkeypatch, 20)
                 await eventually(lambda: not alive(pid))
                 assert (await idle.post(idle.request("ping"))).status_code == 404
             assert await listening.call("echo", text="still here") == "still here"
@@ -172,14 +175,19 @@ async def test_a_notification_right_behind_an_answer_reaches_the_stream() -> Non
                 assert (await anext(got))["params"]["data"] == str(number)
 
 
-async def test_the_end_of_a_stream_counts_as_use() -> None:
-    serving = bridged(mode=PER_SESSION, idle_timeout_seconds=2)
-    async with serving as url, Peer.of(url) as listening, Peer.of(url) as clock:
-        await listening.initialize()
-        await clock.initialize()
+async def test_the_end_of_a_stream_counts_as_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    serving = bridged(mode=PER_SESSION, idle_timeout_seconds=25)
+    async with serving as url, Peer.of(url) as idle, Peer.of(url) as listening, Peer.of(url) as other:
+        for peer in (idle, listening, other):
+            await peer.initialize()
+        pid = await idle.call("pid")
         async with listening.stream():
-            assert await clock.call("sleep", seconds=2) == "slept"
-        assert await clock.call("sleep", seconds=1.1) == "slept"
+            pass_time(monkeypatch, 20)
+            assert await other.call("echo", text="20 s later") == "20 s later"
+        assert await other.call("echo", text="the stream has ended") == "the stream has ended"
+        pass_time(monkeypatch, 20)
+        # Its end says that the time is over of whatever was last used with it.
+        await eventually(lambda: not alive(pid))
         assert await listening.call("echo", text="still here") == "still here"
 
 
