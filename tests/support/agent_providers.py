@@ -80,6 +80,7 @@ class Asked:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    query: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,10 @@ class Provider:
     """The answer to who asks for the list of models."""
     listed: list[Asked] = field(default_factory=list)
     """Who asked for it; not among `asked`."""
+    empty_chat: Step | None = None
+    """The answer to a request without anything in it; None: as for the list."""
+    empty_chats: list[Asked] = field(default_factory=list)
+    """Who sent one; not among `asked`."""
 
     @property
     def url(self) -> str:
@@ -123,11 +128,16 @@ class Provider:
         """Answer one request, as an ASGI application."""
         body = await Request(scope, receive).body()
         headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
+        query = scope["query_string"].decode()
         if scope["method"] == "GET":
-            self.listed.append(Asked(scope["path"], headers, {}))
+            self.listed.append(Asked(scope["path"], headers, {}, query))
             await self._play(self.listing, send)
             return
-        self.asked.append(Asked(scope["path"], headers, json.loads(body or b"{}")))
+        if body == b"{}":
+            self.empty_chats.append(Asked(scope["path"], headers, {}, query))
+            await self._play(self.empty_chat or self.listing, send)
+            return
+        self.asked.append(Asked(scope["path"], headers, json.loads(body or b"{}"), query))
         step = self.steps[min(len(self.asked), len(self.steps)) - 1]
         await self._play(step, send)
 

@@ -15,6 +15,7 @@ from agent_providers import IsSilent, Refuses, Says, provider
 from agent_server import agent_config, running_agent
 from ports import free_port
 from ropewalk_agent.models import BuiltModel, KeyFile, build, trial
+from ropewalk_agent.models.built import WORDS_BYTES
 from ropewalk_agent.models.trial import KeyTrial, is_refusal
 from waiting import eventually
 
@@ -44,7 +45,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds between trials takes none; what takes a minute stays out of reach."""
     monkeypatch.setattr(trial, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(trial, "_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(trial, "AGAIN_SECONDS", 60.0)
+    monkeypatch.setattr(trial, "AGAIN_SECONDS", (60.0,))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
         (401, '{"error": {"message": "You have insufficient permissions for this operation."}}', False),
         (403, '{"error": {"message": "forbidden"}}', False),
         (400, '{"error": {"message": "API key not valid. Please pass a valid API key."}}', True),
+        (400, '{"error": {"message": "API key expired. Please renew the API key."}}', True),
         (400, '{"error": {"message": "page size"}}', False),
         (404, "no such path", False),
         (429, "slow down", False),
@@ -78,6 +80,48 @@ async def test_each_provider_is_asked_for_its_models_with_the_key_as_it_wants_it
     assert [server.protocol.key(asked.headers) for asked in server.listed] == ["sk-wrong"]
     assert status == 401
     assert "Incorrect API key" in body
+
+
+OPENAI_LIKE = ("openai", "openai-compatible")
+
+
+@pytest.mark.parametrize("name", OPENAI_LIKE)
+async def test_a_gateway_that_refuses_the_list_alone_does_not_refuse_the_key(name: str, key_file: Path) -> None:
+    async with provider(name) as server:
+        server.listing, server.empty_chat = REFUSED, Refuses(400, "you must provide a model parameter")
+        model = build(agent_config(model=model_document(name, server.url, key_file)).model, 5)
+        assert model.try_key is not None
+        assert not is_refusal(*await model.try_key())
+        await model.close()
+    (asked,) = server.empty_chats
+    assert asked.path == "/v1/chat/completions"
+    assert server.protocol.key(asked.headers) == "sk-wrong"
+    assert server.asked == []
+
+
+async def test_a_trial_brings_the_headers_and_the_query_of_a_chat(key_file: Path) -> None:
+    async with provider("openai-compatible") as server:
+        server.listing = REFUSED
+        document = model_document("openai-compatible", server.url, key_file)
+        document["parameters"] = {"extra_headers": {"X-Team": "blue"}, "extra_query": {"api-version": "7"}}
+        model = build(agent_config(model=document).model, 5)
+        assert model.try_key is not None
+        await model.try_key()
+        await model.close()
+    for asked in (*server.listed, *server.empty_chats):
+        assert asked.headers["x-team"] == "blue"
+        assert asked.query == "api-version=7"
+    assert len(server.listed) == len(server.empty_chats) == 1
+
+
+async def test_of_a_refusal_without_end_the_beginning_is_read(key_file: Path) -> None:
+    async with provider("openai") as server:
+        server.listing = Refuses(400, "x" * (2 * WORDS_BYTES))
+        model = build(agent_config(model=model_document("openai", server.url, key_file)).model, 5)
+        assert model.try_key is not None
+        _, words = await model.try_key()
+        await model.close()
+    assert len(words) == WORDS_BYTES
 
 
 @pytest.mark.parametrize("name", ["ollama", "llamacpp", "litellm", "bedrock"])
@@ -149,6 +193,19 @@ async def test_a_key_that_has_changed_is_tried_at_once(key_file: Path) -> None:
         rotate(key_file, "sk-right")
         await eventually(lambda: desk.trial.problem is None)
     assert desk.tried == ["sk-wrong", "sk-right"]
+
+
+async def test_a_key_that_was_refused_is_tried_again_soon_and_then_less_often(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "AGAIN_SECONDS", (0.0, 0.0, 60.0))
+    desk = Desk(key_file, 401)
+    async with desk.watching():
+        await eventually(lambda: len(desk.tried) == 3)
+        desk.answers[:] = [200]
+        for _ in range(100):
+            await asyncio.sleep(0)
+    assert len(desk.tried) == 3
 
 
 async def test_a_provider_that_cannot_be_asked_again_leaves_a_refusal_as_it_is(key_file: Path) -> None:

@@ -70,17 +70,30 @@ TryKey = Callable[[], Awaitable[tuple[int, str]]]
 """Status and body of the answer; raises whatever the client does where there is none."""
 
 
+WORDS_BYTES = 64 * 1024
+"""So much of a refusal is read: a provider's words are short."""
+
+
 def listing(http: Any, url: str, headers: Callable[[], Mapping[str, str]]) -> TryKey:
     """Return how the key is tried at a provider's list of models, by its own client `http` (of httpx or httpx2)."""
 
     async def try_key() -> tuple[int, str]:
-        async with http.stream("GET", url, headers=headers()) as answer:
-            if answer.status_code < 400:  # the list itself can be long
-                return answer.status_code, ""
-            await answer.aread()
-            return answer.status_code, answer.text
+        return await asked(http, "GET", url, headers=headers())
 
     return try_key
+
+
+async def asked(http: Any, method: str, url: str, **request: Any) -> tuple[int, str]:
+    """Return the status and, of a refusal, the words; `request` as httpx takes it. Raises as the client `http` does."""
+    async with http.stream(method, url, **request) as answer:
+        if answer.status_code < 400:  # what is given can be long
+            return answer.status_code, ""
+        words = b""
+        async for chunk in answer.aiter_bytes():
+            words += chunk
+            if len(words) >= WORDS_BYTES:
+                break
+        return answer.status_code, words[:WORDS_BYTES].decode(errors="replace")
 
 
 @dataclass(frozen=True, slots=True)

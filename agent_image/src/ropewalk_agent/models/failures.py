@@ -65,6 +65,7 @@ _STATUS_OF_TYPE = {
     "modelTimeoutException": 504,
 }
 _FILTERED = ("content_filter", "content filter", "content management policy", "content_policy", "safety_violation")
+_KEY_REFUSED = ("api key not valid", "api key expired", "expiredtoken", "unrecognizedclient")
 _TOO_LONG = (
     "context_length_exceeded",
     "maximum context length",
@@ -169,7 +170,7 @@ def _kind_of_status(status: int, said: str) -> Kind:  # noqa: PLR0911 -- a table
         return "filtered"
     if status in (400, 413, 422) and any(sign in said for sign in _TOO_LONG):
         return "too_long"
-    if status in (401, 403) or "api key not valid" in said or "expiredtoken" in said or "unrecognizedclient" in said:
+    if status in (401, 403) or any(sign in said for sign in _KEY_REFUSED):
         return "key_refused"
     if status == 404:
         return "unknown_model"

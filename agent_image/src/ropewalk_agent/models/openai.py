@@ -5,7 +5,7 @@ from typing import Any
 
 from ropewalk_agent import spans
 from ropewalk_agent.config import ModelConfig
-from ropewalk_agent.models.built import CONNECT_SECONDS, RETRIES, BuiltModel, KeyFile, listing, trust
+from ropewalk_agent.models.built import CONNECT_SECONDS, RETRIES, BuiltModel, KeyFile, TryKey, asked, trust
 
 
 def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltModel:
@@ -35,8 +35,26 @@ def build(config: ModelConfig, key: KeyFile, timeout_seconds: float) -> BuiltMod
 
     params = with_extra_body(config.parameters, frozenset(accepted))
     model = OpenAIModel(client=client, model_id=config.id, params=params)
-    try_key = listing(http, f"{client.base_url}models", lambda: {"Authorization": f"Bearer {key.read()}"})
+    try_key = trial(http, str(client.base_url), key, config.parameters)
     return BuiltModel(model, key, refresh_key, client.close, try_key=try_key)
+
+
+def trial(http: Any, base_url: str, key: KeyFile, parameters: dict[str, Any]) -> TryKey:
+    """Return how the key is tried: with the headers and the query that a chat would bring.
+
+    A gateway may serve chats and no list of models, and refuse that one with 401. So a refusal counts only where a chat
+    is refused as well; one without a model and messages costs nothing, because nobody can answer it.
+    """
+
+    async def try_key() -> tuple[int, str]:
+        headers = {"Authorization": f"Bearer {key.read()}", **parameters.get("extra_headers", {})}
+        request = {"headers": headers, "params": parameters.get("extra_query", {})}
+        status, words = await asked(http, "GET", f"{base_url}models", **request)
+        if status != 401:
+            return status, words
+        return await asked(http, "POST", f"{base_url}chat/completions", json={}, **request)
+
+    return try_key
 
 
 def with_extra_body(parameters: dict[str, Any], accepted: frozenset[str]) -> dict[str, Any]:

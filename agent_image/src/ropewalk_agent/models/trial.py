@@ -16,8 +16,8 @@ TRIAL_SECONDS = 2.0
 """So long a start waits for the provider's word at most."""
 PAUSE_SECONDS = 10.0
 """Between two trials, however many turns are refused."""
-AGAIN_SECONDS = 60.0
-"""After a refusal; a key that has changed is tried at once."""
+AGAIN_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
+"""After one refusal, after the second, and so on; a key that has changed is tried at once."""
 _LOOK_SECONDS = 1.0
 
 
@@ -41,13 +41,16 @@ class KeyTrial:
 
     async def watch(self) -> None:
         """Try the key for as long as the worker lives."""
+        refusals = 0
         while self._try_key is not None:
             if self._key.read():
                 await self._try()
             self._doubted.clear()
             if self.problem is not None:
-                await self._key_changes()
+                await self._key_changes(AGAIN_SECONDS[min(refusals, len(AGAIN_SECONDS) - 1)])
+                refusals += 1
             else:
+                refusals = 0
                 await asyncio.sleep(PAUSE_SECONDS)
                 await self._doubted.wait()
 
@@ -72,9 +75,9 @@ class KeyTrial:
             "into the Secret that apiKeySecretRef of the model names"
         )
 
-    async def _key_changes(self) -> None:
+    async def _key_changes(self, at_most: float) -> None:
         refused = self._key.read()
-        for _ in range(round(AGAIN_SECONDS / _LOOK_SECONDS)):
+        for _ in range(round(at_most / _LOOK_SECONDS)):
             await asyncio.sleep(_LOOK_SECONDS)
             if self._key.read() != refused:
                 return
@@ -88,4 +91,4 @@ def is_refusal(status: int, body: str) -> bool:
     said = body.lower()
     if status == 401:
         return "scope" not in said and "permission" not in said
-    return status == 400 and "api key not valid" in said
+    return status == 400 and ("api key not valid" in said or "api key expired" in said)
