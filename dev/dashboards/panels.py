@@ -52,13 +52,13 @@ def stat_panel(
     bad: float | None = None,
     missing: str = "",
 ) -> stat.Panel:
-    """One number, six to a row; yellow from `warn` on and red from `bad` on."""
-    panel = stat.Panel().graph_mode(common.BigValueGraphMode.AREA if warn or bad else common.BigValueGraphMode.NONE)
+    """One number, of now, six to a row; yellow from `warn` on and red from `bad` on."""
+    panel = stat.Panel().graph_mode(common.BigValueGraphMode.NONE)
     panel = panel.color_mode(common.BigValueColorMode.VALUE).thresholds(_thresholds(warn, bad))
     panel = panel.reduce_options(options.ReduceDataOptions().calcs(["lastNotNull"]))
     if missing:
         panel = panel.no_value(missing)
-    return _shown(panel, title, about, unit, width=4, height=4).with_target(_target(query, "", 0))
+    return _shown(panel, title, about, unit, width=4, height=4).with_target(_target(query, "", 0).instant())
 
 
 def graph(
@@ -85,7 +85,7 @@ def graph(
     )
     if missing:
         panel = panel.no_value(missing)
-    targets = [_target(query, legend, i).exemplar(exemplars) for i, (query, legend) in enumerate(queries)]
+    targets = [_target(query, legend, i).range().exemplar(exemplars) for i, (query, legend) in enumerate(queries)]
     return _all(_shown(panel, title, about, unit, width=width, height=8), targets)
 
 
@@ -99,7 +99,7 @@ def states(
     )
     panel = statetimeline.Panel().mappings([mapping]).fill_opacity(80).row_height(0.8).merge_values(True)
     panel = panel.show_value(common.VisibilityMode.NEVER)
-    targets = [_target(query, legend, i) for i, (query, legend) in enumerate(queries)]
+    targets = [_target(query, legend, i).range() for i, (query, legend) in enumerate(queries)]
     return _all(_shown(panel, title, about, "short", width=width, height=8), targets)
 
 
@@ -170,7 +170,7 @@ def _all(panel: P, targets: Sequence[Builder[Dataquery]]) -> P:
 
 def _target(query: str, legend: str, number: int) -> prometheus.Dataquery:
     target = prometheus.Dataquery().expr(query).legend_format(legend).ref_id(chr(ord("A") + number))
-    return target.datasource(SOURCE).range()
+    return target.datasource(SOURCE)
 
 
 def _thresholds(warn: float | None, bad: float | None) -> build.ThresholdsConfig:

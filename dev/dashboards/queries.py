@@ -31,9 +31,9 @@ class Series:
         return f"{_sum(by)} ({self.of(metric, more)})"
 
     def quantile(self, q: float, histogram: str, by: str = "", more: str = "") -> str:
-        """A quantile of a histogram's values."""
+        """A quantile of a histogram's values; nothing where it counted none, for which Prometheus has NaN."""
         labels = f"{by}, le" if by else "le"
-        return f"histogram_quantile({q}, {_sum(labels)} (rate({self.of(f'{histogram}_bucket', more)}{WINDOW})))"
+        return f"histogram_quantile({q}, {_sum(labels)} (rate({self.of(f'{histogram}_bucket', more)}{WINDOW}))) >= 0"
 
     def restarts(self, window: str, by: str) -> str:
         """How often containers were started again: the start time of their process changes."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import yaml
 
 from chart_helm import CHART, REPOSITORY, of_kind, only, render, try_template
-from cluster.layout import Layout
+from chart_promtool import promtool
 
 RULES = CHART / "files" / "alerts.yaml"
 ON = ("--set", "monitoring.alerts.enabled=true")
@@ -159,11 +158,6 @@ def groups() -> list[dict[str, Any]]:
 
 def alerts() -> Iterator[dict[str, Any]]:
     return (rule for group in groups() for rule in group["rules"] if "alert" in rule)
-
-
-def promtool(*arguments: str | Path) -> None:
-    done = subprocess.run([Layout.default().bin / "promtool", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

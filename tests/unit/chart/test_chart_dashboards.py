@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from grafana_foundation_sdk.models import units
 from prometheus_client import CollectorRegistry
 
 from chart_helm import CHART, REPOSITORY, of_kind, render
-from cluster.layout import Layout
+from chart_promtool import promtool
 from dashboards import boards
 from dashboards.queries import PRICE
 from ropewalk_agent.metrics import Metrics as AgentMetrics
@@ -131,6 +130,20 @@ def test_rates_follow_the_interval_that_grafana_knows_to_be_long_enough() -> Non
     assert windows == {"$__rate_interval"}
 
 
+def test_a_number_of_now_is_asked_for_now() -> None:
+    numbers = [panel for file in FILES for panel in panels(board_of(file)) if panel["type"] == "stat"]
+    assert len(numbers) > 20
+    assert [panel["title"] for panel in numbers for each in panel["targets"] if not each.get("instant")] == []
+    assert [panel["title"] for panel in numbers for each in panel["targets"] if each.get("range")] == []
+
+
+def test_no_graph_reckons_the_whole_time_span_anew_at_each_of_its_points() -> None:
+    spans = [
+        each for file in FILES for panel in panels(board_of(file)) for each in panel["targets"] if each.get("range")
+    ]
+    assert [each["expr"] for each in spans if "$__range" in each["expr"]] == []
+
+
 def test_the_boards_ask_only_for_metrics_that_are_exported() -> None:
     asked = {family_of(name) for text in every_expression() for name, _ in SELECTOR.findall(text)}
     asked |= {found for file in FILES for text in choices(board_of(file)) for found in re.findall(r"\((\w+)", text)}
@@ -163,11 +176,7 @@ def test_prometheus_can_parse_every_query(tmp_path: Path) -> None:
         for i, text in enumerate(every_expression())
     ]
     (tmp_path / "panels.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
-    checked = subprocess.run(
-        [Layout.default().bin / "promtool", "check", "rules", tmp_path / "panels.yml"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    promtool("check", "rules", tmp_path / "panels.yml")
 
 
 def test_latency_leads_to_traces_by_exemplars() -> None:

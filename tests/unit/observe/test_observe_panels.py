@@ -65,9 +65,10 @@ def test_the_time_span_is_what_grafana_would_fill_in() -> None:
     )
 
 
-def test_tables_are_asked_for_a_moment_and_graphs_for_a_time_span() -> None:
+def test_tables_and_numbers_are_asked_for_a_moment_and_graphs_for_a_time_span() -> None:
     queries = {panel.title: panel.queries for panel in panels.panels(board("operator"))}
     assert {query.instant for query in queries["Resources"]} == {True}
+    assert {query.instant for query in queries["Waiting"]} == {True}
     assert [query.legend for query in queries["Resources"]][:2] == ["Ready", "Accepted"]
     assert {query.instant for query in queries["Queue"]} == {False}
 
