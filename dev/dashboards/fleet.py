@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards.panels import NO_PRICES, Panels, choice, graph, new_board, stat_panel, table_panel
-from dashboards.queries import FAILED, MODEL, PRICE, Series, or_none, or_zero, share, top
+from dashboards.panels import NO_LEADER, NO_PRICES, Panels, choice, graph, new_board, stat_panel, table_panel
+from dashboards.queries import FAILED, LEADING, MODEL, PRICE, Series, or_none, or_zero, share, top
 
 _AGENTS = Series('namespace=~"$namespace", agent=~"$agent"')
 _NAMES = Series('namespace=~"$namespace", name=~"$agent", kind="Agent"')
 _EACH = "namespace, agent"
 _LEGEND = "{{namespace}}/{{agent}}"
+_PODS = _AGENTS.of("ropewalk_agent_build_info")
 _REQUESTS, _DURATION = "ropewalk_agent_requests_total", "ropewalk_agent_request_duration_seconds"
 _UP = _AGENTS.sum("ropewalk_agent_build_info", _EACH)
 _FAILED = _AGENTS.rate(_REQUESTS, more=FAILED)
+_CONNECTIONS = _AGENTS.of("ropewalk_agent_mcp_server_up")
 _TOKENS = "gen_ai_client_inference_usage_{way}_tokens_total"
 _ONE_AGENT = (
     "/d/ropewalk-agent?var-datasource=${datasource}&var-namespace=${__data.fields.namespace}"
@@ -37,12 +39,12 @@ def board() -> Dashboard:
 
 def _now() -> Panels:
     return [
-        stat_panel("Requests", "Requests answered each second.", or_none(_AGENTS.rate(_REQUESTS)), "reqps"),
+        stat_panel("Requests", "Requests answered each second.", or_none(_AGENTS.rate(_REQUESTS), _PODS), "reqps"),
         stat_panel(
             "Failed",
             "Share of requests that failed and not by the client's fault: model_error, timeout, queue_full, not_ready,"
             " invalid_answer, internal.",
-            share(_FAILED, _AGENTS.rate(_REQUESTS)),
+            share(_FAILED, _AGENTS.rate(_REQUESTS), _PODS),
             "percentunit",
             warn=0.01,
             bad=0.05,
@@ -60,20 +62,21 @@ def _now() -> Panels:
             "Agents not ready",
             "Agents whose condition Ready is not True, as the operator says, without those that are suspended or scaled"
             " to 0.",
-            or_none(f"count({_NAMES.not_ready()})"),
+            or_none(f"count({_NAMES.not_ready()})", LEADING),
             warn=1,
+            missing=NO_LEADER,
         ),
         stat_panel(
             "MCP connections down",
             "Connections of agents' pods to MCP servers that are down now.",
-            or_none(f"count({_AGENTS.of('ropewalk_agent_mcp_server_up')} == 0)"),
+            or_none(f"count({_CONNECTIONS} == 0)", _CONNECTIONS),
             warn=1,
         ),
         stat_panel(
             "Restarts",
             "Containers of agents that were started again in the time that is shown. Counted from the start times of"
             " the processes; a pod that is replaced by a rollout is none.",
-            or_none(_AGENTS.restarts("$__range", "")),
+            or_none(_AGENTS.restarts("$__range", ""), _PODS),
             warn=1,
             bad=5,
         ),
@@ -147,7 +150,7 @@ def _models() -> Panels:
     calls = "gen_ai_client_inference_duration_seconds_count"
     priced = f"max by ({MODEL}) ({PRICE})"
     return [
-        stat_panel("Model calls", "Calls of models each second.", or_none(_AGENTS.rate(calls)), "reqps"),
+        stat_panel("Model calls", "Calls of models each second.", or_none(_AGENTS.rate(calls), _PODS), "reqps"),
         stat_panel(
             "Cost per hour",
             "What the tokens of now would cost in an hour, by monitoring.prices and in their currency. Tokens of models"
@@ -165,20 +168,20 @@ def _models() -> Panels:
             "Models without a price",
             "Models that were called since their agents started and have no price in monitoring.prices: the cost is"
             " without them.",
-            or_none(f"count({_AGENTS.sum(_TOKENS.format(way='input'), MODEL)} unless on ({MODEL}) {priced})"),
+            or_none(f"count({_AGENTS.sum(_TOKENS.format(way='input'), MODEL)} unless on ({MODEL}) {priced})", _PODS),
             warn=1,
         ),
         stat_panel(
             "Fallbacks",
             "Calls each minute that one model failed and the next one was asked.",
-            or_none(f"60 * {_AGENTS.rate('ropewalk_agent_model_fallbacks_total')}"),
+            or_none(f"60 * {_AGENTS.rate('ropewalk_agent_model_fallbacks_total')}", _PODS),
             "opm",
             warn=0.1,
         ),
         stat_panel(
             "Pods",
             "Pods of agents that Prometheus sees.",
-            or_none(f"count({_AGENTS.of('ropewalk_agent_build_info')})"),
+            f"count({_PODS}) or vector(0)",
         ),
         graph(
             "Tokens by model",
@@ -215,7 +218,7 @@ def _agents() -> Panels:
             "Each agent: pods, requests, the share that failed, latency, what waits, tokens, restarts in the time that"
             " is shown. Its name leads to the agent's own dashboard.",
             [
-                ("Pods", f"count by ({_EACH}) ({_AGENTS.of('ropewalk_agent_build_info')})", "short"),
+                ("Pods", f"count by ({_EACH}) ({_PODS})", "short"),
                 ("Requests", or_zero(_AGENTS.rate(_REQUESTS, _EACH), _UP), "reqps"),
                 ("Failed", f"({failed}) / {_AGENTS.rate(_REQUESTS, _EACH)}", "percentunit"),
                 ("p95", _AGENTS.quantile(0.95, _DURATION, _EACH), "s"),

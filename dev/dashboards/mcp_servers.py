@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards.panels import Panels, choice, graph, new_board, stat_panel, states, table_panel
-from dashboards.queries import Series, or_none, or_zero, share
+from dashboards.panels import NO_LEADER, Panels, choice, graph, new_board, stat_panel, states, table_panel
+from dashboards.queries import LEADING, Series, or_none, or_zero, share
 
 _SERVERS = Series('namespace=~"$namespace", server=~"$server"')
 _NAMES = Series('namespace=~"$namespace", name=~"$server", kind="MCPServer"')
@@ -43,26 +43,31 @@ def board() -> Dashboard:
 
 
 def _now() -> Panels:
-    ready = _NAMES.condition("Ready")
+    ready, connections = _NAMES.condition("Ready"), _SERVERS.of(_UP)
     return [
-        stat_panel("MCP servers", "MCPServers that the operator knows.", or_none(f"count({ready})")),
+        stat_panel(
+            "MCP servers", "MCPServers that the operator knows.", or_none(f"count({ready})", LEADING), missing=NO_LEADER
+        ),
         stat_panel(
             "Not ready",
             "MCPServers whose condition Ready is not True, without those scaled to 0: kubectl get mcp tells why.",
-            or_none(f"count({_NAMES.not_ready()})"),
+            or_none(f"count({_NAMES.not_ready()})", LEADING),
             warn=1,
+            missing=NO_LEADER,
         ),
         stat_panel(
             "Connections down",
             "Connections of agents' pods to these servers that are down now.",
-            or_none(f"count({_SERVERS.of(_UP)} == 0)"),
+            or_none(f"count({connections} == 0)", connections),
             warn=1,
         ),
-        stat_panel("Tool calls", "Calls that agents made, each second.", or_none(_SERVERS.rate(_CALLS)), "ops"),
+        stat_panel(
+            "Tool calls", "Calls that agents made, each second.", or_none(_SERVERS.rate(_CALLS), connections), "ops"
+        ),
         stat_panel(
             "Failed calls",
             "Share of agents' calls with another outcome than ok.",
-            share(_SERVERS.rate(_CALLS, more='outcome!="ok"'), _SERVERS.rate(_CALLS)),
+            share(_SERVERS.rate(_CALLS, more='outcome!="ok"'), _SERVERS.rate(_CALLS), connections),
             "percentunit",
             warn=0.05,
             bad=0.25,
@@ -71,7 +76,10 @@ def _now() -> Panels:
             "Restarts of children",
             "Programs behind the stdio bridge that were started again in the time that is shown: crashed, hung, or"
             " did not start.",
-            or_none(f"sum(increase({_SERVERS.of('ropewalk_mcp_stdio_child_restarts_total')}[$__range]))"),
+            or_none(
+                f"sum(increase({_SERVERS.of('ropewalk_mcp_stdio_child_restarts_total')}[$__range]))",
+                _SERVERS.of("ropewalk_mcp_stdio_children"),
+            ),
             warn=1,
         ),
     ]

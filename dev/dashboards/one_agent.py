@@ -9,6 +9,7 @@ from dashboards.queries import FAILED, MODEL, Series, or_none, or_zero, share
 
 _AGENT = Series('namespace=~"$namespace", agent=~"$agent"')
 _NAME = Series('namespace=~"$namespace", name=~"$agent", kind="Agent"')
+_PODS = _AGENT.of("ropewalk_agent_build_info")
 _REQUESTS, _DURATION = "ropewalk_agent_requests_total", "ropewalk_agent_request_duration_seconds"
 _CALLS = "ropewalk_agent_tool_calls_total"
 _UP = "ropewalk_agent_mcp_server_up"
@@ -42,11 +43,11 @@ def board() -> Dashboard:
 
 def _now() -> Panels:
     return [
-        stat_panel("Requests", "Requests answered each second.", or_none(_AGENT.rate(_REQUESTS)), "reqps"),
+        stat_panel("Requests", "Requests answered each second.", or_none(_AGENT.rate(_REQUESTS), _PODS), "reqps"),
         stat_panel(
             "Failed",
             "Share of requests that failed and not by the client's fault.",
-            share(_AGENT.rate(_REQUESTS, more=FAILED), _AGENT.rate(_REQUESTS)),
+            share(_AGENT.rate(_REQUESTS, more=FAILED), _AGENT.rate(_REQUESTS), _PODS),
             "percentunit",
             warn=0.01,
             bad=0.05,
@@ -62,18 +63,18 @@ def _now() -> Panels:
         stat_panel(
             "Waiting",
             "Requests in the queues of its pods now.",
-            or_none(_AGENT.sum("ropewalk_agent_queue_depth")),
+            _AGENT.sum("ropewalk_agent_queue_depth"),
             warn=10,
         ),
         stat_panel(
             "Pods",
             "Pods of the agent that Prometheus sees.",
-            or_none(f"count({_AGENT.of('ropewalk_agent_build_info')})"),
+            f"count({_PODS}) or vector(0)",
         ),
         stat_panel(
             "Restarts",
             "Containers that were started again in the time that is shown; a pod that a rollout replaces is none.",
-            or_none(_AGENT.restarts("$__range", "")),
+            or_none(_AGENT.restarts("$__range", ""), _PODS),
             warn=1,
             bad=5,
         ),
@@ -139,7 +140,7 @@ def _requests() -> Panels:
         graph(
             "Batch items",
             "Items of POST /batch, by outcome.",
-            [(or_none(_AGENT.rate("ropewalk_agent_batch_items_total", "outcome")), "{{outcome}}")],
+            [(or_none(_AGENT.rate("ropewalk_agent_batch_items_total", "outcome"), _PODS), "{{outcome}}")],
             "ops",
             width=12,
         ),
@@ -186,7 +187,9 @@ def _model() -> Panels:
             "Calls each minute that one model failed and the next one was asked.",
             [
                 (
-                    or_none(f"60 * {_AGENT.rate('ropewalk_agent_model_fallbacks_total', 'from_model, to_model')}"),
+                    or_none(
+                        f"60 * {_AGENT.rate('ropewalk_agent_model_fallbacks_total', 'from_model, to_model')}", _PODS
+                    ),
                     "{{from_model}} → {{to_model}}",
                 )
             ],

@@ -25,6 +25,8 @@ Row = tuple[str, "Panels"]
 Panels = Sequence[Builder[dashboard.Panel]]
 NO_PRICES = "no prices are set"
 """What stands in a panel about cost that has nothing to show."""
+NO_LEADER = "no operator leads"
+"""What stands in a panel about resources where nobody says how they are."""
 P = TypeVar("P", bound="_Panel")
 
 _GREEN, _YELLOW, _RED = "green", "yellow", "red"
@@ -51,14 +53,17 @@ def stat_panel(
     warn: float | None = None,
     bad: float | None = None,
     missing: str = "",
+    one_each: str = "",
 ) -> stat.Panel:
-    """One number, of now, six to a row; yellow from `warn` on and red from `bad` on."""
+    """One number, of now, six to a row; yellow from `warn` on and red from `bad` on. With the legend `one_each`, a
+    number for each series, red where it is not 1.
+    """
     panel = stat.Panel().graph_mode(common.BigValueGraphMode.NONE)
-    panel = panel.color_mode(common.BigValueColorMode.VALUE).thresholds(_thresholds(warn, bad))
+    panel = panel.color_mode(common.BigValueColorMode.VALUE).thresholds(_ONE if one_each else _thresholds(warn, bad))
     panel = panel.reduce_options(options.ReduceDataOptions().calcs(["lastNotNull"]))
     if missing:
         panel = panel.no_value(missing)
-    return _shown(panel, title, about, unit, width=4, height=4).with_target(_target(query, "", 0).instant())
+    return _shown(panel, title, about, unit, width=4, height=4).with_target(_target(query, one_each, 0).instant())
 
 
 def graph(
@@ -174,10 +179,16 @@ def _target(query: str, legend: str, number: int) -> prometheus.Dataquery:
 
 
 def _thresholds(warn: float | None, bad: float | None) -> build.ThresholdsConfig:
-    steps = [
+    return _steps(
         (None, _GREEN),
         *([(warn, _YELLOW)] if warn is not None else []),
         *([(bad, _RED)] if bad is not None else []),
-    ]
+    )
+
+
+def _steps(*steps: tuple[float | None, str]) -> build.ThresholdsConfig:
     config = build.ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE)
     return config.steps([dashboard.Threshold(value, color) for value, color in steps])
+
+
+_ONE = _steps((None, _RED), (1, _GREEN), (2, _RED))

@@ -10,6 +10,8 @@ FAILED = 'outcome=~"internal|invalid_answer|model_error|not_ready|queue_full|tim
 PRICE = "ropewalk:model_price_per_million_tokens"
 """What monitoring.prices becomes, as a recording rule with the labels gen_ai_request_model and direction."""
 MODEL = "gen_ai_request_model"
+LEADING = 'ropewalk_operator_leader{job="ropewalk-operator"} == 1'
+"""The operators that say how resources are: any that leads, as each tells of its own namespaces."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,14 @@ class Series:
         return f"({' + '.join(spent)}) / 1e6"
 
 
-def share(part: str, whole: str) -> str:
-    """A part of a whole; 0 while there is nothing at all."""
-    return f"({part} or vector(0)) / (({whole}) > 0) or vector(0)"
+def share(part: str, whole: str, among: str) -> str:
+    """A part of a whole; 0 while there is nothing at all, and nothing where none of the series `among` is there."""
+    return or_none(f"({part} or vector(0)) / (({whole}) > 0)", among)
 
 
-def or_none(expression: str) -> str:
-    """0 where nothing was ever counted."""
-    return f"{expression} or vector(0)"
+def or_none(expression: str, among: str) -> str:
+    """0 where nothing was ever counted, and nothing where none of the series `among` is there, which would tell."""
+    return f"{expression} or on () 0 * count({among})"
 
 
 def or_zero(expression: str, present: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards.panels import Panels, choice, graph, new_board, stat_panel, table_panel
-from dashboards.queries import WINDOW, Series, or_none, share
+from dashboards.panels import NO_LEADER, Panels, choice, graph, new_board, stat_panel, table_panel
+from dashboards.queries import LEADING, WINDOW, Series, or_none, share
 
 _OPERATOR = Series('namespace=~"$operator_namespace", job="ropewalk-operator"')
 _RESOURCES = Series('job="ropewalk-operator"')
+_PODS = _OPERATOR.of("ropewalk_operator_leader")
 _RECONCILES = "ropewalk_operator_reconcile_total"
 _DURATION = "ropewalk_operator_reconcile_duration_seconds"
 _API = "ropewalk_operator_api_requests_total"
@@ -37,14 +38,16 @@ def _now() -> Panels:
     return [
         stat_panel(
             "Leaders",
-            "Operators that write now. It should be 1: none means that nothing is reconciled, two must never be.",
-            or_none(_OPERATOR.sum("ropewalk_operator_leader")),
+            "Operators that write now, in each namespace that has some. It should be 1: none means that nothing is"
+            " reconciled, two must never be.",
+            f"{_OPERATOR.sum('ropewalk_operator_leader', 'namespace')} or on () vector(0)",
+            one_each="{{namespace}}",
         ),
-        stat_panel("Reconciles", "Reconciles each second.", or_none(_OPERATOR.rate(_RECONCILES)), "ops"),
+        stat_panel("Reconciles", "Reconciles each second.", or_none(_OPERATOR.rate(_RECONCILES), _PODS), "ops"),
         stat_panel(
             "Failed",
             "Share of reconciles that ended in an error and are tried again.",
-            share(_OPERATOR.rate(_RECONCILES, more='result="error"'), _OPERATOR.rate(_RECONCILES)),
+            share(_OPERATOR.rate(_RECONCILES, more='result="error"'), _OPERATOR.rate(_RECONCILES), _PODS),
             "percentunit",
             warn=0.01,
             bad=0.1,
@@ -52,11 +55,9 @@ def _now() -> Panels:
         stat_panel(
             "Waiting",
             "Resources that wait for a worker of the leader.",
-            or_none(
-                f"max({_OPERATOR.of('ropewalk_operator_workqueue_depth')} unless on (namespace, pod)"
-                f" {_OPERATOR.of('ropewalk_operator_leader')} == 0)"
-            ),
+            f"max({_OPERATOR.of('ropewalk_operator_workqueue_depth')} unless on (namespace, pod) {_PODS} == 0)",
             warn=100,
+            missing=NO_LEADER,
         ),
         stat_panel(
             "Quietest watch",
@@ -70,8 +71,9 @@ def _now() -> Panels:
             "Resources not ready",
             "Agents, MCPServers and Models whose condition Ready is not True, in all namespaces, without"
             " those that are suspended or scaled to 0.",
-            or_none(f"count({_RESOURCES.not_ready(_RESOURCE)})"),
+            or_none(f"count({_RESOURCES.not_ready(_RESOURCE)})", LEADING),
             warn=1,
+            missing=NO_LEADER,
         ),
     ]
 
@@ -104,7 +106,7 @@ def _reconciling() -> Panels:
         graph(
             "Retries",
             "Reconciles each minute that are to be tried again after an error.",
-            [(or_none(f"60 * {_OPERATOR.rate('ropewalk_operator_workqueue_retries_total', 'pod')}"), "{{pod}}")],
+            [(or_none(f"60 * {_OPERATOR.rate('ropewalk_operator_workqueue_retries_total', 'pod')}", _PODS), "{{pod}}")],
             "opm",
         ),
         graph(
@@ -144,7 +146,7 @@ def _kubernetes() -> Panels:
         graph(
             "Requests that failed",
             "Answers 4xx and 5xx, and none at all. 409 is a conflict that is tried again.",
-            [(or_none(_OPERATOR.rate(_API, "verb, code", 'code!~"2.."')), "{{verb}} {{code}}")],
+            [(or_none(_OPERATOR.rate(_API, "verb, code", 'code!~"2.."'), _PODS), "{{verb}} {{code}}")],
             "reqps",
         ),
         graph(

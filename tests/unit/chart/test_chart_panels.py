@@ -29,14 +29,47 @@ class Case:
     series: Mapping[str, str]
     shows: Mapping[str, float] = field(default_factory=dict)
     minute: int = 30
-    column: int = 0
+    column: str = ""
+    """The heading, where the panel is a table."""
 
     def __str__(self) -> str:
         return f"{self.board} {self.panel}: {self.claim}"
 
 
 BUCKET = 'ropewalk_agent_request_duration_seconds_bucket{{namespace="n", agent="a", endpoint="{}", le="{}"}}'
+CONDITION = 'ropewalk_resource_condition{{kind="{}", namespace="n", name="{}", condition="Ready"}}'
+IDLE = 'ropewalk_resource_idle{{kind="{}", namespace="n", name="{}"}}'
+LEADER = 'ropewalk_operator_leader{{namespace="{}", pod="{}", job="ropewalk-operator"}}'
+AGENT = 'ropewalk_agent_build_info{namespace="n", agent="a", pod="a-1"}'
+UP = 'ropewalk_agent_mcp_server_up{{namespace="n", agent="a", pod="a-1", server="{}"}}'
+REQUESTS = 'ropewalk_agent_requests_total{{namespace="n", agent="a", endpoint="{}", outcome="{}"}}'
+RETRIES = 'ropewalk_operator_workqueue_retries_total{namespace="s", pod="p", job="ropewalk-operator"}'
 CASES = [
+    *(Case(board, panel, "is nothing where no operator leads", {LEADER.format("s", "p"): "0x60"})
+      for board, panel in (("fleet", "Agents not ready"), ("mcp-servers", "MCP servers"), ("mcp-servers", "Not ready"),
+                           ("operator", "Resources not ready"), ("operator", "Waiting"))),
+    *(Case(board, panel, "is 0 where an operator leads and has nothing to tell", {LEADER.format("s", "p"): "1x60"},
+           {"{}": 0})
+      for board, panel in (("fleet", "Agents not ready"), ("mcp-servers", "MCP servers"), ("mcp-servers", "Not ready"),
+                           ("operator", "Resources not ready"))),
+    Case("fleet", "Agents not ready", "counts those that are not Ready, but for those of which nobody wants pods",
+         {LEADER.format("s", "p"): "1x60", **{CONDITION.format("Agent", name): "0x60" for name in "ab"},
+          CONDITION.format("Agent", "c"): "1x60", IDLE.format("Agent", "b"): "1x60"}, {"{}": 1}),
+    *(Case(board, panel, "is nothing where no agent reports", {LEADER.format("s", "p"): "1x60"})
+      for board, panel in (("fleet", "MCP connections down"), ("mcp-servers", "Connections down"), ("fleet", "Failed"),
+                           ("fleet", "Requests"), ("agent", "Failed"), ("mcp-servers", "Failed calls"))),
+    *(Case(board, panel, "is 0 where agents report and nothing was counted", {AGENT: "1x60", UP.format("m"): "1x60"},
+           {"{}": 0})
+      for board, panel in (("fleet", "MCP connections down"), ("mcp-servers", "Connections down"), ("fleet", "Failed"),
+                           ("fleet", "Requests"), ("agent", "Failed"), ("mcp-servers", "Failed calls"))),
+    Case("fleet", "MCP connections down", "counts those that are down",
+         {UP.format("m"): "1x60", UP.format("o"): "0x60"}, {"{}": 1}),
+    Case("operator", "Leaders", "is told of each installation",
+         {LEADER.format("s", "p"): "1x60", LEADER.format("s", "q"): "0x60", LEADER.format("t", "p"): "0x60"},
+         {'{namespace="s"}': 1, '{namespace="t"}': 0}),
+    Case("operator", "Leaders", "is 0 where no operator reports", {"up": "1x60"}, {"{}": 0}),
+    Case("operator", "Retries", "has no line without a name beside those that have one",
+         {LEADER.format("s", "p"): "1x60", RETRIES: "0+1x60"}, {'{pod="p"}': 1}),
     Case("fleet", "Latency, p95", "shows nothing while no request is answered",
          {BUCKET.format("/query", "1.0"): "5x60", BUCKET.format("/query", "+Inf"): "5x60"}),
     Case("operator", "Quietest watch", "is nothing of an operator that is gone",
@@ -47,8 +80,9 @@ CASES = [
 
 def query_of(case: Case) -> str:
     board = json.loads((CHART / "dashboards" / f"{case.board}.json").read_text())
-    [panel] = [each for each in panels.panels(board) if each.title == case.panel]
-    return panels.filled_in(panel.queries[case.column].expression, CHOSEN, RANGE_MINUTES)
+    queries = [query for each in panels.panels(board) if each.title == case.panel for query in each.queries]
+    [query, *_] = [each for each in queries if each.legend == case.column or not case.column]
+    return panels.filled_in(query.expression, CHOSEN, RANGE_MINUTES)
 
 
 def test_a_panel_shows_what_is_so(tmp_path: Path) -> None:
