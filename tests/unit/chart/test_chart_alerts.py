@@ -131,6 +131,8 @@ CASES = [
          {READY_SERVER: "0x40", IDLE.format("MCPServer", "m", "p"): "1x40"}, silent=[20, 40]),
     Case("RopewalkNoLeader", "fires where no pod leads, and ends with a leader",
          {LEADER.format("p"): "1x5 0x10 1x5", LEADER.format("q"): "0x20"}, fires=[9, 14], silent=[4, 7, 18]),
+    Case("RopewalkNoLeader", "fires for one of two in a namespace", {LEADER.format("ropewalk-operator-5d9c-a"): "1x20",
+         LEADER.format("x-ropewalk-operator-5d9c-b"): "1x4 0x10 1x5"}, fires=[9], silent=[4, 17]),
     Case("RopewalkNoLeader", "fires where no operator is scraped", {'up{job="x"}': "1x20"}, fires=[5, 20], silent=[1]),
     Case("RopewalkNoLeader", "is silent while the Lease passes on",
          {LEADER.format("p"): "1x5 0x15", LEADER.format("q"): "0x6 1x14"}, silent=[6, 7, 8, 20]),
@@ -162,11 +164,16 @@ def alerts() -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_an_alert(case: Case, tmp_path: Path) -> None:
+    tell(case, RULES, tmp_path)
+
+
+def tell(case: Case, rules: Path, tmp_path: Path) -> None:
+    """Let promtool evaluate the rules on the case's series, and look for the alert."""
     states = [(minute, 1) for minute in case.fires] + [(minute, 0) for minute in case.silent]
     assert states
     firing = f'clamp_max(count(ALERTS{{alertname="{case.alert}", alertstate="firing", {case.only}}}), 1) or vector(0)'
     document = {
-        "rule_files": [str(RULES)],
+        "rule_files": [str(rules)],
         "evaluation_interval": "1m",
         "tests": [
             {
@@ -223,8 +230,25 @@ def rendered(*arguments: str) -> dict[str, Any]:
     return only(render(*ON, *arguments), "PrometheusRule", "ropewalk-alerts")
 
 
-def test_the_chart_makes_the_very_rules_of_the_file() -> None:
-    assert rendered()["spec"]["groups"] == groups()
+def test_the_chart_makes_the_very_rules_of_the_file_but_for_the_name_of_its_operator() -> None:
+    text, absent = RULES.read_text(), "absent(ropewalk_operator_leader)"
+    assert text.count(absent) == 1
+    own = absent.replace(")", '{namespace="ropewalk-system", pod=~"ropewalk-operator-.+"})')
+    named = f'label_replace({own}, "operator", "ropewalk-operator", "", "")'
+    assert rendered()["spec"]["groups"] == yaml.safe_load(text.replace(absent, named))["groups"]
+
+
+def test_an_installation_that_is_gone_as_a_whole_is_told_of_while_another_one_leads(tmp_path: Path) -> None:
+    leads = 'ropewalk_operator_leader{namespace="other", pod="ropewalk-operator-5d9c-b"}'
+    # In the file `stale` is a pod that is scraped no more. That the labels stay keeps the wait from beginning anew.
+    series = {
+        leads: "1x20",
+        LEADER.format("ropewalk-operator-7f6d-c").replace('"s"', '"ropewalk-system"'): "1x4 0x1 stale",
+    }
+    case = Case("RopewalkNoLeader", "", series, fires=[8, 20], silent=[6],
+                only='namespace="ropewalk-system", operator="ropewalk-operator"')  # fmt: skip
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rendered()["spec"]))
+    tell(case, tmp_path / "rules.yaml", tmp_path)
 
 
 def test_prometheus_takes_what_the_chart_makes_of_other_values(tmp_path: Path) -> None:
