@@ -109,7 +109,8 @@ class Operator:
                 "install the CRDs of this release first, the chart brings them"
             )
         self._watches.begin()
-        watcher = handlers.Watcher(self._cache, self._watches, self._kube, self._enqueue)
+        silence = self._settings.watch_silence_seconds
+        watcher = handlers.Watcher(self._cache, self._watches, self._kube, self._enqueue, silence_seconds=silence)
         self._start(_until_one_fails(watcher.watch()), "watching")
         await self._watches.begun()
         await self._list(WATCHED)
@@ -189,7 +190,7 @@ async def run(chosen: settings.Settings) -> int:
     identity = f"{chosen.identity}_{chosen.pod_uid or uuid.uuid4()}"
     agent = f"ropewalk-operator-{identity}"
     try:
-        kube = await Kube.connect(guard, counted.api_request, agent=agent)
+        kube = await Kube.connect(guard, counted.api_request, agent=agent, timeout_seconds=chosen.api_timeout_seconds)
         # A renewal must not wait for a connection behind the work of all workers.
         lease_kube = await Kube.connect(guard, counted.api_request, agent=agent)
     except ApiError as error:

@@ -120,7 +120,7 @@ class Applier:
         return outcome
 
     async def patch_status(self, body: Mapping[str, Any], patch: Mapping[str, Any]) -> set[Key]:
-        """Write the changed fields of a status, unless the object has been replaced by another of the same name.
+        """Write the changed fields of a status; of one that is gone, none.
 
         Returns the keys to look at: resources that go by this status, and the object itself when its user has changed
         it meanwhile. The watch will not name them: it brings a version that is known by then.
@@ -131,8 +131,9 @@ class Applier:
         try:
             answer = await self._writer.merge_status(kind, metadata["namespace"], metadata["name"], merge)
         except ApiError as error:
-            if error.status in (404, 409):
+            if error.status == 404:
                 return set()
+            # Also a 409: whether it was replaced, or changed at the wrong moment, the next look at it will tell.
             raise
         concerned = self._cache.see(body["kind"], answer)
         facets = ("generation", "deletionTimestamp")
@@ -147,7 +148,8 @@ class Applier:
         """
         metadata = body["metadata"]
         said = (metadata["uid"], reason, message)
-        if now - self._said.get(said, -EVENT_QUIET_SECONDS) < EVENT_QUIET_SECONDS:
+        # A clock that was set back by an hour must not silence it for an hour.
+        if abs(now - self._said.get(said, -EVENT_QUIET_SECONDS)) < EVENT_QUIET_SECONDS:
             return
         self._said[said] = now
         self._said.move_to_end(said)
@@ -236,8 +238,12 @@ class Applier:
         except ApiError as error:
             if error.status != 409:
                 raise
+            conflict = error
         found = await self._writer.get(kind, key.namespace, key.name, metadata_only=True)
-        return None, child(key.kind, found) if found is not None else None
+        if found is None:
+            # It is gone again, or there was none. Whoever makes one just now must not lose it.
+            raise conflict
+        return None, child(key.kind, found)
 
     async def _apply(self, kind: Kind, key: Key, manifest: Manifest, *, exists: bool) -> dict[str, Any]:
         try:

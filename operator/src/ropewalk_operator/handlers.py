@@ -19,8 +19,9 @@ from kopf._cogs.structs.references import NamespaceName, Resource
 
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.kinds import RESOURCES, WATCHED, Key, Kind
-from ropewalk_operator.kube import PAGE, Kube
+from ropewalk_operator.kube import LIST_TIMEOUT_FACTOR, PAGE, Kube
 from ropewalk_operator.names import MANAGED_SELECTOR
+from ropewalk_operator.streams import Backoffs
 from ropewalk_operator.watches import WATCH_SECONDS, Watches
 
 logger = logging.getLogger(__name__)
@@ -30,20 +31,32 @@ AT_ONCE = 50
 
 
 class Watcher:
-    """Takes what the watches bring into `cache`, and calls `enqueue` for each resource that it concerns."""
+    """Takes what the watches bring into `cache`, and calls `enqueue` for each resource that it concerns.
 
-    def __init__(self, cache: Cache, watches: Watches, kube: Kube, enqueue: Callable[[Key, bool], None]) -> None:
+    A watch that says nothing for `silence_seconds` begins anew.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        watches: Watches,
+        kube: Kube,
+        enqueue: Callable[[Key, bool], None],
+        *,
+        silence_seconds: float,
+    ) -> None:
         self._cache = cache
         self._watches = watches
         self._kube = kube
         self._enqueue = enqueue
+        self._silence_seconds = silence_seconds
 
     def watch(self) -> Collection[asyncio.Task[None]]:
         """Begin to watch; the tasks, none of which ends while watching is possible."""
         vault = Vault()
         # kopf finds its credentials here, in each task that begins from now on.
         vault_var.set(vault)
-        chosen = watcher_settings()
+        chosen = self._settings()
         watching = [
             asyncio.create_task(
                 self._follow(kind, place, chosen), name=f"watch of {kind.name} in {place or 'all namespaces'}"
@@ -85,14 +98,15 @@ class Watcher:
             session = self._kube.watch_session(self._watches.on_request)
             await vault.populate({"operator": kopf.AiohttpSession(server=self._kube.server, aiohttp_session=session)})
 
-
-def watcher_settings() -> kopf.OperatorSettings:
-    """How kopf lists and watches."""
-    chosen = kopf.OperatorSettings()
-    chosen.watching.server_timeout = WATCH_SECONDS
-    chosen.watching.chunk_size = PAGE
-    chosen.networking.error_backoffs = (0.5, 1, 2, 4, 8)
-    for kind in WATCHED:
-        if kind.managed_only:
-            chosen.watching.label_selectors[kind.group, kind.version, kind.plural] = MANAGED_SELECTOR
-    return chosen
+    def _settings(self) -> kopf.OperatorSettings:
+        chosen = kopf.OperatorSettings()
+        chosen.watching.server_timeout = WATCH_SECONDS
+        chosen.watching.chunk_size = PAGE
+        chosen.watching.inactivity_timeout = self._silence_seconds
+        chosen.networking.request_timeout = self._kube.timeout_seconds * LIST_TIMEOUT_FACTOR
+        chosen.networking.connect_timeout = self._kube.timeout_seconds
+        chosen.networking.error_backoffs = Backoffs()
+        for kind in WATCHED:
+            if kind.managed_only:
+                chosen.watching.label_selectors[kind.group, kind.version, kind.plural] = MANAGED_SELECTOR
+        return chosen

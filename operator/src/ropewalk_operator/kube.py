@@ -6,8 +6,10 @@ written without asking the guard.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -23,6 +25,7 @@ from ropewalk_operator.guard import Guard
 from ropewalk_operator.kinds import BY_PLURAL, CONFIG_MAP, LEASE, Kind
 from ropewalk_operator.names import FIELD_MANAGER, MANAGED_SELECTOR
 from ropewalk_operator.sockets import socket_that_forgets
+from ropewalk_operator.streams import Answer, Pace, list_anew, mend_empty_list, only_whole_lines
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -30,9 +33,11 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 REQUEST_TIMEOUT_SECONDS = 15.0
-LIST_TIMEOUT_SECONDS = 60.0
+LIST_TIMEOUT_FACTOR = 4
+"""A page of a listing may take so many times as long as another request."""
 PAGE = 100
 """Objects in one answer of a listing: parsed, each takes some 15 KB until it has been looked at."""
+LONGEST_RETRY_AFTER_SECONDS = 60.0
 
 NO_VERSION = "1"
 """A resourceVersion that no object has: it is etcd's revision before the first write. An apply that demands it succeeds
@@ -42,13 +47,22 @@ Json = dict[str, Any]
 
 
 class ApiError(Exception):
-    """The API server said no, or nothing (status 0)."""
+    """The API server said no, or nothing that can be used (status 0).
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    `retry_after_seconds`: how long it wants to be left alone.
+    """
+
+    def __init__(self, status: int, reason: str, message: str, retry_after_seconds: float = 0.0) -> None:
         super().__init__(f"{status} {reason}: {message}")
         self.status = status
         self.reason = reason
         self.message = message
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def is_trouble(self) -> bool:
+        """True when nothing is said about the object: no answer, overload, a fault of the server's."""
+        return (self.status in (0, 429) or self.status >= 500) and not self.is_refusal
 
     @property
     def is_refusal(self) -> bool:
@@ -70,6 +84,7 @@ class Kube:
         observe: Callable[[str, int], None] | None = None,
         *,
         agent: str = FIELD_MANAGER,
+        timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
     ) -> None:
         self._guard = guard
         # Looking for a proxy or a netrc entry costs two threads for each request, and nobody has either for an API
@@ -82,15 +97,23 @@ class Kube:
         self._configuration = configuration
         self._rest = _Rest(configuration)
         self._observe = observe or (lambda _verb, _code: None)
+        self.timeout_seconds = timeout_seconds
+        """How long a request may take, where nothing else is said."""
+        self._pace = Pace(time.monotonic)
 
     @classmethod
     async def connect(
-        cls, guard: Guard, observe: Callable[[str, int], None] | None = None, *, agent: str = FIELD_MANAGER
+        cls,
+        guard: Guard,
+        observe: Callable[[str, int], None] | None = None,
+        *,
+        agent: str = FIELD_MANAGER,
+        timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
     ) -> Kube:
         """In a pod by its service account; elsewhere by KUBECONFIG or ~/.kube/config.
 
-        `observe` gets verb and status code; `agent` names the process in the API server's audit log. Raises ApiError
-        where there are no usable credentials.
+        `observe` gets verb and status code; `agent` names the process in the API server's audit log; a request may take
+        `timeout_seconds`. Raises ApiError where there are no usable credentials.
         """
         configuration = Configuration()
         try:
@@ -101,7 +124,7 @@ class Kube:
         except config.ConfigException as error:
             message = f"{error}; set KUBECONFIG, or run in a pod with a service account"
             raise ApiError(0, "NoCredentials", message) from error
-        return cls(configuration, guard, observe, agent=agent)
+        return cls(configuration, guard, observe, agent=agent, timeout_seconds=timeout_seconds)
 
     @property
     def server(self) -> str:
@@ -140,11 +163,19 @@ class Kube:
         selector = f"labelSelector={MANAGED_SELECTOR}" if is_managed else ""
         headers = {"Accept": METADATA_LIST_ONLY} if metadata_only else {}
         items: list[Any] = []
-        token = ""
+        token, limit = "", f"limit={PAGE}"
         while True:
-            parts = [selector, query, f"limit={PAGE}", f"continue={token}" if token else ""]
+            parts = [selector, query, limit, f"continue={token}" if token else ""]
             path = f"{kind.path(namespace)}?{'&'.join(part for part in parts if part)}"
-            page = await self._request("GET", path, headers=headers, within_seconds=LIST_TIMEOUT_SECONDS, verb="LIST")
+            within = self.timeout_seconds * LIST_TIMEOUT_FACTOR
+            try:
+                page = await self._request("GET", path, headers=headers, within_seconds=within, verb="LIST")
+            except ApiError as error:
+                if error.status != 410 or not limit:
+                    raise
+                # The pages were read too slowly, and their version is gone. In one piece none can be lost.
+                items, token, limit = [], "", ""
+                continue
             # Items of a list do not say what they are.
             named = "PartialObjectMetadata" if metadata_only else kind.name
             items.extend(keep({**item, "kind": named}) for item in page.get("items") or ())
@@ -186,12 +217,12 @@ class Kube:
         return await self._request("POST", f"{kind.path(namespace)}?fieldManager={FIELD_MANAGER}", manifest)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
-        """Delete exactly the object with this uid; one that is gone already is fine."""
+        """Delete exactly the object with this uid; one that is gone already is fine. ApiError 409 for another one."""
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         try:
             await self._request("DELETE", kind.path(namespace, name), body)
         except ApiError as error:
-            if error.status not in (404, 409):
+            if error.status != 404:
                 raise
 
     async def read_lease(self, namespace: str, name: str, within_seconds: float) -> Json | None:
@@ -235,20 +266,28 @@ class Kube:
             if place is not None and place[0] is CONFIG_MAP:
                 request.headers["Accept"] = METADATA_ONLY if is_watch else METADATA_LIST_ONLY
             verb = "WATCH" if is_watch else "LIST" if place else "GET"
+            if place is not None and "continue" not in request.url.query:
+                await asyncio.sleep(self._pace.delay(f"{verb} {request.url.path}"))
             try:
                 response = await handler(request)
             except (aiohttp.ClientError, TimeoutError, OSError):
                 self._observe(verb, 0)
                 raise
             self._observe(verb, response.status)
-            if place is not None and response.status == 200:
+            if place is not None and response.status == 410:
+                await list_anew(response, is_watch=is_watch)
+            elif place is not None and response.status == 200:
                 on_watch(place[0], place[1], is_watch)
-                if place[0] is CONFIG_MAP and not is_watch:
-                    await _mend_empty_list(response)
+                if is_watch:
+                    only_whole_lines(response)
+                elif place[0] is CONFIG_MAP:
+                    await mend_empty_list(response)
             return response
 
         connector = aiohttp.TCPConnector(limit=0, ssl=self._rest.ssl_context)
-        return aiohttp.ClientSession(connector=connector, middlewares=(middleware,), read_bufsize=2**21)
+        return aiohttp.ClientSession(
+            connector=connector, middlewares=(middleware,), response_class=Answer, read_bufsize=2**21
+        )
 
     async def _authorization(self) -> dict[str, str]:
         token = (await self._configuration.auth_settings()).get("BearerToken")
@@ -262,7 +301,7 @@ class Kube:
         body: Mapping[str, Any] | None = None,
         *,
         headers: Mapping[str, str] | None = None,
-        within_seconds: float = REQUEST_TIMEOUT_SECONDS,
+        within_seconds: float | None = None,
         verb: str = "",
     ) -> Json:
         sent = {"Accept": "application/json", **(headers or {}), **await self._authorization()}
@@ -273,18 +312,22 @@ class Kube:
                     self._configuration.host + path,
                     sent,
                     body,
-                    _request_timeout=aiohttp.ClientTimeout(total=min(within_seconds, left)),
+                    _request_timeout=aiohttp.ClientTimeout(total=min(within_seconds or self.timeout_seconds, left)),
                 )
                 text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._observe(verb or method, 0)
-            raise ApiError(
-                0, "Unreachable", f"{method} {path.split('?', 1)[0]}: {error or type(error).__name__}"
-            ) from error
+            said = str(error) or type(error).__name__
+            raise ApiError(0, "Unreachable", f"{method} {path.split('?', 1)[0]}: {said}") from error
         self._observe(verb or method, response.status)
         answer = _json(text)
         if response.status >= 400:
-            raise ApiError(response.status, str(answer.get("reason", "")), str(answer.get("message", text[:200])))
+            said = str(answer.get("message") or text[:200].decode(errors="replace"))
+            pause = _retry_after_seconds(response.headers.get("Retry-After", ""))
+            raise ApiError(response.status, str(answer.get("reason", "")), said, pause)
+        if "metadata" not in answer and "kind" not in answer:
+            said = f"{method} {path.split('?', 1)[0]}: the answer of {len(text)} bytes is not a JSON object; see who"
+            raise ApiError(0, "NotUnderstood", f"{said} stands between the operator and the API server")
         return answer
 
     @contextmanager
@@ -327,11 +370,9 @@ def _asking_late(guard: Guard) -> aiohttp.TraceConfig:
     return trace
 
 
-async def _mend_empty_list(response: aiohttp.ClientResponse) -> None:
-    """Kubernetes writes an empty list of metadata as `null`, which ends kopf."""
-    answer = _json(await response.read())
-    if answer.get("items", ...) is None:
-        response._body = json.dumps({**answer, "items": []}).encode()
+def _retry_after_seconds(header: str) -> float:
+    """Of the header Retry-After, RFC 9110 section 10.2.3; Kubernetes gives whole seconds, never a date."""
+    return min(float(header), LONGEST_RETRY_AFTER_SECONDS) if header.isdecimal() else 0.0
 
 
 def _json(text: bytes) -> Json:

@@ -36,10 +36,10 @@ class Patience:
             try:
                 answer = await question()
             except ApiError as error:
-                if not _passes(error):
+                if not error.is_trouble:
                     raise
                 self._tell(str(error))
-                await self._sleep(seconds)
+                await self._sleep(max(seconds, error.retry_after_seconds))
                 seconds = min(seconds * 2, LAST_SECONDS)
             else:
                 self._tell("")
@@ -51,7 +51,3 @@ class Patience:
         elif self.waits_for and not why:
             logger.info("the API server answers")
         self.waits_for = why
-
-
-def _passes(error: ApiError) -> bool:
-    return error.status in (0, 429) or error.status >= 500

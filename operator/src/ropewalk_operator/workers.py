@@ -16,8 +16,9 @@ from ropewalk_operator.guard import NotLeading
 from ropewalk_operator.kinds import WATCHED, Key
 from ropewalk_operator.kube import ApiError, Kube
 from ropewalk_operator.metrics import Metrics
+from ropewalk_operator.streams import LONGEST_PAUSE_SECONDS
 from ropewalk_operator.watches import Watches, list_into
-from ropewalk_operator.workqueue import WorkQueue
+from ropewalk_operator.workqueue import BASE_DELAY_SECONDS, MAX_DELAY_SECONDS, WorkQueue
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +26,20 @@ RELIST_RETRY_SECONDS = 5.0
 
 
 async def work(queue: WorkQueue[Key], reconcile: Callable[[Key], Awaitable[float | None]], metrics: Metrics) -> None:
-    """One worker: whatever a reconcile runs into, the next one is not affected."""
+    """One worker: whatever a reconcile runs into, the next one is not affected.
+
+    While the API server is in trouble it pauses between two of them, so that thousands of resources are no storm.
+    """
+    troubles = 0
     while True:
         key = await queue.get()
         began = time.monotonic()
         ok = False
+        pause = 0.0
         try:
             again = await reconcile(key)
             ok = True
+            troubles = 0
             queue.forgive(key)
             if again is not None:
                 queue.add_after(key, again)
@@ -40,7 +47,13 @@ async def work(queue: WorkQueue[Key], reconcile: Callable[[Key], Awaitable[float
             # The election ends the process, and says why.
             return
         except ApiError as error:
-            delay = queue.retry(key)
+            at_most = MAX_DELAY_SECONDS
+            if error.is_trouble:
+                # It is none of the resource's doing: when it is over, nobody shall wait for long.
+                at_most = LONGEST_PAUSE_SECONDS
+                pause = max(min(BASE_DELAY_SECONDS * float(2 ** min(troubles, 16)), at_most), error.retry_after_seconds)
+                troubles += 1
+            delay = queue.retry(key, at_least=error.retry_after_seconds, at_most=at_most)
             logger.warning(
                 "reconcile failed",
                 extra={"fields": {"object": str(key), "error": str(error), "retry_seconds": round(delay, 2)}},
@@ -53,6 +66,8 @@ async def work(queue: WorkQueue[Key], reconcile: Callable[[Key], Awaitable[float
         finally:
             metrics.reconciled(key, time.monotonic() - began, ok=ok)
             queue.done(key)
+        if pause:
+            await sleep(pause)
 
 
 async def resync(

@@ -1,7 +1,7 @@
 """A keyed work queue: each key waits at most once and is in flight at most once.
 
 Urgent keys go first. A key added while it is in flight runs once more afterwards. Errors back off exponentially with
-jitter. Never knows what a key means.
+jitter; a key that was told to wait is not run earlier, whoever adds it. Never knows what a key means.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class WorkQueue(Generic[K]):
         self._waiting: set[K] = set()
         self._in_flight: set[K] = set()
         self._timers: dict[K, tuple[float, Timer]] = {}
+        self._held: dict[K, float] = {}
         self._failures: dict[K, int] = {}
         self._getters: deque[asyncio.Future[None]] = deque()
         self.retries = 0
@@ -71,13 +72,18 @@ class WorkQueue(Generic[K]):
             timer[1].cancel()
         self._timers[key] = (due, self._clock.call_later(seconds, self._fire, key))
 
-    def retry(self, key: K) -> float:
-        """Run the key again after a delay that doubles with each failure; the delay in seconds."""
+    def retry(self, key: K, *, at_least: float = 0.0, at_most: float = MAX_DELAY_SECONDS) -> float:
+        """Run the key again after a delay that doubles with each failure, within bounds; the delay, all in seconds.
+
+        With `at_least` nothing that is added runs it earlier: the edit of its user too would only be refused again.
+        """
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         self.retries += 1
-        delay = min(BASE_DELAY_SECONDS * float(2 ** min(failures, 16)), MAX_DELAY_SECONDS)
+        delay = max(min(BASE_DELAY_SECONDS * float(2 ** min(failures, 16)), at_most), at_least)
         delay *= 1 + JITTER * self._jitter()
+        if at_least:
+            self._held[key] = self._clock.time() + delay
         self.add_after(key, delay)
         return delay
 
@@ -103,6 +109,7 @@ class WorkQueue(Generic[K]):
         self._waiting.discard(key)
         self._hurried.discard(key)
         self._in_flight.add(key)
+        self._held.pop(key, None)
         # The run that begins now decides anew when the next one is due.
         if (timer := self._timers.pop(key, None)) is not None:
             timer[1].cancel()
@@ -129,6 +136,10 @@ class WorkQueue(Generic[K]):
         self.add(key)
 
     def _offer(self, key: K) -> None:
+        if (seconds := self._held.get(key, 0.0) - self._clock.time()) > 0:
+            self._waiting.discard(key)
+            self.add_after(key, seconds)
+            return
         (self._urgent if key in self._hurried else self._ordinary).append(key)
         self._wake()
 

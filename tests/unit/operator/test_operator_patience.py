@@ -64,3 +64,9 @@ async def test_what_is_waited_for_is_known_meanwhile_and_logged_once(caplog: pyt
     assert patience.waits_for == ""
     waiting = "waiting for the API server"
     assert [record.message for record in caplog.records] == [waiting, waiting, "the API server answers"]
+
+
+async def test_a_server_that_says_how_long_to_wait_is_left_alone_for_so_long() -> None:
+    clock = Clock()
+    await Patience(clock.sleep).ask(Server(ApiError(429, "TooManyRequests", "no", 30.0)).ask)
+    assert clock.slept == [30.0]

@@ -48,7 +48,7 @@ async def test_an_event_that_cannot_be_understood_hides_no_other_one() -> None:
         configuration.host = str(server.make_url("")).rstrip("/")
         kube = Kube(configuration, Guard(uptime))
         watches = Watches([], Clock(0.0))
-        watcher = Watcher(cache, watches, kube, lambda key, urgent: heard.put_nowait((key, urgent)))
+        watcher = Watcher(cache, watches, kube, lambda key, urgent: heard.put_nowait((key, urgent)), silence_seconds=70)
         tasks = watcher.watch()
         await asyncio.wait_for(watches.begun(), 10)
         calc = agent()

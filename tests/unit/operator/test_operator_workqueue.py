@@ -116,6 +116,31 @@ async def test_a_delayed_key_runs_when_it_is_due(queue: WorkQueue[str], clock: F
     assert queue.depth == 1
 
 
+@pytest.mark.parametrize("when", ["in flight", "waiting"])
+async def test_a_key_that_was_told_to_wait_is_not_taken_before_its_time(
+    queue: WorkQueue[str], clock: FakeClock, when: str
+) -> None:
+    queue.add("a")
+    await queue.get()
+    if when == "in flight":
+        queue.add("a", urgent=True)
+    delay = queue.retry("a", at_least=30)
+    queue.done("a")
+    if when == "waiting":
+        queue.add("a", urgent=True)
+    queue.add("b")
+    queue.add_after("a", 1)
+    clock.advance(delay - 1)
+    assert await queue.get() == "b"
+    assert queue.depth == 0, "not even for an edit, and not for an earlier look"
+    clock.advance(1)
+    queue.add("c")
+    assert [await queue.get(), await queue.get()] == ["a", "c"]
+    queue.done("a")
+    queue.add("a")
+    assert await queue.get() == "a", "once it has waited it is a key like the others"
+
+
 async def test_of_two_delays_the_shorter_counts(queue: WorkQueue[str], clock: FakeClock) -> None:
     queue.add_after("a", 5)
     queue.add_after("a", 1)

@@ -1,0 +1,121 @@
+"""What kopf's watching cannot stand, mended on the way to it: the session of the watches is made of these.
+
+A lost place that is told as HTTP 410, JSON that breaks off, and a watch that ends as soon as it has begun, which kopf
+begins again without a pause. Decides nothing about what the objects mean.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import aiohttp
+
+SHORT_SECONDS = 1.0
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 8.0
+
+_EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired"}}\n'
+
+
+class Backoffs:
+    """The pauses between attempts, in seconds, without an end.
+
+    kopf gives up after the last one, and the operator would end with it, only to be started again later and later: an
+    API server may be away for longer.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        pause = 0.5
+        while True:
+            yield pause
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+class Pace:
+    """When the next watch or listing of a place may begin. `clock` gives seconds that never go back."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._due: dict[str, tuple[float, int]] = {}
+
+    def delay(self, place: str) -> float:
+        """Seconds to wait now: none, but where one short one follows another."""
+        now = self._clock()
+        due, streak = self._due.get(place, (float("-inf"), 0))
+        if now < due:
+            # Whoever was cut off while he waited has not begun.
+            return due - now
+        streak = streak + 1 if now - due < SHORT_SECONDS else 0
+        pause = min(FIRST_PAUSE_SECONDS * float(2 ** min(streak - 1, 16)), LONGEST_PAUSE_SECONDS) if streak else 0.0
+        self._due[place] = (now + pause, streak)
+        return pause
+
+
+class Answer(aiohttp.ClientResponse):
+    """An answer whose JSON may break off: kopf begins anew then, where a ValueError would end the operator."""
+
+    async def json(self, **options: Any) -> Any:
+        """The body; raises ClientPayloadError where a success holds no JSON."""
+        try:
+            return await super().json(**options)
+        except ValueError as error:
+            if self.status >= 400:
+                raise
+            raise aiohttp.ClientPayloadError("the answer is not JSON") from error
+
+
+def only_whole_lines(response: aiohttp.ClientResponse) -> None:
+    """Let a watch end before an event that breaks off."""
+    response.content = _WholeLines(response.content)  # type: ignore[assignment]
+
+
+async def list_anew(response: aiohttp.ClientResponse, *, is_watch: bool) -> None:
+    """Make an HTTP 410 what kopf takes for a lost place: it lists anew. Raises ClientPayloadError for a listing."""
+    await response.read()
+    if not is_watch:
+        raise aiohttp.ClientPayloadError("the version of the listing is gone")
+    response.status = 200
+    response.content = _Said(_EXPIRED)  # type: ignore[assignment]
+
+
+async def mend_empty_list(response: aiohttp.ClientResponse) -> None:
+    """Kubernetes writes an empty list of metadata as `null`, which ends kopf."""
+    try:
+        answer = json.loads(await response.read())
+    except ValueError:
+        return
+    if isinstance(answer, dict) and answer.get("items", ...) is None:
+        response._body = json.dumps({**answer, "items": []}).encode()
+
+
+class _WholeLines:
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        rest = bytearray()
+        async for piece in self._content.iter_chunked(size):
+            whole, newline, begun = piece.rpartition(b"\n")
+            if newline:
+                yield bytes(rest) + whole + newline
+                rest = bytearray()
+            rest += begun
+
+
+class _Said:
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    def exception(self) -> BaseException | None:
+        return None
+
+    def set_exception(self, *_: object) -> None:
+        pass
+
+    async def iter_chunked(self, _size: int) -> AsyncIterator[bytes]:
+        yield self._text

@@ -1,0 +1,267 @@
+"""What the connection, the watches and the workers make of an API server in trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from kubernetes.aio.client import Configuration
+
+from clock import Clock
+from operator_reconciler import AGENT, World, edited
+from operator_world import FakeApiServer, agent
+from ropewalk_operator import workers
+from ropewalk_operator.apply import Applier
+from ropewalk_operator.cache import Cache
+from ropewalk_operator.guard import Guard
+from ropewalk_operator.kinds import POD, SERVICE, Key
+from ropewalk_operator.kube import ApiError, Kube
+from ropewalk_operator.metrics import Metrics
+from ropewalk_operator.streams import LONGEST_PAUSE_SECONDS, SHORT_SECONDS, Backoffs, Pace
+from ropewalk_operator.workqueue import MAX_DELAY_SECONDS, WorkQueue
+
+PODS = "/api/v1/namespaces/a/pods"
+
+
+@asynccontextmanager
+async def answering(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[Kube]:
+    """A connection to a server that answers everything so."""
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(application) as server:
+        configuration = Configuration()
+        configuration.host = str(server.make_url("")).rstrip("/")
+        guard = Guard(Clock(0.0))
+        guard.open_until(float("inf"))
+        kube = Kube(configuration, guard)
+        try:
+            yield kube
+        finally:
+            await kube.close()
+
+
+def always(**answer: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(**answer)
+
+    return handler
+
+
+@pytest.mark.parametrize("body", ['{"kind": "Service", "metadata": {"na', "", "[]", "{}", "<html>"])
+async def test_a_success_that_is_no_object_is_trouble(body: str) -> None:
+    async with answering(always(text=body)) as kube:
+        with pytest.raises(ApiError, match="is not a JSON object") as error:
+            await kube.get(SERVICE, "a", "b")
+    assert error.value.is_trouble
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("7", 7.0), ("100000", 60.0), ("", 0.0), ("-1", 0.0), ("Sat, 21 Nov 2026 20:00:00 GMT", 0.0)],
+)
+async def test_an_error_says_how_long_to_wait(header: str, seconds: float) -> None:
+    async with answering(always(status=429, text="too many", headers={"Retry-After": header})) as kube:
+        with pytest.raises(ApiError) as error:
+            await kube.get(SERVICE, "a", "b")
+    assert error.value.retry_after_seconds == seconds
+    assert error.value.message == "too many"
+    assert error.value.is_trouble
+
+
+@pytest.mark.parametrize(("status", "is_trouble"), [(500, True), (503, True), (409, False), (403, False), (422, False)])
+def test_what_is_said_about_an_object_is_no_trouble(status: int, is_trouble: bool) -> None:
+    assert ApiError(status, "", "").is_trouble == is_trouble
+
+
+async def test_a_listing_whose_pages_are_gone_is_read_in_one_piece() -> None:
+    async def pages(request: web.Request) -> web.Response:
+        if "continue" in request.query:
+            return web.json_response({"kind": "Status", "code": 410, "reason": "Expired"}, status=410)
+        names = ["one"] if "limit" in request.query else ["one", "two"]
+        token = "next" if "limit" in request.query else ""
+        items = [{"metadata": {"name": name}} for name in names]
+        return web.json_response({"metadata": {"resourceVersion": "5", "continue": token}, "items": items})
+
+    async with answering(pages) as kube:
+        items, version = await kube.list_all(POD, "a")
+    assert [item["metadata"]["name"] for item in items] == ["one", "two"]
+    assert version == 5
+
+
+async def test_a_listing_that_is_gone_for_good_is_an_error() -> None:
+    async with answering(always(status=410)) as kube:
+        with pytest.raises(ApiError) as error:
+            await kube.list_all(POD, "a")
+    assert error.value.status == 410
+
+
+async def test_a_watch_refused_with_410_tells_of_a_lost_place() -> None:
+    async with answering(always(status=410)) as kube, kube.watch_session(lambda *_: None) as session:
+        answer = await session.get(f"{kube.server}{PODS}?watch=true")
+        lines = [line async for line in answer.content.iter_chunked(100)]
+        assert answer.status == 200
+        event = json.loads(b"".join(lines))
+        assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
+        answer.close()
+
+
+async def test_a_listing_of_kopfs_that_is_gone_begins_anew() -> None:
+    async with answering(always(status=410)) as kube, kube.watch_session(lambda *_: None) as session:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await session.get(f"{kube.server}{PODS}?continue=x")
+
+
+async def test_a_listing_of_kopfs_that_breaks_off_begins_anew() -> None:
+    half = always(text='{"items": [', content_type="application/json")
+    async with answering(half) as kube, kube.watch_session(lambda *_: None) as session:
+        answer = await session.get(f"{kube.server}{PODS}")
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.json()
+
+
+async def test_an_error_that_is_no_json_stays_what_it_is() -> None:
+    broken = always(status=500, text="{", content_type="application/json")
+    async with answering(broken) as kube, kube.watch_session(lambda *_: None) as session:
+        answer = await session.get(f"{kube.server}{PODS}")
+        with pytest.raises(ValueError, match="Expecting"):
+            await answer.json()
+
+
+async def test_an_event_that_breaks_off_is_left_out() -> None:
+    async def watch(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for piece in (b'{"a": 1}\n{"b"', b": 2", b'}\n{"c":'):
+            await response.write(piece)
+        await response.write_eof()
+        return response
+
+    async with answering(watch) as kube, kube.watch_session(lambda *_: None) as session:
+        answer = await session.get(f"{kube.server}{PODS}?watch=true")
+        text = b"".join([piece async for piece in answer.content.iter_chunked(100)])
+    assert text == b'{"a": 1}\n{"b": 2}\n'
+
+
+def test_short_watches_are_begun_ever_more_slowly_and_each_place_by_itself() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pauses = []
+    for _ in range(12):
+        pauses.append(pace.delay("pods"))
+        clock.now += pauses[-1]
+    assert pauses[:5] == [0.0, 0.1, 0.2, 0.4, 0.8]
+    assert max(pauses) == pauses[-1] == LONGEST_PAUSE_SECONDS
+    assert pace.delay("agents") == 0.0
+    clock.now += SHORT_SECONDS
+    assert pace.delay("pods") == 0.0
+
+
+def test_who_gives_up_waiting_waits_no_longer_the_next_time() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.delay("pods")
+    assert pace.delay("pods") == pytest.approx(0.1)
+    clock.now += 0.04
+    assert pace.delay("pods") == pytest.approx(0.06)
+    clock.now += 0.07
+    assert pace.delay("pods") == pytest.approx(0.2)
+
+
+def test_the_pauses_between_attempts_have_a_bound_and_no_end() -> None:
+    pauses = list(itertools.islice(Backoffs(), 100))
+    assert pauses[:4] == [0.5, 1, 2, 4]
+    assert pauses[-1] == LONGEST_PAUSE_SECONDS
+
+
+async def test_a_worker_pauses_while_the_api_server_is_in_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(workers, "sleep", clock.sleep)
+    queue: WorkQueue[Key] = WorkQueue()
+    errors = {
+        "a": ApiError(500, "", ""),
+        "b": ApiError(429, "", "", 5.0),
+        "c": ApiError(403, "", ""),
+        "d": ApiError(0, "", ""),
+        "f": ApiError(0, "", ""),
+    }
+    seen: list[str] = []
+    over = asyncio.Event()
+
+    async def reconcile(key: Key) -> None:
+        seen.append(key.name)
+        if len(seen) == 7:
+            over.set()
+        if key.name in errors and seen.count(key.name) == 1:
+            raise errors[key.name]
+
+    for name in "abcdef":
+        queue.add(Key("Agent", "default", name))
+    worker = asyncio.create_task(workers.work(queue, reconcile, Metrics()))
+    await over.wait()
+    worker.cancel()
+    assert clock.slept == [0.05, 5.0, 0.2, 0.05], "a refusal is no trouble, and a success ends it"
+
+
+async def test_trouble_is_tried_again_sooner_than_a_refusal() -> None:
+    queue: WorkQueue[str] = WorkQueue(jitter=lambda: 0.0)
+    for _ in range(20):
+        refusal, trouble = queue.retry("refused"), queue.retry("in trouble", at_most=LONGEST_PAUSE_SECONDS)
+    assert (refusal, trouble) == (MAX_DELAY_SECONDS, LONGEST_PAUSE_SECONDS)
+    assert queue.retry("new", at_least=30.0) == 30.0
+
+
+async def test_a_conflict_over_a_status_is_tried_again() -> None:
+    world = World()
+    world.put(agent())
+    await world.settle()
+    edited(systemPrompt="Be brief.")(world)
+
+    def conflict() -> None:
+        raise ApiError(409, "Conflict", "the object has been modified")
+
+    world.api.before_status = conflict
+    with pytest.raises(ApiError, match="409"):
+        await world.reconciler.reconcile(AGENT)
+
+
+async def test_a_conflict_over_a_deletion_is_tried_again() -> None:
+    async with answering(always(status=409, text='{"kind": "Status", "reason": "Conflict"}')) as kube:
+        with pytest.raises(ApiError, match="409"):
+            await kube.delete(SERVICE, "a", "b", "uid")
+
+
+async def test_what_is_gone_already_need_not_be_deleted() -> None:
+    async with answering(always(status=404, text='{"kind": "Status", "reason": "NotFound"}')) as kube:
+        await kube.delete(SERVICE, "a", "b", "uid")
+
+
+async def test_a_conflict_over_a_child_that_nobody_has_is_no_leave_to_take_one_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.put(agent())
+
+    async def conflict(*_: Any, only_if_new: bool = False, **__: Any) -> None:
+        assert only_if_new, "what somebody makes just now would be taken over"
+        raise ApiError(409, "Conflict", "the object has been modified")
+
+    monkeypatch.setattr(world.api, "apply", conflict)
+    with pytest.raises(ApiError, match="409"):
+        await world.reconciler.reconcile(AGENT)
+
+
+async def test_a_clock_set_back_does_not_silence_events() -> None:
+    api = FakeApiServer()
+    applier = Applier(api, Cache())
+    body = api.put(agent())
+    for now in (10_000.0, 10_001.0, 10_000.0 - 3600):
+        await applier.tell(body, "Normal", "Ready", "it is ready", now)
+    assert api.writes.count("EVENT Normal Ready") == 2
