@@ -20,6 +20,7 @@ _PARTS = (
     "pods",
     "swaps",
     "truth",
+    "faults",
 )
 
 

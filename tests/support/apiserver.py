@@ -8,18 +8,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cluster.console import Failure
 from cluster.controlplane import ControlPlane
 from cluster.layout import REPOSITORY, Layout
+from waiting import until
+
+REVIVALS = 5
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,23 @@ class ApiServer:
         file.write_text(json.dumps(policy))
         return "--audit-policy-file", file, "--audit-log-path", self._folder / "audit.log"
 
+    def crash(self, *processes: str) -> None:
+        """SIGKILL the `apiserver`, `etcd` or both; what they have stored stays."""
+        for name in processes:
+            pid = self._plane.process(name).pid
+            assert pid is not None, f"{name} does not run"
+            os.kill(pid, signal.SIGKILL)
+            until(lambda name=name: self._plane.process(name).pid is None, f"{name} is gone")  # type: ignore[misc]
+
+    def revive(self) -> None:
+        """Start again what has crashed; return when the API server is ready."""
+        # A client that knocks all the time may get the port that it knocks at as its own, for a moment.
+        for _ in range(REVIVALS):
+            with suppress(Failure):
+                self._plane.start_api()
+                return
+        raise AssertionError(f"the API server did not start again in {REVIVALS} attempts")
+
     def stop(self) -> None:
         """End the processes and remove the folder."""
         self._plane.stop()
@@ -118,9 +140,9 @@ class ApiServer:
 
 
 @contextmanager
-def serving_crds(*, audited: bool = False) -> Iterator[ApiServer]:
+def serving_crds(*, controllers: bool = True, audited: bool = False) -> Iterator[ApiServer]:
     """An API server that serves Ropewalk's resources."""
-    server = ApiServer(audited=audited).start()
+    server = ApiServer(audited=audited).start(controllers=controllers)
     try:
         server.kubectl("apply", "-f", str(REPOSITORY / "crds"))
         server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")

@@ -24,13 +24,17 @@ class OperatorProcess:
     Its log goes to a file, shown by `log`.
     """
 
+    module = "ropewalk_operator"
+
     def __init__(self, kubeconfig: Path, log_file: Path, **environment: str) -> None:
         self._log_file = log_file
         self.port = free_port()
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("ROPEWALK_")},
             "KUBECONFIG": str(kubeconfig),
-            "PYTHONPATH": str(REPOSITORY / "operator" / "src"),
+            "PYTHONPATH": os.pathsep.join(
+                [str(REPOSITORY / "operator" / "src"), str(REPOSITORY / "tests" / "support")]
+            ),
             "ROPEWALK_AGENT_IMAGE": AGENT_IMAGE,
             "ROPEWALK_STDIO_IMAGE": "ropewalk.dev/mcp-stdio:0.1.0",
             "ROPEWALK_HOST": "127.0.0.1",
@@ -51,7 +55,7 @@ class OperatorProcess:
         """Start the process; with `wait`, return when its caches are filled."""
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ropewalk_operator"], env=self._environment, stdout=log, stderr=log
+                [sys.executable, "-m", self.module], env=self._environment, stdout=log, stderr=log
             )
         if wait:
             until(self.is_ready, "the operator is ready")
@@ -59,10 +63,13 @@ class OperatorProcess:
 
     def is_ready(self) -> bool:
         """What /ready says."""
-        assert self._process is not None
-        if self._process.poll() is not None:
+        if self.has_ended():
             raise RuntimeError(f"the operator has ended: {self.log()}")
         return self.get("/ready")[0] == 200
+
+    def has_ended(self) -> bool:
+        """Whether the process has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
 
     def get(self, path: str) -> tuple[int, str]:
         """Status code and body of one of its endpoints; 0 when it does not answer."""
@@ -100,6 +107,10 @@ class OperatorProcess:
     def kill(self) -> None:
         """SIGKILL."""
         self._end(signal.SIGKILL)
+
+    def close(self) -> None:
+        """End it, and whatever it takes to start it."""
+        self.kill()
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
