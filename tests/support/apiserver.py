@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,9 @@ class ApiServer:
         self._plane = ControlPlane(binaries, self._folder, api, etcd, peer, "198.18.255.1", "127.0.0.1", flags)
         self.port = api
 
-    @property
+    @cached_property
     def kubeconfig(self) -> Path:
-        """The administrator's kubeconfig."""
+        """The administrator's kubeconfig; written once, since others read it at any time."""
         return self._plane.kubeconfig("admin")
 
     def start(self, *, controllers: bool = True) -> ApiServer:

@@ -67,13 +67,20 @@ class Workspace:
         """A resource, or a list of them, as JSON."""
         return dict(json.loads(self.kubectl("get", *what, "-o", "json")))
 
-    def condition(self, what: str, kind: str) -> Json:
-        """A condition of a resource; its status is "" while it has none, or one of an older generation."""
+    def conditions(self, what: str, *kinds: str) -> list[Json]:
+        """These of a resource, of one read; the status is "" of one that it has not, or of an older generation."""
         resource = self.get(what)
-        for each in resource.get("status", {}).get("conditions", []):
-            if each["type"] == kind and each["observedGeneration"] == resource["metadata"]["generation"]:
-                return dict(each)
-        return {"status": "", "reason": "", "message": ""}
+        now = {
+            each["type"]: dict(each)
+            for each in resource.get("status", {}).get("conditions", [])
+            if each["observedGeneration"] == resource["metadata"]["generation"]
+        }
+        return [now.get(kind, {"status": "", "reason": "", "message": ""}) for kind in kinds]
+
+    def condition(self, what: str, kind: str) -> Json:
+        """One of `conditions`."""
+        (found,) = self.conditions(what, kind)
+        return found
 
     def wait(self, what: str, kind: str = "Ready", status: str = "True", *, seconds: float = 90) -> Json:
         """Wait until a condition has this status; the condition."""
