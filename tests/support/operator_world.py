@@ -158,7 +158,7 @@ class FakeApiServer:
     ) -> tuple[list[Any], int]:
         self.reads.append(f"LIST {kind.name} {query}")
         if kind.name == "Event":
-            return copy.deepcopy(self.events), 0
+            return [keep(event) for event in copy.deepcopy(self.events)], 0
         found = [copy.deepcopy(body) for key, body in self.objects.items() if key.kind == kind.name]
         if metadata_only:
             found = [{"kind": "PartialObjectMetadata", "metadata": body["metadata"]} for body in found]

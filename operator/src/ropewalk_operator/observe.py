@@ -8,16 +8,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 
 from ropewalk_operator import names
-from ropewalk_operator.kinds import EVENT, Kind
 from ropewalk_operator.kube import ApiError
+from ropewalk_operator.pod_events import PodEvents
 from ropewalk_operator.pods import Pod, Trouble, missing
 
 logger = logging.getLogger(__name__)
@@ -34,41 +33,26 @@ TOOLS_BYTES = 8_000_000
 LARGE_BYTES = 250_000
 """Parsing takes several times the size of an answer, so one large one is read at a time."""
 
-# Warnings about a pod that has not started; others, such as a failed probe, the pod's own answer tells better.
-STARTING_REASONS = frozenset(
-    {"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox", "FailedSync"}
-)
-
-# The kubelet's own caches, which lag behind what has just been made: the next attempt finds it.
-PASSING_WORDS = re.compile(r'object "[^"]*"/"[^"]*" not registered|failed to sync \w+ cache')
-
 # What agents say of themselves at /ready.
 STARTING = "the agent is starting"
 CANNOT_START = "the agent cannot start"
 KEY_REFUSED = "its provider refused the key"
 
 
-class Reader(Protocol):
-    """What is needed of the connection."""
-
-    async def list_all(self, kind: Kind, namespace: str | None, query: str = "") -> tuple[list[dict[str, Any]], int]:
-        """The objects and the version of the listing."""
-
-
 AskReady = Callable[[str, str, int | None], Awaitable[list[str]]]
 """By the name of a start of a pod, its address and port; without a port, an agent's."""
 
 
-async def extra_trouble(pods: Iterable[Pod], reader: Reader, ask_ready: AskReady, now: float) -> dict[str, Trouble]:
+async def extra_trouble(pods: Iterable[Pod], events: PodEvents, ask_ready: AskReady, now: float) -> dict[str, Trouble]:
     """By pod uid, what the first few of these pods have to say; `now` in seconds since the epoch."""
     asked = list(pods)[:PODS_ASKED]
-    answers = await asyncio.gather(*(_ask(pod, reader, ask_ready, now) for pod in asked))
+    answers = await asyncio.gather(*(_ask(pod, events, ask_ready, now) for pod in asked))
     return {pod.uid: answer for pod, answer in zip(asked, answers, strict=True) if answer is not None}
 
 
-async def _ask(pod: Pod, reader: Reader, ask_ready: AskReady, now: float) -> Trouble | None:
+async def _ask(pod: Pod, events: PodEvents, ask_ready: AskReady, now: float) -> Trouble | None:
     if pod.creating and now - pod.created >= CREATING_IS_SLOW_SECONDS:
-        return await _from_events(pod, reader)
+        return await _from_events(pod, events)
     if not pod.running or not pod.ip:
         return None
     if pod.owner_kind == "Agent" or pod.bridge_port is not None:
@@ -93,23 +77,15 @@ def _told(reasons: Sequence[str], before: Trouble | None) -> Trouble | None:
     return Trouble(reason, f"not ready: {said}; it becomes ready by itself once that is put right")
 
 
-async def _from_events(pod: Pod, reader: Reader) -> Trouble | None:
+async def _from_events(pod: Pod, events: PodEvents) -> Trouble | None:
     try:
-        events, _ = await reader.list_all(EVENT, pod.namespace, f"fieldSelector=involvedObject.uid%3D{pod.uid}")
+        said = await events.hindrance(pod)
     except ApiError as error:
         logger.debug("events were not read", extra={"fields": {"pod": pod.name, "error": str(error)}})
         return None
-    warnings = [event for event in events if _keeps_from_starting(event)]
-    if not warnings:
+    if said is None:
         return None
-    latest = max(warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-    said = str(latest.get("message", ""))[:WORDS_CHARACTERS]
-    return missing(said) or Trouble(str(latest["reason"]), f"{said}; see kubectl describe pod {pod.name}")
-
-
-def _keeps_from_starting(event: Mapping[str, Any]) -> bool:
-    is_warning = event.get("type") == "Warning" and event.get("reason") in STARTING_REASONS
-    return is_warning and not PASSING_WORDS.search(str(event.get("message", "")))
+    return missing(said.message) or Trouble(said.reason, f"{said.message}; see kubectl describe pod {pod.name}")
 
 
 class AgentClient:

@@ -1,68 +1,96 @@
-"""The Events about one pod, out of one listing for all pods of its namespace that are asked about at about this time.
+"""Why a pod does not start, out of one listing of Events for all pods of its namespace that are asked about at once.
 
 The API server finds the Events of a pod by looking at all Events of its namespace. With thousands of pods that start at
-once, a listing for each would be the square of that. Reads only.
+once, a listing for each would be the square of that. Of a listing only each pod's last word is kept, and only for as
+long as it is fresh. Reads only.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ropewalk_operator.kinds import Kind
+from ropewalk_operator.kinds import EVENT, Kind
+from ropewalk_operator.pods import Pod
 
-OF_ONE = "fieldSelector=involvedObject.uid%3D"
-OF_ALL = "fieldSelector=involvedObject.kind%3DPod%2Ctype%3DWarning"
+WARNINGS_OF_PODS = "fieldSelector=involvedObject.kind%3DPod%2Ctype%3DWarning"
 FRESH_SECONDS = 1.0
 REST = 20
 """A listing that took long is good for so many times as long: it may cost the API server a twentieth of the time."""
 LONGEST_SECONDS = 30.0
 """However long it took: nobody is to be without news for minutes because the API server has stalled once."""
+MESSAGE_CHARACTERS = 1000
 
-Events = list[dict[str, Any]]
+# Warnings about a pod that has not started; others, such as a failed probe, the pod's own answer tells better.
+STARTING_REASONS = frozenset(
+    {"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox", "FailedSync"}
+)
+
+# The kubelet's own caches, which lag behind what has just been made: the next attempt finds it.
+PASSING_WORDS = re.compile(r'object "[^"]*"/"[^"]*" not registered|failed to sync \w+ cache')
+
+
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """What an Event says of a pod that does not start."""
+
+    at: str
+    reason: str
+    message: str
 
 
 class Reader(Protocol):
     """What is needed of the connection."""
 
-    async def list_all(self, kind: Kind, namespace: str | None, query: str = "") -> tuple[Events, int]:
-        """The objects and the version of the listing."""
+    async def list_all(
+        self, kind: Kind, namespace: str | None, query: str = "", *, keep: Callable[[dict[str, Any]], Any]
+    ) -> tuple[list[Any], int]:
+        """What `keep` makes of each object, and the version of the listing."""
 
 
 class PodEvents:
-    """Asks `reader`, and remembers its last answers for as long as they are fresh. `clock` never goes back."""
+    """Asks `reader`, and remembers its last answers for as long as they are fresh."""
 
-    def __init__(self, reader: Reader, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._clock = clock
-        self._asking: dict[str | None, asyncio.Task[tuple[Events, int]]] = {}
-        self._known: dict[str | None, tuple[float, tuple[Events, int]]] = {}
+        self._asking: dict[str, asyncio.Task[dict[str, Hindrance]]] = {}
+        self._known: dict[str, dict[str, Hindrance]] = {}
 
-    async def list_all(self, kind: Kind, namespace: str | None, query: str = "") -> tuple[Events, int]:
-        """The warnings about the pod whose uid `query` selects by, and the version of the listing. Raises ApiError."""
-        found, version = await self._of_all(kind, namespace)
-        uid = query.removeprefix(OF_ONE)
-        return [event for event in found if event["involvedObject"].get("uid") == uid], version
+    async def hindrance(self, pod: Pod) -> Hindrance | None:
+        """What the last Event that tells of one says; None where none does. Raises ApiError."""
+        found = self._known.get(pod.namespace)
+        if found is None:
+            if pod.namespace not in self._asking:
+                self._asking[pod.namespace] = asyncio.create_task(self._ask(pod.namespace))
+            # Whoever is cancelled leaves the others their answer.
+            found = await asyncio.shield(self._asking[pod.namespace])
+        return found.get(pod.uid)
 
-    async def _of_all(self, kind: Kind, namespace: str | None) -> tuple[Events, int]:
-        now = self._clock()
-        self._known = {place: known for place, known in self._known.items() if now < known[0]}
-        if namespace in self._known:
-            return self._known[namespace][1]
-        if namespace not in self._asking:
-            self._asking[namespace] = asyncio.create_task(self._ask(kind, namespace))
-        # Whoever is cancelled leaves the others their answer.
-        return await asyncio.shield(self._asking[namespace])
-
-    async def _ask(self, kind: Kind, namespace: str | None) -> tuple[Events, int]:
-        began = self._clock()
+    async def _ask(self, namespace: str) -> dict[str, Hindrance]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        found: dict[str, Hindrance] = {}
         try:
-            answer = await self._reader.list_all(kind, namespace, OF_ALL)
+            await self._reader.list_all(EVENT, namespace, WARNINGS_OF_PODS, keep=lambda event: _keep(found, event))
         finally:
             del self._asking[namespace]
-        now = self._clock()
-        good_for = min(max(FRESH_SECONDS, REST * (now - began)), LONGEST_SECONDS)
-        self._known[namespace] = (now + good_for, answer)
-        return answer
+        self._known[namespace] = found
+        good_for = min(max(FRESH_SECONDS, REST * (loop.time() - began)), LONGEST_SECONDS)
+        # By itself: nobody may ever ask about this namespace again.
+        loop.call_later(good_for, self._known.pop, namespace)
+        return found
+
+
+def _keep(found: dict[str, Hindrance], event: Mapping[str, Any]) -> None:
+    reason, message = str(event.get("reason", "")), str(event.get("message", ""))
+    if reason not in STARTING_REASONS or PASSING_WORDS.search(message):
+        return
+    uid = str(event["involvedObject"].get("uid", ""))
+    said = Hindrance(
+        str(event.get("lastTimestamp") or event.get("eventTime") or ""), reason, message[:MESSAGE_CHARACTERS]
+    )
+    if uid not in found or found[uid].at <= said.at:
+        found[uid] = said

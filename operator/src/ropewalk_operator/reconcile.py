@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from ropewalk_operator import api, names, observe, status
+from ropewalk_operator import api, names, observe, pod_events, status
 from ropewalk_operator.apply import Applier, Outcome, Writer, may_take
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.changes import news
@@ -20,7 +20,6 @@ from ropewalk_operator.children import Child
 from ropewalk_operator.discovery import Discovery, View
 from ropewalk_operator.facts import Facts, Workload, workload
 from ropewalk_operator.kinds import AUTOSCALER, CLAIM, MCP_SERVER, MODEL, SERVICE, Key
-from ropewalk_operator.pod_events import PodEvents
 from ropewalk_operator.prompts import Prompts
 from ropewalk_operator.references import chosen_model, named_servers
 from ropewalk_operator.render.agent import agent_children
@@ -40,7 +39,7 @@ DELETION_IS_SLOW_SECONDS = 5.0
 """With nothing in its way a deletion is over sooner, and needs no word."""
 
 
-class Connection(Writer, observe.Reader, Protocol):
+class Connection(Writer, pod_events.Reader, Protocol):
     """Reading and writing."""
 
 
@@ -75,7 +74,7 @@ class Reconciler:
     ) -> None:
         self._cache = cache
         self._applier = applier
-        self._pod_events = PodEvents(connection)
+        self._pod_events = pod_events.PodEvents(connection)
         self._discovery = discovery
         self._ask_ready = ask_ready
         self._options = options

@@ -3,87 +3,170 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Callable
 from typing import Any
 
-import pytest
-
-from clock import Clock
+from operator_election import simulate
+from operator_world import pod as pod_body
+from ropewalk_operator import pods
 from ropewalk_operator.kinds import EVENT, Kind
 from ropewalk_operator.kube import ApiError
-from ropewalk_operator.pod_events import FRESH_SECONDS, LONGEST_SECONDS, OF_ALL, OF_ONE, REST, PodEvents
+from ropewalk_operator.pod_events import (
+    FRESH_SECONDS,
+    LONGEST_SECONDS,
+    MESSAGE_CHARACTERS,
+    REST,
+    WARNINGS_OF_PODS,
+    Hindrance,
+    PodEvents,
+)
 
 
 class Reader:
-    """Has one Event for each of two pods, and takes some seconds of the clock for a listing."""
+    """Has an Event for each of two pods, and takes some seconds for a listing."""
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
+    def __init__(self, takes_seconds: float = 0.0) -> None:
         self.asked: list[str | None] = []
-        self.takes_seconds = 0.0
+        self.takes_seconds = takes_seconds
         self.error: ApiError | None = None
+        self.events = [event("one"), event("two")]
 
-    async def list_all(self, kind: Kind, namespace: str | None, query: str = "") -> tuple[list[dict[str, Any]], int]:
-        assert (kind, query) == (EVENT, OF_ALL)
+    async def list_all(
+        self, kind: Kind, namespace: str | None, query: str = "", *, keep: Callable[[dict[str, Any]], Any]
+    ) -> tuple[list[Any], int]:
+        assert (kind, query) == (EVENT, WARNINGS_OF_PODS)
         self.asked.append(namespace)
-        await asyncio.sleep(0)
-        self.clock.now += self.takes_seconds
+        await asyncio.sleep(self.takes_seconds)
         if self.error is not None:
             raise self.error
-        return [event("one"), event("two")], 1
+        return [keep(each) for each in self.events], 1
 
 
-def event(uid: str) -> dict[str, Any]:
-    return {"involvedObject": {"uid": uid}, "reason": "FailedMount"}
+class Body(dict[str, Any]):
+    """An object of a listing, which can be told from all others."""
 
 
-@pytest.fixture
-def reader() -> Reader:
-    return Reader(Clock(0.0))
+def event(uid: str, message: str = "no", *, at: str = "2026-01-01T00:00:00Z", reason: str = "FailedMount") -> Body:
+    return Body(involvedObject={"uid": uid}, reason=reason, message=message, lastTimestamp=at)
 
 
-async def test_pods_that_are_asked_about_at_once_share_a_listing_and_get_their_own_events(reader: Reader) -> None:
-    events = PodEvents(reader, reader.clock)
-    asked = [("a", "one"), ("a", "two"), ("b", "one"), ("a", "three")]
-    answers = await asyncio.gather(*(events.list_all(EVENT, place, f"{OF_ONE}{uid}") for place, uid in asked))
-    assert reader.asked == ["a", "b"]
-    assert [found for found, _ in answers] == [[event("one")], [event("two")], [event("one")], []]
+def pod(uid: str, namespace: str = "a") -> pods.Pod:
+    body = pod_body()
+    body["metadata"] |= {"uid": uid, "namespace": namespace}
+    found = pods.pod(body)
+    assert found is not None
+    return found
 
 
-async def test_events_are_listed_anew_after_a_while(reader: Reader) -> None:
-    events = PodEvents(reader, reader.clock)
-    await events.list_all(EVENT, "a", OF_ONE)
-    await events.list_all(EVENT, "a", OF_ONE)
-    assert len(reader.asked) == 1
-    reader.clock.now += FRESH_SECONDS
-    await events.list_all(EVENT, "a", OF_ONE)
-    assert len(reader.asked) == 2
+async def said(events: PodEvents, uid: str = "one") -> str | None:
+    found = await events.hindrance(pod(uid))
+    return found and found.message
 
 
-async def test_a_listing_that_took_long_is_good_for_longer(reader: Reader) -> None:
-    reader.takes_seconds = 1.0
-    events = PodEvents(reader, reader.clock)
-    await events.list_all(EVENT, "a", OF_ONE)
-    reader.clock.now += REST * 1.0 - 0.1
-    await events.list_all(EVENT, "a", OF_ONE)
-    assert len(reader.asked) == 1
-    reader.clock.now += 0.1
-    await events.list_all(EVENT, "a", OF_ONE)
-    assert len(reader.asked) == 2
+def test_pods_that_are_asked_about_at_once_share_a_listing_and_get_their_own_events() -> None:
+    async def world() -> None:
+        reader = Reader()
+        events = PodEvents(reader)
+        asked = [("a", "one"), ("a", "two"), ("b", "one"), ("a", "three")]
+        answers = await asyncio.gather(*(events.hindrance(pod(uid, place)) for place, uid in asked))
+        assert reader.asked == ["a", "b"]
+        assert answers == [*[Hindrance("2026-01-01T00:00:00Z", "FailedMount", "no")] * 3, None]
+
+    simulate(world())
 
 
-async def test_a_listing_that_stalled_keeps_news_back_for_half_a_minute_at_most(reader: Reader) -> None:
-    reader.takes_seconds = 60.0
-    events = PodEvents(reader, reader.clock)
-    await events.list_all(EVENT, "a", OF_ONE)
-    reader.clock.now += LONGEST_SECONDS
-    await events.list_all(EVENT, "a", OF_ONE)
-    assert len(reader.asked) == 2
+def test_the_last_word_about_a_pod_counts_and_what_does_not_keep_it_from_starting_does_not() -> None:
+    async def world() -> None:
+        reader = Reader()
+        reader.events = [
+            event("one", "first", at="2026-01-01T00:00:01Z"),
+            event("one", "last", at="2026-01-01T00:00:09Z"),
+            event("one", "between", at="2026-01-01T00:00:05Z"),
+            event("one", "unhealthy", at="2026-01-01T00:00:10Z", reason="Unhealthy"),
+            event("one", "failed to sync secret cache", at="2026-01-01T00:00:11Z"),
+        ]
+        assert await said(PodEvents(reader)) == "last"
+
+    simulate(world())
 
 
-async def test_an_error_is_everybodys_and_is_not_remembered(reader: Reader) -> None:
-    events = PodEvents(reader, reader.clock)
-    reader.error = ApiError(500, "InternalError", "no")
-    asked = (events.list_all(EVENT, "a", f"{OF_ONE}one") for _ in range(2))
-    assert await asyncio.gather(*asked, return_exceptions=True) == [reader.error, reader.error]
-    reader.error = None
-    assert await events.list_all(EVENT, "a", f"{OF_ONE}one") == ([event("one")], 1)
+def test_events_are_listed_anew_after_a_while() -> None:
+    async def world() -> None:
+        reader = Reader()
+        events = PodEvents(reader)
+        await said(events)
+        await said(events)
+        assert len(reader.asked) == 1
+        await asyncio.sleep(FRESH_SECONDS)
+        await said(events)
+        assert len(reader.asked) == 2
+
+    simulate(world())
+
+
+def test_a_listing_that_took_long_is_good_for_longer() -> None:
+    async def world() -> None:
+        reader = Reader(takes_seconds=1.0)
+        events = PodEvents(reader)
+        await said(events)
+        await asyncio.sleep(REST * 1.0 - 0.1)
+        await said(events)
+        assert len(reader.asked) == 1
+        await asyncio.sleep(0.2)
+        await said(events)
+        assert len(reader.asked) == 2
+
+    simulate(world())
+
+
+def test_a_listing_that_stalled_keeps_news_back_for_half_a_minute_at_most() -> None:
+    async def world() -> None:
+        reader = Reader(takes_seconds=60.0)
+        events = PodEvents(reader)
+        await said(events)
+        await asyncio.sleep(LONGEST_SECONDS)
+        await said(events)
+        assert len(reader.asked) == 2
+
+    simulate(world())
+
+
+def test_of_a_listing_one_bounded_word_for_each_pod_is_kept_and_nothing_once_it_is_not_fresh() -> None:
+    async def world() -> None:
+        reader = Reader()
+        reader.events = [event(f"pod-{number % 10}", "flood" * 1000) for number in range(1000)]
+        events = PodEvents(reader)
+        await said(events)
+        reader.events.clear()
+        assert not alive(Body), "no object of the listing is kept"
+        kept = floods()
+        assert len(kept) == 10
+        assert max(len(each.message) for each in kept) == MESSAGE_CHARACTERS
+        kept.clear()
+        await asyncio.sleep(FRESH_SECONDS + 0.1)
+        assert not floods(), "also where nobody asks again"
+
+    simulate(world())
+
+
+def floods() -> list[Hindrance]:
+    return [each for each in alive(Hindrance) if each.message.startswith("flood")]
+
+
+def alive(kind: type) -> list[Any]:
+    gc.collect()
+    return [each for each in gc.get_objects() if type(each) is kind]
+
+
+def test_an_error_is_everybodys_and_is_not_remembered() -> None:
+    async def world() -> None:
+        reader = Reader()
+        events = PodEvents(reader)
+        reader.error = ApiError(500, "InternalError", "no")
+        answers = await asyncio.gather(*(events.hindrance(pod("one")) for _ in range(2)), return_exceptions=True)
+        assert answers == [reader.error, reader.error]
+        reader.error = None
+        assert await said(events) == "no"
+
+    simulate(world())

@@ -8,6 +8,7 @@ import pytest
 
 from operator_world import FakeApiServer, pod
 from ropewalk_operator import observe, pods
+from ropewalk_operator.pod_events import PodEvents
 
 WAITING = {"name": "mcpserver", "ready": False, "restartCount": 0, "state": {"waiting": {"reason": "PodInitializing"}}}
 
@@ -89,7 +90,7 @@ async def test_the_bridge_of_a_stdio_server_is_asked_what_is_wrong_and_quoted() 
         asked.append((ip, port))
         return ["server 'files': it ended with exit code 1"]
 
-    (trouble,) = (await observe.extra_trouble([found], FakeApiServer(), ready, 0.0)).values()
+    (trouble,) = (await observe.extra_trouble([found], PodEvents(FakeApiServer()), ready, 0.0)).values()
     assert asked == [("10.0.0.9", 9000)]
     assert trouble == pods.Trouble(
         "NotReady",

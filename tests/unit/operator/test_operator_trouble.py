@@ -11,6 +11,7 @@ from operator_world import FakeApiServer, agent
 from operator_world import pod as pod_body
 from ropewalk_operator import observe, pods
 from ropewalk_operator.changes import news
+from ropewalk_operator.pod_events import PodEvents
 
 CREATING = {"waiting": {"reason": "ContainerCreating"}}
 CRASHED = {"exitCode": 1, "message": "it is broken"}
@@ -22,14 +23,15 @@ async def asked(
 ) -> Any:
     """What is found out about a pod that answers /ready with these reasons and has these Events, some time after."""
     server = FakeApiServer()
-    server.events = [{"type": "Warning", "reason": reason, "message": message} for reason, message in events]
+    about = {"kind": "Pod", "uid": body["metadata"]["uid"]}
+    server.events = [{"involvedObject": about, "reason": reason, "message": message} for reason, message in events]
 
     async def ready(_life: str, _ip: str, _port: int | None) -> list[str]:
         return list(reasons)
 
     found = pods.pod(body)
     assert found is not None
-    return (await observe.extra_trouble([found], server, ready, found.created + 60)).get(found.uid)
+    return (await observe.extra_trouble([found], PodEvents(server), ready, found.created + 60)).get(found.uid)
 
 
 ANSWERS: list[tuple[str, dict[str, Any], tuple[str, ...], str | None]] = [
