@@ -158,3 +158,22 @@ def test_one_operator_alone_goes_on_after_the_api_server_was_away(
         server.come_back()
         until(alone.leads, "the same pod goes on with its Lease, without a second start", AT_ONCE_SECONDS * 2)
     until(lambda: is_up_to_date(namespace), "every Agent is as its user wants it")
+
+
+def test_an_operator_whose_lease_has_no_namespace_says_so_and_leads_once_there_is_one(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    places = {"ROPEWALK_WATCH_NAMESPACES": "nowhere", "ROPEWALK_LEASE_NAMESPACE": "nowhere"}
+    process = OperatorProcess(server.kubeconfig, tmp_path / "log", **places)
+    try:
+        process.start(wait=False)
+        until(lambda: "cannot be made" in process.get("/ready")[1], "it says what is wrong")
+        status, problem = process.get("/ready")
+        assert status == 503
+        assert "ROPEWALK_LEASE_NAMESPACE" in problem
+        assert len(said(process, "the Lease cannot be taken")) == 1
+        Namespace(server, "nowhere")
+        until(process.leads, "it leads", AT_ONCE_SECONDS)
+        assert process.get("/ready")[0] == 200
+    finally:
+        process.kill()

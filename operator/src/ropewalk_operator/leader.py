@@ -172,7 +172,8 @@ class Election:
         try:
             answer = await self._store.write_lease(self._place.namespace, self._place.name, manifest, within_seconds)
         except ApiError as error:
-            if error.status in (404, 409):
+            # A Lease that cannot be made has not been changed by anybody.
+            if error.status == 409 or (error.status == 404 and found is not None):
                 return False
             raise
         self._held = lease.lease(answer)
@@ -208,6 +209,9 @@ class Election:
     def _tell(self, error: ApiError) -> None:
         if error.is_refusal:
             self._refusal = f"{self._place} cannot be used: {error.message}"
+        elif error.status == 404:
+            advice = "create its namespace, or name another one in ROPEWALK_LEASE_NAMESPACE"
+            self._refusal = f"{self._place} cannot be made: {error.message}; {advice}"
         if str(error) != self._said:
             self._said = str(error)
             logger.warning("the Lease cannot be taken", extra=self._fields(error=str(error)))

@@ -7,10 +7,11 @@ import random
 
 import pytest
 
-from operator_election import Process, Store, Weather, overlaps, simulate
+from operator_election import PLACE, Process, Store, Weather, overlaps, simulate
 from ropewalk_operator.guard import Guard
 from ropewalk_operator.kube import ApiError
 from ropewalk_operator.leader import LOOK_SECONDS, RENEW_SECONDS, WRITE_SECONDS, Election
+from ropewalk_operator.leader import Store as LeaseStore
 from ropewalk_operator.lease import DURATION_SECONDS
 from waiting import eventually
 
@@ -191,6 +192,15 @@ def test_a_leader_whose_lease_names_another_gives_up() -> None:
     simulate(world())
 
 
+async def problems_of_a_campaign(at: LeaseStore) -> list[str]:
+    """What a process says that has campaigned for a while."""
+    election = Election(at, Guard(now), PLACE, identity="a", clock=now, wall_clock=now)
+    campaign = asyncio.create_task(election.campaign())
+    await asyncio.sleep(5)
+    campaign.cancel()
+    return election.problems()
+
+
 def test_a_process_that_may_not_use_leases_says_so() -> None:
     class Refused:
         async def read_lease(self, *_: object) -> None:
@@ -199,23 +209,28 @@ def test_a_process_that_may_not_use_leases_says_so() -> None:
         async def write_lease(self, *_: object) -> dict[str, object]:
             raise AssertionError("nothing is written unseen")
 
+    said = simulate(problems_of_a_campaign(Refused()))
+    assert said == ["Lease default/ropewalk-operator cannot be used: leases is forbidden"]
+
+
+def test_a_process_whose_lease_cannot_be_made_says_so() -> None:
+    class Nowhere:
+        async def read_lease(self, *_: object) -> None:
+            return None
+
+        async def write_lease(self, *_: object) -> dict[str, object]:
+            raise ApiError(404, "NotFound", 'namespaces "default" not found')
+
+    (said,) = simulate(problems_of_a_campaign(Nowhere()))
+    assert said.startswith('Lease default/ropewalk-operator cannot be made: namespaces "default" not found; ')
+    assert "ROPEWALK_LEASE_NAMESPACE" in said
+
+
+def test_a_process_that_stands_by_has_no_problem() -> None:
     async def world() -> None:
-        guard = Guard(now)
         store = Store()
-        election = Process("a", store).election
-        refused = Election(
-            Refused(),
-            guard,
-            election._place,
-            identity="a",
-            clock=now,
-            wall_clock=now,
-        )
-        campaign = asyncio.create_task(refused.campaign())
-        await asyncio.sleep(5)
-        assert refused.problems() == ["Lease default/ropewalk-operator cannot be used: leases is forbidden"]
-        assert election.problems() == []
-        campaign.cancel()
+        await until_leading(Process("a", store).start())
+        assert await problems_of_a_campaign(Process("b", store)) == []
 
     simulate(world())
 

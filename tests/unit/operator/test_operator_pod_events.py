@@ -61,7 +61,7 @@ def pod(uid: str, namespace: str = "a") -> pods.Pod:
 
 async def said(events: PodEvents, uid: str = "one") -> str | None:
     found = await events.hindrance(pod(uid))
-    return found and found.message
+    return found.message if found is not None else None
 
 
 def test_pods_that_are_asked_about_at_once_share_a_listing_and_get_their_own_events() -> None:
