@@ -42,6 +42,10 @@ class FailingApi:
         self.listings = 0
         self.without_crds: tuple[str, ...] = ()
         """Plural names of the kinds that it does not know."""
+        self.agents: list[dict[str, Any]] = []
+        """What a listing of Agents holds; no watch ever tells of them."""
+        self.applied: list[str] = []
+        """Every apply and patch that has come. Nothing of it is kept."""
         self.lease: dict[str, Any] = {}
         self.fail_now = threading.Event()
         self.listing = threading.Event()
@@ -107,13 +111,20 @@ def failing_api(folder: Path) -> Iterator[tuple[FailingApi, Path]]:
                 if is_pods and api.listings in api.broken_listings:
                     self._answer(500, {"kind": "Status", "code": 500, "message": "no listing now"})
                     return
-                self._answer(200, {"kind": "List", "metadata": {"resourceVersion": "5"}, "items": []})
+                items = api.agents if parts.path.endswith("/agents") else []
+                self._answer(200, {"kind": "List", "metadata": {"resourceVersion": "5"}, "items": items})
 
         def do_POST(self) -> None:
             self._take_lease(201)
 
         def do_PUT(self) -> None:
             self._take_lease(200)
+
+        def do_PATCH(self) -> None:
+            said = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            api.applied.append(said)
+            body = json.loads(said)
+            self._answer(200, {**body, "metadata": {**body["metadata"], "uid": "1", "resourceVersion": "9"}})
 
         def _take_lease(self, code: int) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -122,6 +122,8 @@ class Operator:
         self._start(workers.relist(self._cache, self._kube, self._watches, self._enqueue), "relist")
         await self._election.campaign()
         self._start(self._election.hold(), "election")
+        # A watch may have hung for a while without a sign, and what the last leader has applied would be taken back.
+        await self._list(RESOURCES)
         self._lead()
 
     async def _list(self, kinds: Sequence[Kind]) -> None:
