@@ -12,6 +12,7 @@ from ropewalk_operator.cache import Cache
 from ropewalk_operator.discovery import Discovery, Target
 from ropewalk_operator.facts import Discovered, Tool
 from ropewalk_operator.kinds import Key
+from ropewalk_operator.pods import Pod
 from ropewalk_operator.reconcile import Options, Reconciler
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z, when the pods of operator_world are created
@@ -40,7 +41,7 @@ class World:
     _ask_ready: Any = None
 
     def __post_init__(self) -> None:
-        async def ask_ready(_life: str, _ip: str, _port: int | None) -> list[str]:
+        async def ask_ready(_pod: Pod) -> list[str]:
             return self.reasons
 
         async def ask(target: Target) -> Discovered:

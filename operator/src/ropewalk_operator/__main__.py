@@ -69,7 +69,7 @@ class Operator:
                 clock=time.monotonic,
                 ask=asking(self._agents.tools),
             ),
-            ask_ready=Answers(self._agents.ready).ready,
+            ask_ready=Answers(self._agents.ready, self._queue.add).ready,
             options=Options(chosen.agent_image, chosen.stdio_image, chosen.image_pull_policy, chosen.scrapers),
             enqueue=self._queue.add,
             is_pressed=lambda: self._queue.is_pressed,

@@ -39,8 +39,8 @@ CANNOT_START = "the agent cannot start"
 KEY_REFUSED = "its provider refused the key"
 
 
-AskReady = Callable[[str, str, int | None], Awaitable[list[str]]]
-"""By the name of a start of a pod, its address and port; without a port, an agent's."""
+AskReady = Callable[[Pod], Awaitable[list[str]]]
+"""Gives the reasons of a running pod for not being ready."""
 
 
 async def extra_trouble(pods: Iterable[Pod], events: PodEvents, ask_ready: AskReady, now: float) -> dict[str, Trouble]:
@@ -56,7 +56,7 @@ async def _ask(pod: Pod, events: PodEvents, ask_ready: AskReady, now: float) -> 
     if not pod.running or not pod.ip:
         return None
     if pod.owner_kind == "Agent" or pod.bridge_port is not None:
-        return _told(await ask_ready(f"{pod.uid}/{pod.restarts}", pod.ip, pod.bridge_port), pod.trouble)
+        return _told(await ask_ready(pod), pod.trouble)
     if pod.trouble is None and now - pod.created >= LISTENING_IS_SLOW_SECONDS:
         return Trouble(
             "NotListening",
@@ -88,6 +88,17 @@ async def _from_events(pod: Pod, events: PodEvents) -> Trouble | None:
     return missing(said.message) or Trouble(said.reason, f"{said.message}; see kubectl describe pod {pod.name}")
 
 
+def _first_words(reasons: Iterable[object]) -> list[str]:
+    kept: list[str] = []
+    left = WORDS_CHARACTERS
+    for reason in reasons:
+        kept.append(str(reason)[:left])
+        left -= len(kept[-1]) + 1
+        if left <= 0:
+            break
+    return kept
+
+
 class AgentClient:
     """Asks agent pods at /ready and /tools. Make it inside the event loop and close it at the end."""
 
@@ -101,13 +112,14 @@ class AgentClient:
         await self._session.close()
 
     async def ready(self, ip: str, port: int | None = None) -> list[str]:
-        """The reasons that the pod gives for not being ready; none when it is ready or does not answer.
+        """The reasons that the pod gives for not being ready; none when it is ready or does not answer. Of many words
+        the first.
 
         An agent's pod, or on another port a stdio server's bridge.
         """
         answer = await self._get(ip, "/ready", ANSWER_BYTES, port)
         reasons = answer.get("reasons") if isinstance(answer, dict) else None
-        return [str(reason) for reason in reasons] if isinstance(reasons, list) else []
+        return _first_words(reasons) if isinstance(reasons, list) else []
 
     async def tools(self, ip: str) -> Any:
         """What the pod says of its MCP servers; None when it does not answer, or not what an agent does."""

@@ -1,75 +1,145 @@
-"""What pods say at /ready is asked in the background."""
+"""What pods say at /ready is asked in the background, and told to their owners when it is news."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections import Counter
+from dataclasses import replace
 
-from ropewalk_operator.answers import AT_ONCE, REMEMBERED, Answers
+from operator_election import simulate
+from operator_world import pod as pod_body
+from ropewalk_operator import pods
+from ropewalk_operator.answers import AT_ONCE, FRESH_SECONDS, PATIENCE_SECONDS, REMEMBERED, Answers
+from ropewalk_operator.kinds import Key
+
+HELD_SECONDS = 1.5
+"""As agents hold their answer that have never been ready."""
+LATER = FRESH_SECONDS + 0.1
+
+found = pods.pod(pod_body())
+assert found is not None
+POD = found
+OWNER = Key("Agent", "default", "calc")
 
 
 class Pods:
-    """Answer when they are told to."""
+    """Answer with the same reasons, after some time; `told` is who was told of news."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, after_seconds: float = 0.0) -> None:
+        self.after_seconds = after_seconds
         self.asked: list[str] = []
-        self.may_answer = asyncio.Event()
         self.reasons = ["model"]
+        self.told: list[Key] = []
+        self.answers = Answers(self.ready, self.told.append)
 
     async def ready(self, ip: str, _port: int | None) -> list[str]:
         self.asked.append(ip)
-        await self.may_answer.wait()
-        return self.reasons
+        await asyncio.sleep(self.after_seconds)
+        return list(self.reasons)
 
 
-async def test_who_answers_at_once_is_heard_at_once() -> None:
-    pods = Pods()
-    pods.may_answer.set()
-    assert await Answers(pods.ready).ready("one", "10.0.0.1") == ["model"]
+def numbered(number: int) -> pods.Pod:
+    return replace(POD, uid=str(number), ip=f"10.0.{number // 256}.{number % 256}")
 
 
-async def test_a_silent_pod_is_not_waited_for_and_not_asked_twice_at_once() -> None:
-    pods = Pods()
-    answers = Answers(pods.ready)
-    assert await answers.ready("one", "10.0.0.1") == []
-    assert await answers.ready("one", "10.0.0.1") == []
-    assert pods.asked == ["10.0.0.1"]
+def test_who_answers_at_once_is_heard_at_once_and_nobody_is_told() -> None:
+    async def world() -> None:
+        all_pods = Pods()
+        assert await all_pods.answers.ready(POD) == ["model"]
+        assert all_pods.told == []
+
+    simulate(world())
 
 
-async def test_what_a_slow_pod_has_said_is_there_at_the_next_look_and_until_it_says_something_else() -> None:
-    pods = Pods()
-    answers = Answers(pods.ready)
-    await answers.ready("one", "10.0.0.1")
-    pods.may_answer.set()
-    assert await answers.ready("one", "10.0.0.1") == ["model"]
-    pods.may_answer.clear()
-    assert await answers.ready("one", "10.0.0.1") == ["model"]
-    pods.reasons = []
-    pods.may_answer.set()
-    assert await answers.ready("one", "10.0.0.1") == []
+def test_a_silent_pod_is_not_waited_for_and_not_asked_twice_at_once() -> None:
+    async def world() -> None:
+        all_pods = Pods(after_seconds=HELD_SECONDS)
+        assert await all_pods.answers.ready(POD) == []
+        assert await all_pods.answers.ready(POD) == []
+        assert all_pods.asked == [POD.ip]
+        assert asyncio.get_running_loop().time() < 3 * PATIENCE_SECONDS
+
+    simulate(world())
 
 
-async def test_a_pod_is_not_blamed_with_the_words_of_another_that_had_its_address() -> None:
-    pods = Pods()
-    pods.may_answer.set()
-    answers = Answers(pods.ready)
-    assert await answers.ready("one", "10.0.0.1") == ["model"]
-    pods.may_answer.clear()
-    assert await answers.ready("two", "10.0.0.1") == []
+def test_the_owner_is_told_when_a_slow_pod_has_said_something_new_and_only_then() -> None:
+    async def world() -> None:
+        all_pods = Pods(after_seconds=HELD_SECONDS)
+        for _ in range(3):
+            await all_pods.answers.ready(POD)
+            await asyncio.sleep(HELD_SECONDS + LATER)
+        assert all_pods.told == [OWNER], "it has said the same three times"
+        all_pods.reasons = ["key"]
+        assert await all_pods.answers.ready(POD) == ["model"]
+        await asyncio.sleep(HELD_SECONDS)
+        assert all_pods.told == [OWNER, OWNER]
+        assert await all_pods.answers.ready(POD) == ["key"]
+        await asyncio.sleep(LATER)
+        all_pods.reasons = []
+        await all_pods.answers.ready(POD)
+        await asyncio.sleep(HELD_SECONDS)
+        assert all_pods.told == [OWNER, OWNER, OWNER]
+        assert await all_pods.answers.ready(POD) == []
+
+    simulate(world())
 
 
-async def test_of_thousands_of_silent_pods_few_are_asked_at_a_time() -> None:
-    pods = Pods()
-    answers = Answers(pods.ready)
-    await asyncio.gather(*(answers.ready(str(number), f"10.0.0.{number}") for number in range(AT_ONCE * 2)))
-    assert len(pods.asked) == AT_ONCE
+def test_who_is_told_does_not_ask_anew_so_that_a_pod_that_never_says_the_same_has_an_end() -> None:
+    async def world() -> None:
+        all_pods = Pods(after_seconds=HELD_SECONDS)
+        numbers = itertools.count()
+
+        async def ready(ip: str, _port: int | None) -> list[str]:
+            all_pods.asked.append(ip)
+            await asyncio.sleep(HELD_SECONDS)
+            return [f"it has not answered for {next(numbers)} s"]
+
+        async def look(_owner: Key | None = None) -> None:
+            await asyncio.gather(*(answers.ready(numbered(number)) for number in range(3)))
+
+        looks: set[asyncio.Task[None]] = set()
+        answers = Answers(ready, lambda owner: looks.add(asyncio.create_task(look(owner))))
+        await look()
+        await asyncio.sleep(600)
+        assert looks
+        assert set(Counter(all_pods.asked).values()) == {1}
+
+    simulate(world())
 
 
-async def test_what_is_remembered_is_bounded() -> None:
-    pods = Pods()
-    pods.may_answer.set()
-    answers = Answers(pods.ready)
-    for number in range(REMEMBERED + 1):
-        await answers.ready(str(number), "10.0.0.1")
-    pods.may_answer.clear()
-    assert await answers.ready("0", "10.0.0.1") == [], "the oldest is forgotten"
-    assert await answers.ready(str(REMEMBERED), "10.0.0.1") == ["model"]
+def test_a_pod_is_not_blamed_with_the_words_of_another_that_had_its_address() -> None:
+    async def world() -> None:
+        all_pods = Pods()
+        assert await all_pods.answers.ready(POD) == ["model"]
+        all_pods.after_seconds = HELD_SECONDS
+        assert await all_pods.answers.ready(replace(POD, uid="another")) == []
+        assert await all_pods.answers.ready(replace(POD, restarts=POD.restarts + 1)) == []
+
+    simulate(world())
+
+
+def test_of_thousands_of_silent_pods_few_are_asked_at_a_time_and_all_have_their_turn() -> None:
+    async def world() -> None:
+        all_pods = Pods(after_seconds=HELD_SECONDS)
+        await asyncio.gather(*(all_pods.answers.ready(numbered(number)) for number in range(AT_ONCE * 3)))
+        assert len(all_pods.asked) == AT_ONCE
+        # Those that were asked first are looked at once more meanwhile.
+        await asyncio.sleep(HELD_SECONDS + LATER)
+        await asyncio.gather(*(all_pods.answers.ready(numbered(number)) for number in range(AT_ONCE)))
+        await asyncio.sleep(HELD_SECONDS * 2)
+        assert len(set(all_pods.asked)) == AT_ONCE * 3
+
+    simulate(world())
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    async def world() -> None:
+        all_pods = Pods()
+        for number in range(REMEMBERED + 1):
+            await all_pods.answers.ready(numbered(number))
+        all_pods.after_seconds = HELD_SECONDS
+        assert await all_pods.answers.ready(numbered(0)) == [], "the oldest is forgotten"
+        assert await all_pods.answers.ready(numbered(REMEMBERED)) == ["model"]
+
+    simulate(world())

@@ -84,10 +84,10 @@ async def test_the_bridge_of_a_stdio_server_is_asked_what_is_wrong_and_quoted() 
     body["status"]["containerStatuses"] = [{**WAITING, "state": {"running": {}}}]
     found = pods.pod(body)
     assert found is not None
-    asked: list[tuple[str, int | None]] = []
+    asked: list[tuple[str | None, int | None]] = []
 
-    async def ready(_life: str, ip: str, port: int | None) -> list[str]:
-        asked.append((ip, port))
+    async def ready(pod: pods.Pod) -> list[str]:
+        asked.append((pod.ip, pod.bridge_port))
         return ["server 'files': it ended with exit code 1"]
 
     (trouble,) = (await observe.extra_trouble([found], PodEvents(FakeApiServer()), ready, 0.0)).values()

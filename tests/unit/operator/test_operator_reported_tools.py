@@ -243,6 +243,17 @@ async def test_large_answers_are_read_one_at_a_time_and_small_ones_wait_for_none
         await other.close()
 
 
+@pytest.mark.parametrize("reasons", [["x" * 60_000], ["down"] * 5_000, [""] * 10_000, [{"deep": ["x" * 9_000]}, "y"]])
+async def test_of_a_pod_that_has_much_to_say_of_itself_the_first_words_are_kept(reasons: list[Any]) -> None:
+    async with served(Pages(503, json.dumps({"reasons": reasons}).encode())) as base:
+        client = AgentClient(int(base.rsplit(":", 1)[1]))
+        said = await client.ready("127.0.0.1")
+        await client.close()
+    assert said[0] == str(reasons[0])[: observe.WORDS_CHARACTERS]
+    assert sum(map(len, said)) <= observe.WORDS_CHARACTERS
+    assert len(said) <= observe.WORDS_CHARACTERS
+
+
 async def test_an_agent_pod_redirects_nobody() -> None:
     victim = Pages()
     async with served(victim) as elsewhere:

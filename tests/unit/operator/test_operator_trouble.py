@@ -26,7 +26,7 @@ async def asked(
     about = {"kind": "Pod", "uid": body["metadata"]["uid"]}
     server.events = [{"involvedObject": about, "reason": reason, "message": message} for reason, message in events]
 
-    async def ready(_life: str, _ip: str, _port: int | None) -> list[str]:
+    async def ready(_pod: pods.Pod) -> list[str]:
         return list(reasons)
 
     found = pods.pod(body)
