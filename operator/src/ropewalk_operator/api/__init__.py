@@ -1,4 +1,4 @@
-"""Resource bodies -> frozen Agent, MCPServer and Model, or InvalidSpec.
+"""Resource bodies -> frozen Agent, MCPServer and ModelSpec, or InvalidSpec.
 
 Never talks to anything and never guesses: the schema of the CRD has filled in the defaults; what it could not refuse
 is refused here, with every problem at once.
@@ -13,13 +13,13 @@ from pydantic import ValidationError
 
 from ropewalk_operator.api.agents import Agent, Limits, Queue, ServerRef, Sessions
 from ropewalk_operator.api.mcpservers import Auth, ClientCredentials, Header, MCPServer, Package, Remote, Retry, Stdio
-from ropewalk_operator.api.models import FallbackModel, Model, ModelSpec, Provider
+from ropewalk_operator.api.models import FallbackModel, ModelSpec, Provider
 from ropewalk_operator.api.values import InvalidSpec, KeyRef, ToolFilter, sentences
 from ropewalk_operator.api.workload import API_VERSION, GROUP, VERSION, Autoscaling, EnvFrom, NetworkRules, Pod
 
 __all__ = [
     "API_VERSION", "GROUP", "VERSION", "Agent", "Auth", "Autoscaling", "ClientCredentials", "EnvFrom", "FallbackModel",
-    "Header", "InvalidSpec", "KeyRef", "Limits", "MCPServer", "Model", "ModelSpec", "NetworkRules", "Package", "Pod",
+    "Header", "InvalidSpec", "KeyRef", "Limits", "MCPServer", "ModelSpec", "NetworkRules", "Package", "Pod",
     "Provider", "Queue", "Remote", "Retry", "ServerRef", "Sessions", "Stdio", "ToolFilter", "agent", "mcp_server",
     "model",
 ]  # fmt: skip
@@ -41,10 +41,10 @@ def mcp_server(body: Mapping[str, Any]) -> MCPServer:
         raise InvalidSpec(sentences(error)) from None
 
 
-def model(body: Mapping[str, Any]) -> Model:
-    """The Model in `body`; raises InvalidSpec."""
+def model(body: Mapping[str, Any]) -> ModelSpec:
+    """What the Model in `body` asks for; raises InvalidSpec."""
     try:
-        return Model.model_validate(_flat(body))
+        return ModelSpec.model_validate(body.get("spec") or {})
     except ValidationError as error:
         raise InvalidSpec(sentences(error)) from None
 

@@ -1,4 +1,4 @@
-"""A Model, or the language model of one Agent, and those that are asked when it fails."""
+"""What a Model holds, or the language model of one Agent, and those that are asked when it fails."""
 
 from __future__ import annotations
 
@@ -41,16 +41,6 @@ class FallbackModel(Value):
 
 
 class ModelSpec(FallbackModel):
-    """The language model, and those that are asked when it fails."""
+    """The language model, and those that are asked when it fails: a Model's spec, and `spec.model` of an Agent."""
 
     fallbacks: tuple[FallbackModel, ...] = ()
-
-
-class Model(ModelSpec):
-    """A Model with every default filled in; its fields are those of an Agent's own `model`."""
-
-    kind: str
-    namespace: str
-    name: str
-    uid: str
-    generation: int
