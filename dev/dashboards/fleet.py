@@ -12,9 +12,9 @@ _NAMES = Series('namespace=~"$namespace", name=~"$agent", kind="Agent"')
 _EACH = "namespace, agent"
 _LEGEND = "{{namespace}}/{{agent}}"
 _PODS = _AGENTS.of("ropewalk_agent_build_info")
-_REQUESTS, _DURATION = "ropewalk_agent_requests_total", "ropewalk_agent_request_duration_seconds"
+_DURATION = "ropewalk_agent_request_duration_seconds"
 _UP = _AGENTS.sum("ropewalk_agent_build_info", _EACH)
-_FAILED = _AGENTS.rate(_REQUESTS, more=FAILED)
+_FAILED = _AGENTS.requests(more=FAILED)
 _CONNECTIONS = _AGENTS.of("ropewalk_agent_mcp_server_up")
 _TOKENS = "gen_ai_client_inference_usage_{way}_tokens_total"
 _ONE_AGENT = (
@@ -39,12 +39,17 @@ def board() -> Dashboard:
 
 def _now() -> Panels:
     return [
-        stat_panel("Requests", "Requests answered each second.", or_none(_AGENTS.rate(_REQUESTS), _PODS), "reqps"),
+        stat_panel(
+            "Requests",
+            "Requests answered each second, and items of batches.",
+            or_none(_AGENTS.requests(), _PODS),
+            "reqps",
+        ),
         stat_panel(
             "Failed",
             "Share of requests that failed and not by the client's fault: model_error, timeout, queue_full, not_ready,"
             " invalid_answer, internal.",
-            share(_FAILED, _AGENTS.rate(_REQUESTS), _PODS),
+            share(_FAILED, _AGENTS.requests(), _PODS),
             "percentunit",
             warn=0.01,
             bad=0.05,
@@ -88,20 +93,20 @@ def _traffic() -> Panels:
         graph(
             "Requests by agent",
             "The ten busiest agents.",
-            [(top(_AGENTS.rate(_REQUESTS, _EACH)), _LEGEND)],
+            [(top(_AGENTS.requests(_EACH)), _LEGEND)],
             "reqps",
         ),
         graph(
             "Failures by agent",
             "Requests that failed by the service's fault, of the ten agents with most of them.",
-            [(top(or_zero(_AGENTS.rate(_REQUESTS, _EACH, FAILED), _UP)), _LEGEND)],
+            [(top(or_zero(_AGENTS.requests(_EACH, FAILED), _UP)), _LEGEND)],
             "reqps",
         ),
         graph(
             "Requests by outcome",
             "ok, or why not: queue_full means that concurrency and queue are too small for the load, timeout that"
             " limits.requestTimeoutSeconds was not enough, model_error that the provider failed.",
-            [(_AGENTS.rate(_REQUESTS, "outcome"), "{{outcome}}")],
+            [(_AGENTS.requests("outcome"), "{{outcome}}")],
             "reqps",
         ),
         graph(
@@ -208,7 +213,7 @@ def _models() -> Panels:
 
 
 def _agents() -> Panels:
-    failed = or_zero(_AGENTS.rate(_REQUESTS, _EACH, FAILED), _UP)
+    failed = or_zero(_AGENTS.requests(_EACH, FAILED), _UP)
     tokens = " + ".join(
         f"({or_zero(_AGENTS.rate(_TOKENS.format(way=way), _EACH), _UP)})" for way in ("input", "output")
     )
@@ -219,8 +224,8 @@ def _agents() -> Panels:
             " is shown. Its name leads to the agent's own dashboard.",
             [
                 ("Pods", f"count by ({_EACH}) ({_PODS})", "short"),
-                ("Requests", or_zero(_AGENTS.rate(_REQUESTS, _EACH), _UP), "reqps"),
-                ("Failed", f"({failed}) / {_AGENTS.rate(_REQUESTS, _EACH)}", "percentunit"),
+                ("Requests", or_zero(_AGENTS.requests(_EACH), _UP), "reqps"),
+                ("Failed", f"({failed}) / {_AGENTS.requests(_EACH)}", "percentunit"),
                 ("p95", _AGENTS.quantile(0.95, _DURATION, _EACH), "s"),
                 ("Waiting", _AGENTS.sum("ropewalk_agent_queue_depth", _EACH), "short"),
                 ("Tokens a second", tokens, "short"),

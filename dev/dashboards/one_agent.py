@@ -10,7 +10,7 @@ from dashboards.queries import FAILED, MODEL, Series, or_none, or_zero, share
 _AGENT = Series('namespace=~"$namespace", agent=~"$agent"')
 _NAME = Series('namespace=~"$namespace", name=~"$agent", kind="Agent"')
 _PODS = _AGENT.of("ropewalk_agent_build_info")
-_REQUESTS, _DURATION = "ropewalk_agent_requests_total", "ropewalk_agent_request_duration_seconds"
+_DURATION = "ropewalk_agent_request_duration_seconds"
 _CALLS = "ropewalk_agent_tool_calls_total"
 _UP = "ropewalk_agent_mcp_server_up"
 _TOKENS = "gen_ai_client_inference_usage_{way}_tokens_total"
@@ -43,11 +43,16 @@ def board() -> Dashboard:
 
 def _now() -> Panels:
     return [
-        stat_panel("Requests", "Requests answered each second.", or_none(_AGENT.rate(_REQUESTS), _PODS), "reqps"),
+        stat_panel(
+            "Requests",
+            "Requests answered each second, and items of batches.",
+            or_none(_AGENT.requests(), _PODS),
+            "reqps",
+        ),
         stat_panel(
             "Failed",
             "Share of requests that failed and not by the client's fault.",
-            share(_AGENT.rate(_REQUESTS, more=FAILED), _AGENT.rate(_REQUESTS), _PODS),
+            share(_AGENT.requests(more=FAILED), _AGENT.requests(), _PODS),
             "percentunit",
             warn=0.01,
             bad=0.05,
@@ -87,7 +92,7 @@ def _requests() -> Panels:
             "Requests by outcome",
             "ok, or why not: queue_full means that concurrency and queue are too small for the load, timeout that"
             " limits.requestTimeoutSeconds was not enough.",
-            [(_AGENT.rate(_REQUESTS, "outcome"), "{{outcome}}")],
+            [(_AGENT.requests("outcome"), "{{outcome}}")],
             "reqps",
         ),
         graph(
@@ -107,7 +112,7 @@ def _requests() -> Panels:
         graph(
             "Requests by endpoint",
             "Each protocol has an endpoint of its own.",
-            [(_AGENT.rate(_REQUESTS, "endpoint"), "{{endpoint}}")],
+            [(_AGENT.rate("ropewalk_agent_requests_total", "endpoint"), "{{endpoint}}")],
             "reqps",
         ),
         graph(

@@ -28,6 +28,13 @@ class Series:
         """How often something happens in a second, summed."""
         return f"{_sum(by)} (rate({self.of(metric, more)}{WINDOW}))"
 
+    def requests(self, by: str = "", more: str = "") -> str:
+        """Requests in a second: an item of a batch is one, and the batch only where it was refused as a whole."""
+        whole, refused = "ropewalk_agent_requests_total", 'endpoint="/batch", outcome!="ok"'
+        parts = [(whole, 'endpoint!="/batch"'), (whole, refused), ("ropewalk_agent_batch_items_total", "")]
+        rates = [f"rate({self.of(metric, ', '.join(filter(None, (own, more))))}{WINDOW})" for metric, own in parts]
+        return f"{_sum(by)} ({' or '.join(rates)})"
+
     def sum(self, metric: str, by: str = "", more: str = "") -> str:
         """A state, summed over pods."""
         return f"{_sum(by)} ({self.of(metric, more)})"

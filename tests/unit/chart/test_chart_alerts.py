@@ -13,10 +13,14 @@ import yaml
 
 from chart_helm import CHART, REPOSITORY, of_kind, only, render, try_template
 from chart_promtool import promtool
+from dashboards.queries import FAILED
+from ropewalk_agent.errors import STATUS_OF_CODE
 
 RULES = CHART / "files" / "alerts.yaml"
 ON = ("--set", "monitoring.alerts.enabled=true")
-REQUESTS = 'ropewalk_agent_requests_total{{namespace="n", agent="a", outcome="{}"}}'
+REQUESTS = 'ropewalk_agent_requests_total{{namespace="n", agent="a", endpoint="/query", outcome="{}"}}'
+BATCHES = 'ropewalk_agent_requests_total{{namespace="n", agent="a", endpoint="/batch", outcome="{}"}}'
+ITEMS = 'ropewalk_agent_batch_items_total{{namespace="n", agent="a", outcome="{}"}}'
 BUCKET = 'ropewalk_agent_request_duration_seconds_bucket{{namespace="n", agent="a", endpoint="{}", le="{}"}}'
 COUNT = 'ropewalk_agent_request_duration_seconds_count{{namespace="n", agent="a", endpoint="{}"}}'
 CONDITION = 'ropewalk_resource_condition{{kind="{}", namespace="n", name="{}", condition="Ready", pod="{}"}}'
@@ -91,7 +95,7 @@ CASES = [
          share("0+20x60 1200+0x60", "0+80x60 4800+100x60", "internal"), fires=[10, 60], silent=[1, 75],
          only='window="1h"'),
     Case("RopewalkErrorBudgetBurn", "fires within half an hour where a tenth fails, and ends half an hour after it",
-         share("0+10x60 600+0x60", "0+90x60 5400+100x60", "internal"), fires=[20, 60], silent=[10, 95],
+         share("0+10x60 600+0x60", "0+90x60 5400+100x60", "internal"), fires=[25, 60], silent=[10, 95],
          only='window="6h"'),
     Case("RopewalkErrorBudgetBurn", "is silent at half a percent",
          share("0+1x180", "0+199x180", "timeout"), silent=[10, 90, 180]),
@@ -102,6 +106,13 @@ CASES = [
          silent=[10, 90]),
     Case("RopewalkErrorBudgetBurn", "what a limit ended costs nothing of it",
          share("0+50x120", "0+50x120", "limit_turns"), silent=[10, 90]),
+    Case("RopewalkErrorBudgetBurn", "each item of a batch counts, though the batch is answered",
+         {ITEMS.format("timeout"): "0+50x60 3000+0x60", ITEMS.format("ok"): "0+50x60 3000+100x60",
+          BATCHES.format("ok"): "0+1x120"}, fires=[10, 60], silent=[1, 75], only='window="1h"'),
+    Case("RopewalkErrorBudgetBurn", "a batch that is answered is no request beside its items",
+         {ITEMS.format("internal"): "0+20x60", BATCHES.format("ok"): "0+1000x60"}, fires=[10, 60]),
+    Case("RopewalkErrorBudgetBurn", "a batch that is refused as a whole is a request",
+         {BATCHES.format("not_ready"): "0+20x60", BATCHES.format("ok"): "0+1x60"}, fires=[10, 60]),
     Case("RopewalkErrorBudgetBurn", "fires in the long run where four percent fail",
          share("0+4x400", "0+96x400", "model_error"), fires=[150, 400], silent=[60]),
     Case("RopewalkErrorBudgetBurn", "that of a day is the last to end",
@@ -109,6 +120,8 @@ CASES = [
          only='window="1d"'),
     Case("RopewalkModelErrors", "fires where a tenth ends with model_error, and ends after it",
          share("0+2x30 60+0x60", "0+18x30 540+20x60", "model_error"), fires=[10, 30], silent=[1, 50]),
+    Case("RopewalkModelErrors", "an agent that is asked in batches only is told of",
+         {ITEMS.format("model_error"): "0+20x60", BATCHES.format("ok"): "0+1x60"}, fires=[10, 30], silent=[1]),
     Case("RopewalkModelErrors", "is silent at one percent",
          share("0+1x60", "0+99x60", "model_error"), silent=[10, 60]),
     Case("RopewalkModelErrors", "is silent where there are too few requests to tell",
@@ -145,7 +158,7 @@ CASES = [
     Case("RopewalkOperatorNotReconciling", "fires where every reconcile fails, though nothing waits",
          {DEPTH.format("p"): "0x40", RECONCILES.format("p", "error"): "0+3x40"}, fires=[25, 40]),
     # As the work queue paces it: 11 tries in the first two minutes, and then one each minute.
-    Case("RopewalkOperatorNotReconciling", "is silent where two resources fail for ever and there is nothing else to do",
+    Case("RopewalkOperatorNotReconciling", "is silent where two resources fail for ever and nothing else is to do",
          {DEPTH.format("p"): "0x40", RECONCILES.format("p", "error"): "0 18 22+2x60"},
          silent=[5, 12, 15, 20, 30, 60]),
     Case("RopewalkOperatorNotReconciling", "is silent where some fail and others succeed",
@@ -204,12 +217,19 @@ def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_silent(
 
 
 def test_alerts_about_rates_have_a_guard_of_traffic() -> None:
-    about_shares = {rule["alert"] for rule in alerts() if "ropewalk_agent_request" in rule["expr"]}
+    about_shares = {rule["alert"] for rule in alerts() if re.search("ropewalk[:_]agent_.*requ", rule["expr"])}
     assert about_shares == {
         "RopewalkAgentSlow", "RopewalkErrorBudgetBurn", "RopewalkModelErrors", "RopewalkQueueFull"
     }  # fmt: skip
     for rule in alerts():
         assert ("# thresholds.minimumRequests" in rule["expr"]) is (rule["alert"] in about_shares), rule["alert"]
+
+
+def test_each_code_of_an_answer_is_a_failure_of_the_service_or_none_knowingly() -> None:
+    [failures] = re.findall(r'outcome=~"([^"]+)"', RULES.read_text())
+    assert f'outcome=~"{failures}"' == FAILED, "the dashboards and the alerts count the same"
+    by_the_client = ("invalid_request", "not_found", "method_not_allowed", "cancelled", "session_busy")
+    assert sorted([*failures.split("|"), *by_the_client]) == sorted(STATUS_OF_CODE)
 
 
 def test_every_alert_says_how_bad_it_is_and_where_to_read_on() -> None:

@@ -43,6 +43,7 @@ LEADER = 'ropewalk_operator_leader{{namespace="{}", pod="{}", job="ropewalk-oper
 AGENT = 'ropewalk_agent_build_info{namespace="n", agent="a", pod="a-1"}'
 UP = 'ropewalk_agent_mcp_server_up{{namespace="n", agent="a", pod="a-1", server="{}"}}'
 REQUESTS = 'ropewalk_agent_requests_total{{namespace="n", agent="a", endpoint="{}", outcome="{}"}}'
+ITEMS = 'ropewalk_agent_batch_items_total{{namespace="n", agent="a", outcome="{}"}}'
 RETRIES = 'ropewalk_operator_workqueue_retries_total{namespace="s", pod="p", job="ropewalk-operator"}'
 CASES = [
     *(Case(board, panel, "is nothing where no operator leads", {LEADER.format("s", "p"): "0x60"})
@@ -64,6 +65,12 @@ CASES = [
                            ("fleet", "Requests"), ("agent", "Failed"), ("mcp-servers", "Failed calls"))),
     Case("fleet", "MCP connections down", "counts those that are down",
          {UP.format("m"): "1x60", UP.format("o"): "0x60"}, {"{}": 1}),
+    *(Case(board, "Failed", "counts the items of batches, and not the batch beside them",
+           {AGENT: "1x60", REQUESTS.format("/batch", "ok"): "0+60x60", ITEMS.format("model_error"): "0+45x60",
+            ITEMS.format("ok"): "0+15x60"}, {"{}": 0.75}) for board in ("fleet", "agent")),
+    Case("fleet", "Agents", "tells which share of the items of batches failed, too",
+         {REQUESTS.format("/query", "ok"): "0+60x60", REQUESTS.format("/batch", "ok"): "0+60x60",
+          AGENT: "1x60", ITEMS.format("timeout"): "0+60x60"}, {'{namespace="n", agent="a"}': 0.5}, column="Failed"),
     Case("operator", "Leaders", "is told of each installation",
          {LEADER.format("s", "p"): "1x60", LEADER.format("s", "q"): "0x60", LEADER.format("t", "p"): "0x60"},
          {'{namespace="s"}': 1, '{namespace="t"}': 0}),
