@@ -76,11 +76,15 @@ async def resync(
     """List everything now and then and look at every resource: a safety net for whatever a watch may miss."""
     while True:
         await sleep(every_seconds * random.uniform(0.8, 1.2))
+        # What only a listing finds gone is in no cache any more, and has to be forgotten all the same.
+        concerned: set[Key] = set()
         try:
-            await list_into(cache, kube, WATCHED, watches.places)
+            for kind in WATCHED:
+                for place in watches.places:
+                    concerned |= await list_into(cache, kube, [kind], [place])
         except ApiError as error:
             logger.warning("resync failed", extra={"fields": {"error": str(error)}})
-        for key in list(cache.resources):
+        for key in concerned.union(cache.resources):
             enqueue(key, False)
 
 

@@ -21,7 +21,7 @@ from ropewalk_operator.leader import uptime
 from ropewalk_operator.logs import JsonFormatter
 from ropewalk_operator.metrics import CONTENT_TYPE, Metrics
 from ropewalk_operator.watches import SILENCE_SECONDS, SLOW_START_SECONDS, Watches, list_into
-from ropewalk_operator.workers import work
+from ropewalk_operator.workers import resync, work
 from ropewalk_operator.workqueue import WorkQueue
 
 
@@ -172,6 +172,21 @@ async def test_a_listing_shows_what_a_watch_has_missed() -> None:
     assert concerned == {Key("Agent", "default", "calc")}, "its prompt is gone"
     child = cache.children[Key("ConfigMap", "default", "calc-agent")]
     assert child.content is not None, "of the operator's own the content is listed too"
+
+
+async def test_a_resync_looks_at_every_resource_and_at_those_that_only_it_finds_gone() -> None:
+    api, cache = FakeApiServer(), Cache()
+    cache.see("Agent", api.put(agent()))
+    cache.see("Agent", api.put(agent("gone")))
+    del api.objects[Key("Agent", "default", "gone")]
+    looked_at: asyncio.Queue[Key] = asyncio.Queue()
+    watches = Watches([], Clock(0.0))
+    task = asyncio.create_task(
+        resync(cache, cast(Kube, api), watches, lambda key, _urgent: looked_at.put_nowait(key), every_seconds=0.001)
+    )
+    first = {await asyncio.wait_for(looked_at.get(), 10) for _ in range(2)}
+    task.cancel()
+    assert first == {Key("Agent", "default", "calc"), Key("Agent", "default", "gone")}
 
 
 async def test_requests_without_an_answer_are_counted() -> None:
