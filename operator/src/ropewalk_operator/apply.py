@@ -21,7 +21,7 @@ from ropewalk_operator.api import API_VERSION
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.children import Child, child, version_of
 from ropewalk_operator.handover import hand_over_replicas
-from ropewalk_operator.kinds import AUTOSCALER, BY_NAME, DEPLOYMENT, EVENT, KEPT, Key, Kind
+from ropewalk_operator.kinds import AUTOSCALER, BY_NAME, CHILDREN, DEPLOYMENT, EVENT, KEPT, Key, Kind
 from ropewalk_operator.kube import ApiError
 from ropewalk_operator.manifest import Manifest, digest
 from ropewalk_operator.times import timestamp
@@ -184,8 +184,8 @@ class Applier:
 
     def forget(self, name: str, namespace: str) -> None:
         """Drop what is remembered of the children with this name."""
-        for key in [key for key in self._applied if (key.namespace, key.name) == (namespace, name)]:
-            del self._applied[key]
+        for kind in CHILDREN:
+            self._applied.pop(Key(kind.name, namespace, name), None)
 
     async def _apply_child(self, owner: names.Owner, manifest: Manifest, outcome: Outcome, least: int | None) -> None:
         is_autoscaled = manifest["kind"] == DEPLOYMENT.name and "replicas" not in manifest["spec"]

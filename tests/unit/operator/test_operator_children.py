@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +23,26 @@ async def test_a_child_that_the_watches_have_not_shown_yet_is_applied_all_the_sa
     world.applier.forget("calc-agent", "default")
     await world.reconciler.reconcile(AGENT)
     assert world.api.writes == created("ConfigMap", "ServiceAccount", "Service", "NetworkPolicy", "Deployment")
+
+
+class Unsearchable(dict[Key, Any]):
+    """Holds the children of thousands of others, too many to go through."""
+
+    def __iter__(self) -> Iterator[Key]:
+        raise AssertionError("all children were gone through")
+
+
+async def test_to_forget_one_owners_children_those_of_others_are_not_gone_through(world: World) -> None:
+    world.put(agent())
+    world.put(agent("other"))
+    await world.settle()
+    await world.settle(Key("Agent", "default", "other"))
+    applied = world.applier._applied = Unsearchable(world.applier._applied)
+    before = len(applied)
+    world.applier.forget("calc-agent", "default")
+    assert before == 2 * len(AGENT_CHILDREN)
+    assert len(applied) == len(AGENT_CHILDREN)
+    assert all(Key(kind, "default", "other-agent") in applied for kind in AGENT_CHILDREN)
 
 
 @pytest.mark.parametrize("kind", AGENT_CHILDREN)
