@@ -7,7 +7,9 @@ as work.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from sys import intern
 from typing import Any
@@ -16,7 +18,9 @@ from ropewalk_operator import names, pods
 from ropewalk_operator.children import Body, Child, child, version_of
 from ropewalk_operator.kinds import AGENT, CONFIG_MAP, MCP_SERVER, MODEL, OWNERS, POD, RESOURCES, Key
 
-TOMBSTONES = 4096
+TOMBSTONE_SECONDS = 600.0
+"""How long the dead are remembered. A listing that takes longer is refused: the API server compacts every five minutes
+what is older than that, where its --etcd-compaction-interval does not say otherwise."""
 SHARED_CHARACTERS = 100
 RESOURCE_KINDS = frozenset(kind.name for kind in RESOURCES)
 UNSEEN = frozenset({"args", "autoscaling", "command", "networkPolicy", "pod", "replicas"})
@@ -24,9 +28,10 @@ UNSEEN = frozenset({"args", "autoscaling", "command", "networkPolicy", "pod", "r
 
 
 class Cache:
-    """The world as last seen."""
+    """The world as last seen. `clock` gives seconds that never go back."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.resources: dict[Key, dict[str, Any]] = {}
         """Agents, MCPServers and Models."""
         self.children: dict[Key, Child] = {}
@@ -40,11 +45,12 @@ class Cache:
         self._agents_of_server: dict[tuple[str, str], set[Key]] = defaultdict(set)
         self._agents_of_model: dict[tuple[str, str], set[Key]] = defaultdict(set)
         self._agents_of_config_map: dict[tuple[str, str], set[Key]] = defaultdict(set)
-        self._gone: dict[str, int] = {}
+        self._gone: dict[str, tuple[int, float]] = {}
 
     def see(self, kind: str, body: Body) -> set[Key]:
         """Take in an object that exists."""
-        if version_of(body) <= self._gone.get(body["metadata"]["uid"], -1):
+        buried = self._gone.get(body["metadata"]["uid"])
+        if buried is not None and version_of(body) <= buried[0]:
             return set()
         if kind in RESOURCE_KINDS:
             return self._see_resource(kind, body)
@@ -264,9 +270,11 @@ class Cache:
     def _bury(self, uid: str, version: int) -> None:
         # A listing that was answered before the deletion may arrive after it: the dead stay dead. A newer version is
         # no ghost: an object whose label was removed looks deleted to the watch, and comes back when the label does.
-        self._gone[uid] = version
-        if len(self._gone) > TOMBSTONES:
-            self._gone.pop(next(iter(self._gone)))
+        now = self._clock()
+        self._gone.pop(uid, None)
+        self._gone[uid] = (version, now)
+        while now - self._gone[oldest := next(iter(self._gone))][1] > TOMBSTONE_SECONDS:
+            del self._gone[oldest]
 
 
 def _shared(value: Any) -> Any:

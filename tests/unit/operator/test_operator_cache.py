@@ -2,8 +2,9 @@ from typing import Any
 
 import pytest
 
+from clock import Clock
 from operator_world import agent, mcp_server, pod
-from ropewalk_operator.cache import Cache
+from ropewalk_operator.cache import TOMBSTONE_SECONDS, Cache
 from ropewalk_operator.kinds import Key
 
 AGENT = Key("Agent", "default", "calc")
@@ -106,6 +107,19 @@ def test_an_object_that_comes_back_into_sight_is_seen(cache: Cache) -> None:
     cache.see("Service", child(1))
     cache.lose("Service", child(2))
     assert cache.see("Service", child(3)) == {AGENT}
+
+
+def test_however_many_have_gone_none_comes_back_within_the_time_of_a_listing() -> None:
+    clock = Clock()
+    cache = Cache(clock)
+    for number in range(20_000):
+        cache.lose("Service", child(9, uid=f"c{number}"))
+    clock.now += TOMBSTONE_SECONDS
+    cache.lose("Service", child(9, uid="last"))
+    assert cache.see("Service", child(8, uid="c0")) == set()
+    clock.now += 1
+    cache.lose("Service", child(9, uid="later"))
+    assert len(cache._gone) == 2, "what no listing can bring back is forgotten"
 
 
 def test_what_is_not_in_a_listing_and_is_older_is_gone(cache: Cache) -> None:
