@@ -18,7 +18,7 @@ from kopf._cogs.structs.credentials import Vault
 from kopf._cogs.structs.references import NamespaceName, Resource
 
 from ropewalk_operator.cache import Cache
-from ropewalk_operator.kinds import RESOURCES, WATCHED, Key, Kind
+from ropewalk_operator.kinds import WATCHED, Key, Kind
 from ropewalk_operator.kube import LIST_TIMEOUT_FACTOR, PAGE, Kube
 from ropewalk_operator.names import MANAGED_SELECTOR
 from ropewalk_operator.streams import Backoffs
@@ -72,9 +72,19 @@ class Watcher:
         if event["type"] == "BOOKMARK":
             return
         take = self._cache.lose if event["type"] == "DELETED" else self._cache.see
-        for key in take(kind.name, event["object"]):
+        metadata = event["object"]["metadata"]
+        changed = Key(kind.name, metadata["namespace"], metadata["name"])
+        before = self._edition(changed)
+        concerned = take(kind.name, event["object"])
+        is_edit = self._edition(changed) != before
+        for key in concerned:
             # What a user has changed goes before the echoes of what the operator and the cluster do.
-            self._enqueue(key, kind in RESOURCES)
+            self._enqueue(key, is_edit and key == changed)
+
+    def _edition(self, key: Key) -> tuple[str, int] | None:
+        """What an edit, a deletion or a new object of the name changes; None of what is no resource."""
+        known = self._cache.resources.get(key)
+        return (known["metadata"]["uid"], known["metadata"]["generation"]) if known is not None else None
 
     async def _follow(self, kind: Kind, place: str, chosen: kopf.OperatorSettings) -> None:
         resource = Resource(kind.group, kind.version, kind.plural, namespaced=True)
