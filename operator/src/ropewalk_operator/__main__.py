@@ -35,6 +35,8 @@ from ropewalk_operator.workqueue import WorkQueue
 logger = logging.getLogger("ropewalk_operator")
 
 STOP_SECONDS = 1.0
+LAST_WORD_SECONDS = 5.0
+"""A worker ends where it may write no more. Why that is, the election says, at its next renewal at the latest."""
 
 
 class CannotGoOn(Exception):
@@ -163,9 +165,17 @@ class Operator:
         self._tasks.append(task)
 
     def _has_ended(self, task: asyncio.Task[None]) -> None:
-        # Only the start may end by itself, when the loops have taken over.
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not self._over.done():
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            self._fail(error)
+        elif task.get_name() != "start":
+            # Only the start may end by itself, when the loops have taken over.
+            ended = CannotGoOn(f"{task.get_name()} has ended")
+            asyncio.get_running_loop().call_later(LAST_WORD_SECONDS, self._fail, ended)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._over.done():
             self._over.set_exception(error)
 
     def _end(self) -> None:

@@ -44,7 +44,7 @@ async def work(queue: WorkQueue[Key], reconcile: Callable[[Key], Awaitable[float
             if again is not None:
                 queue.add_after(key, again)
         except NotLeading:
-            # The election ends the process, and says why.
+            # The process ends with it; the election says why.
             return
         except ApiError as error:
             at_most = MAX_DELAY_SECONDS
