@@ -19,7 +19,7 @@ from ropewalk_operator.checks import DISCOVERY_FAILED
 from ropewalk_operator.children import Child
 from ropewalk_operator.discovery import Discovery, View
 from ropewalk_operator.facts import Facts, Workload, workload
-from ropewalk_operator.kinds import AUTOSCALER, CLAIM, MCP_SERVER, MODEL, SERVICE, Key
+from ropewalk_operator.kinds import AUTOSCALER, CLAIM, DEPLOYMENT, MCP_SERVER, MODEL, SERVICE, Key, Kind
 from ropewalk_operator.prompts import Prompts
 from ropewalk_operator.references import chosen_model, named_servers
 from ropewalk_operator.render.agent import agent_children
@@ -225,8 +225,8 @@ class Reconciler:
         if (known := self._discovery.known(key)) is not None:
             return known.has_session
         # After a restart nothing has been asked yet: the Service stays as it is.
-        service = self._cache.children.get(Key(SERVICE.name, key.namespace, names.child(server)))
-        if service is None or service.owner != key or service.content is None:
+        service = self._own(SERVICE, key)
+        if service is None or service.content is None:
             return False
         return bool(json.loads(service.content)["spec"].get("sessionAffinity") == "ClientIP")
 
@@ -241,8 +241,8 @@ class Reconciler:
             refused=tuple(outcome.refused),
             config_hash=config_hash(manifests),
             deployment=self._deployment(key) if manifests else None,
-            replicas=self._scaled_to(owner, facts.replicas),
-            autoscaler_idle=self._autoscaler_idle(owner),
+            replicas=self._scaled_to(key, owner, facts.replicas),
+            autoscaler_idle=self._autoscaler_idle(key, owner),
             pods=tuple(self._cache.pods_of(key)),
         )
         again: float | None = None
@@ -272,18 +272,23 @@ class Reconciler:
             discovery_pending=True,
         )
 
-    def _deployment(self, key: Key) -> Workload | None:
-        child = self._cache.children.get(Key("Deployment", key.namespace, names.child_of(key.kind, key.name)))
-        return workload(child.generation, child.status) if child is not None and child.owner == key else None
+    def _own(self, kind: Kind, key: Key) -> Child | None:
+        """The child of this kind, unless what has its name is another's."""
+        child = self._cache.children.get(Key(kind.name, key.namespace, names.child_of(key.kind, key.name)))
+        return child if child is not None and child.owner == key else None
 
-    def _scaled_to(self, owner: names.Owner, asked: int) -> int:
+    def _deployment(self, key: Key) -> Workload | None:
+        child = self._own(DEPLOYMENT, key)
+        return workload(child.generation, child.status) if child is not None else None
+
+    def _scaled_to(self, key: Key, owner: names.Owner, asked: int) -> int:
         """How many pods there shall be: with autoscaling, what the Deployment says."""
-        deployment = self._cache.children.get(Key("Deployment", owner.namespace, names.child(owner)))
+        deployment = self._own(DEPLOYMENT, key)
         has = deployment.replicas if owner.is_autoscaled and deployment is not None else None
         return asked if has is None else has
 
-    def _autoscaler_idle(self, owner: names.Owner) -> str:
-        child = self._cache.children.get(Key(AUTOSCALER.name, owner.namespace, names.child(owner)))
+    def _autoscaler_idle(self, key: Key, owner: names.Owner) -> str:
+        child = self._own(AUTOSCALER, key)
         return str(child.status["idle"]) if owner.is_autoscaled and child is not None else ""
 
     def _claim(self, key: Key, agent: api.Agent) -> Child | None:

@@ -75,6 +75,19 @@ async def test_an_autoscaler_that_does_nothing_is_told_with_its_reason_and_once(
     assert world.condition("Available")["message"] == "1 of 1 pods of this spec are ready"
 
 
+async def test_the_autoscaler_and_the_pods_of_another_owner_say_nothing_of_this_one(world: World) -> None:
+    another = [{"kind": "Agent", "name": "other", "uid": "uid-of-other", "controller": True}]
+    for kind in ("Deployment", "HorizontalPodAutoscaler"):
+        metadata = {"name": "calc-agent", "namespace": "default", "ownerReferences": another}
+        idle = {"type": "ScalingActive", "status": "False", "reason": "FailedGetPodsMetric", "message": "foreign"}
+        body = {"kind": kind, "metadata": metadata, "spec": {"replicas": 8}, "status": {"conditions": [idle]}}
+        world.put(body)
+    world.put(agent(**AUTOSCALED))
+    facts, _, _ = await world.reconciler._agent(AGENT, world.cache.resources[AGENT])
+    assert facts.autoscaler_idle == ""
+    assert facts.replicas == 3
+
+
 async def test_what_else_an_autoscaler_says_concerns_nobody(world: World) -> None:
     world.put(agent(**AUTOSCALED))
     await world.settle()
