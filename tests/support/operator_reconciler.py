@@ -32,6 +32,8 @@ class World:
     api: FakeApiServer = field(default_factory=FakeApiServer)
     cache: Cache = field(default_factory=Cache)
     now: float = NOW
+    clock_is_off_by: float = 0.0
+    """How many seconds the operator's clock on the wall is ahead of the API server's."""
     reasons: list[str] = field(default_factory=list)
     pressed: bool = False
     asked: list[str] = field(default_factory=list)
@@ -71,7 +73,8 @@ class World:
             options=Options("ropewalk.dev/agent:0.1.0", "ropewalk.dev/mcp-stdio:0.1.0", "IfNotPresent"),
             enqueue=self.woken.append,
             is_pressed=lambda: self.pressed,
-            clock=lambda: self.now,
+            clock=lambda: self.now + self.clock_is_off_by,
+            uptime=lambda: self.now,
         )
 
     def put(self, body: dict[str, Any]) -> None:

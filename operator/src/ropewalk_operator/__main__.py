@@ -76,6 +76,7 @@ class Operator:
             enqueue=self._queue.add,
             is_pressed=lambda: self._queue.is_pressed,
             clock=time.time,
+            uptime=time.monotonic,
         )
         counted.read_at_scrape(self._cache, self._queue, self._watches.ages, lambda: election.leads)
 

@@ -6,6 +6,7 @@ Each check is named by what is wrong and says what to do about it. Pure: facts i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ DISCOVERY_FAILED = "DiscoveryFailed"
 CLASHES_NAMED = 10
 AGENTS_NAMED = 3
 FINALIZERS_NAMED = 5
+COLLECTORS = frozenset({"foregroundDeletion", "orphan"})
+"""Finalizers of Kubernetes' garbage collector, which takes them away itself."""
 
 REFUSALS = (
     (
@@ -215,17 +218,27 @@ def deletion_is_blocked(finalizers: Sequence[str], kind: str, name: str) -> Verd
 
     Where its children are deleted first, nothing keeps those; a Model has none.
     """
-    quoted = ", ".join(f'"{each}"' for each in finalizers[:FINALIZERS_NAMED])
-    if (more := len(finalizers) - FINALIZERS_NAMED) > 0:
-        quoted += f" and {more} more"
-    has_pods = kind in names.OWNER_LABELS and "foregroundDeletion" not in finalizers
+    others, own = [each for each in finalizers if each not in COLLECTORS], [e for e in finalizers if e in COLLECTORS]
+    if not others:
+        message = (
+            f"it was deleted, and waits for Kubernetes' garbage collector (metadata.finalizers {_quoted(own)}); see "
+            "whether kube-controller-manager runs, and what else names it in metadata.ownerReferences"
+        )
+        return Verdict("DeletionBlocked", message)
+    has_pods = kind in names.OWNER_LABELS and "foregroundDeletion" not in own
     pods = ", and its pods go on until then" if has_pods else ""
-    command = f"""kubectl patch {kind.lower()} {name} --type=merge -p '{{"metadata":{{"finalizers":null}}}}'"""
+    patch = json.dumps({"metadata": {"finalizers": own or None}}, separators=(",", ":"))
     message = (
-        f"it was deleted, and waits for whoever set metadata.finalizers {quoted} to take them away{pods}; where nobody "
-        f"will: {command}"
+        f"it was deleted, and waits for whoever set metadata.finalizers {_quoted(others)} to take them away{pods}; "
+        f"where nobody will: kubectl patch {kind.lower()} {name} --type=merge -p '{patch}'"
     )
     return Verdict("DeletionBlocked", message)
+
+
+def _quoted(finalizers: Sequence[str]) -> str:
+    quoted = ", ".join(f'"{each}"' for each in finalizers[:FINALIZERS_NAMED])
+    more = len(finalizers) - FINALIZERS_NAMED
+    return f"{quoted} and {more} more" if more > 0 else quoted
 
 
 def tool_names_clash(facts: Facts) -> Verdict | None:

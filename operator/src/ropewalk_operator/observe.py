@@ -51,7 +51,8 @@ async def extra_trouble(pods: Iterable[Pod], events: PodEvents, ask_ready: AskRe
 
 
 async def _ask(pod: Pod, events: PodEvents, ask_ready: AskReady, now: float) -> Trouble | None:
-    if pod.creating and now - pod.created >= CREATING_IS_SLOW_SECONDS:
+    # Made in the future: this machine's clock is behind, and tells nothing.
+    if pod.creating and not 0 <= now - pod.created < CREATING_IS_SLOW_SECONDS:
         return await _from_events(pod, events)
     if not pod.running or not pod.ip:
         return None

@@ -17,6 +17,7 @@ from ropewalk_operator.cache import Cache
 from ropewalk_operator.changes import news
 from ropewalk_operator.checks import DISCOVERY_FAILED
 from ropewalk_operator.children import Child
+from ropewalk_operator.deletions import Deletions
 from ropewalk_operator.discovery import Discovery, View
 from ropewalk_operator.facts import Facts, Workload, workload
 from ropewalk_operator.kinds import AUTOSCALER, CLAIM, DEPLOYMENT, MCP_SERVER, MODEL, SERVICE, Key, Kind
@@ -27,7 +28,6 @@ from ropewalk_operator.render.claim import Claimed, claimed_of, why_kept
 from ropewalk_operator.render.mcpserver import mcp_children
 from ropewalk_operator.render.pod import config_hash
 from ropewalk_operator.targets import admitted, agents_target, server_target
-from ropewalk_operator.times import epoch
 from ropewalk_operator.users import Users
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,6 @@ logger = logging.getLogger(__name__)
 LOOK_AGAIN_SECONDS = 1.0
 LOOK_AGAIN_AT_MOST_SECONDS = 30.0
 BLOCKED_SECONDS = 10.0
-DELETION_IS_SLOW_SECONDS = 5.0
-"""With nothing in its way a deletion is over sooner, and needs no word."""
 
 
 class Connection(Writer, pod_events.Reader, Protocol):
@@ -54,7 +52,8 @@ class Options:
 
 
 class Reconciler:
-    """`clock` gives seconds since the epoch, `is_pressed` whether other resources wait that a user has just changed.
+    """`clock` gives seconds since the epoch, `uptime` some that never go back; `is_pressed` tells
+    whether other resources wait that a user has just changed.
 
     Everything that talks to the outside is an argument.
     """
@@ -71,6 +70,7 @@ class Reconciler:
         enqueue: Callable[[Key], None],
         is_pressed: Callable[[], bool],
         clock: Callable[[], float],
+        uptime: Callable[[], float],
     ) -> None:
         self._cache = cache
         self._applier = applier
@@ -81,6 +81,7 @@ class Reconciler:
         self._enqueue = enqueue
         self._is_pressed = is_pressed
         self._clock = clock
+        self._deletions = Deletions(uptime)
         self._users = Users(cache)
         self._prompts = Prompts(cache, connection)
 
@@ -95,9 +96,9 @@ class Reconciler:
             return None
         now = self._clock()
         previous = body.get("status") or {}
-        if deleted := body["metadata"].get("deletionTimestamp"):
+        if "deletionTimestamp" in body["metadata"]:
             # Children that the garbage collector deletes must not come back.
-            return await self._deleted(key, body, previous, now - epoch(deleted), now)
+            return await self._deleted(key, body, previous, now)
         if key.kind == MODEL.name:
             facts, outcome, again = _model(key, body), Outcome(), None
             new = status.model_status(facts, previous, now)
@@ -115,11 +116,13 @@ class Reconciler:
         return again
 
     async def _deleted(
-        self, key: Key, body: Mapping[str, Any], previous: Mapping[str, Any], age_seconds: float, now: float
+        self, key: Key, body: Mapping[str, Any], previous: Mapping[str, Any], now: float
     ) -> float | None:
-        if age_seconds < DELETION_IS_SLOW_SECONDS:
-            return DELETION_IS_SLOW_SECONDS - age_seconds
-        new = status.blocked_deletion_status(key.kind, body["metadata"], previous, now)
+        metadata = body["metadata"]
+        wait = self._deletions.wait_seconds(key, metadata["uid"], metadata.get("finalizers") or ())
+        if wait > 0:
+            return wait
+        new = status.blocked_deletion_status(key.kind, metadata, previous, now)
         await self._report(key, body, new, Outcome(), now)
         return None
 
@@ -320,6 +323,7 @@ class Reconciler:
                 logger.info("condition changed", extra={"fields": {"object": str(key), "condition": said}})
 
     def _forget(self, key: Key) -> None:
+        self._deletions.forget(key)
         if key.kind == MODEL.name:
             return
         for server in self._users.forget(key):

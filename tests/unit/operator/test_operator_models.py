@@ -191,6 +191,8 @@ async def test_a_model_whose_deletion_is_blocked_says_so_and_speaks_of_no_pods(w
         lambda body: body["metadata"].update(deletionTimestamp="2025-12-31T23:59:00Z", finalizers=["x.dev/keep"]),
     )
     await world.reconciler.reconcile(HOUSE)
+    world.now += 6
+    await world.reconciler.reconcile(HOUSE)
     assert world.condition("Ready", HOUSE)["reason"] == "DeletionBlocked"
     assert "kubectl patch model house" in world.condition("Ready", HOUSE)["message"]
     assert "pods" not in world.condition("Ready", HOUSE)["message"]

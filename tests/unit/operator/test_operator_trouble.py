@@ -19,7 +19,11 @@ KEY_REFUSED = "the model m cannot be asked: its provider refused the key (status
 
 
 async def asked(
-    body: dict[str, Any], *, reasons: tuple[str, ...] = (), events: tuple[tuple[str, str], ...] = ()
+    body: dict[str, Any],
+    *,
+    reasons: tuple[str, ...] = (),
+    events: tuple[tuple[str, str], ...] = (),
+    seconds_old: float = 60,
 ) -> Any:
     """What is found out about a pod that answers /ready with these reasons and has these Events, some time after."""
     server = FakeApiServer()
@@ -31,7 +35,7 @@ async def asked(
 
     found = pods.pod(body)
     assert found is not None
-    return (await observe.extra_trouble([found], PodEvents(server), ready, found.created + 60)).get(found.uid)
+    return (await observe.extra_trouble([found], PodEvents(server), ready, found.created + seconds_old)).get(found.uid)
 
 
 ANSWERS: list[tuple[str, dict[str, Any], tuple[str, ...], str | None]] = [
@@ -129,17 +133,32 @@ def delete(world: World, *finalizers: str) -> None:
     world.change("Agent", "calc", change)
 
 
-async def test_a_deletion_is_given_time_before_it_is_called_blocked(world: World) -> None:
+async def blocked(world: World, after_seconds: float = 6) -> None:
+    """Look once at the deletion, and again some time later."""
+    await world.reconciler.reconcile(AGENT)
+    assert world.api.writes == []
+    world.now += after_seconds
+    await world.reconciler.reconcile(AGENT)
+
+
+@pytest.mark.parametrize("off_by", [-3600.0, 0.0, 3600.0])
+async def test_a_deletion_is_given_time_before_it_is_called_blocked_whatever_the_clock_on_the_wall_says(
+    off_by: float, world: World
+) -> None:
+    world.clock_is_off_by = off_by
     delete(world, "example.com/hold")
+    assert await world.reconciler.reconcile(AGENT) == 5.0
     world.now += 2
     assert await world.reconciler.reconcile(AGENT) == 3.0
     assert world.api.writes == []
+    world.now += 3
+    assert await world.reconciler.reconcile(AGENT) is None
+    assert world.condition("Ready")["reason"] == "DeletionBlocked"
 
 
 async def test_a_deletion_that_is_blocked_leaves_no_ready_behind_and_names_the_finalizer(world: World) -> None:
     delete(world, "example.com/hold")
-    world.now += 6
-    await world.reconciler.reconcile(AGENT)
+    await blocked(world)
     assert world.api.writes == [STATUS, "EVENT Warning DeletionBlocked"]
     ready = world.condition("Ready")
     assert (ready["status"], ready["reason"], ready["observedGeneration"]) == ("False", "DeletionBlocked", 2)
@@ -153,17 +172,44 @@ async def test_a_deletion_that_is_blocked_leaves_no_ready_behind_and_names_the_f
     assert world.api.writes == []
 
 
-async def test_of_a_deletion_that_takes_the_children_first_no_pods_are_promised(world: World) -> None:
-    delete(world, "foregroundDeletion")
-    world.now += 6
+async def test_of_a_deletion_that_takes_the_children_first_no_pods_are_promised_and_kubernetes_keeps_its_finalizer(
+    world: World,
+) -> None:
+    delete(world, "foregroundDeletion", "example.com/hold")
+    await blocked(world)
+    message = world.condition("Ready")["message"]
+    assert 'metadata.finalizers "example.com/hold" to take them away;' in message
+    assert "pods" not in message
+    assert """-p '{"metadata":{"finalizers":["foregroundDeletion"]}}'""" in message
+
+
+@pytest.mark.parametrize("finalizer", ["foregroundDeletion", "orphan"])
+async def test_kubernetes_garbage_collector_has_a_minute_and_nobody_is_told_to_patch_its_finalizer_away(
+    finalizer: str, world: World
+) -> None:
+    delete(world, finalizer)
+    await blocked(world, after_seconds=59)
+    assert world.api.writes == []
+    world.now += 1
     await world.reconciler.reconcile(AGENT)
-    assert "pods" not in world.condition("Ready")["message"]
+    ready = world.condition("Ready")
+    assert ready["reason"] == "DeletionBlocked"
+    assert f'garbage collector (metadata.finalizers "{finalizer}")' in ready["message"]
+    assert "patch" not in ready["message"]
+
+
+async def test_the_deletion_of_another_of_the_same_name_has_its_own_time(world: World) -> None:
+    delete(world, "example.com/hold")
+    await blocked(world)
+    world.lose("Agent", "calc")
+    world.put({**agent(), "metadata": {**agent()["metadata"], "uid": "another"}})
+    delete(world, "example.com/hold")
+    assert await world.reconciler.reconcile(AGENT) == 5.0
 
 
 async def test_many_finalizers_are_counted(world: World) -> None:
     delete(world, *(f"example.com/{number}" for number in range(7)))
-    world.now += 6
-    await world.reconciler.reconcile(AGENT)
+    await blocked(world)
     assert '"example.com/4" and 2 more' in world.condition("Ready")["message"]
 
 
@@ -171,6 +217,12 @@ async def test_an_agent_that_was_never_judged_says_that_its_deletion_is_blocked(
     world = World()
     world.put(agent())
     delete(world, "example.com/hold")
-    world.now += 6
-    await world.reconciler.reconcile(AGENT)
+    await blocked(world)
     assert world.condition("Ready")["reason"] == "DeletionBlocked"
+
+
+async def test_why_a_pod_does_not_start_is_asked_also_where_the_clock_on_the_wall_is_behind() -> None:
+    body = pod_body(state=CREATING)
+    found = await asked(body, events=(("FailedMount", "no disk"),), seconds_old=-3600)
+    assert found.reason == "FailedMount"
+    assert await asked(body, events=(("FailedMount", "no disk"),), seconds_old=1) is None
