@@ -13,6 +13,7 @@ _PARTS = (
     "lifecycle",
     "imports",
     "tools",
+    "mcp_faults",
     "stdio",
     "soak",
     "scale",
