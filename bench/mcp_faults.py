@@ -66,8 +66,9 @@ class _Mortal:
     async def start(self, tool: str) -> None:
         """Serve this tool: a call of `work` never ends, any other is answered "done"."""
         command = (sys.executable, "-m", "bench.mcp_faults", str(self.port), tool)
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = await asyncio.create_subprocess_exec(*command, **pipes)
+        self._process = await asyncio.create_subprocess_exec(
+            *command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
 
     async def until_it_works(self) -> None:
         """Return when a call has begun."""
