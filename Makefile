@@ -57,10 +57,11 @@ check: .venv/.ready .venv-mcp/.ready ## lint, types, architecture and complete d
 	.venv/bin/pytest -q tests/docs
 
 .PHONY: fix
-fix: .venv/.ready ## format, mend what can be mended by rule, copy the CRDs into the chart
+fix: .venv/.ready ## format, mend what can be mended by rule, copy the CRDs into the chart, list its values
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 	charts/ropewalk/sync-crds
+	PYTHONPATH=dev .venv/bin/python -m chart_reference
 
 .PHONY: golden
 golden: .venv/.ready ## rewrite the golden files of the renderers; read the diff

@@ -61,7 +61,15 @@ TOOLS = (
         f"-X {_VERSION}.gitVersion={where.KUBERNETES_VERSION} -X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor=34"
         f" -X {_VERSION}.gitTreeState=clean",
     ),
-    Tool("helm", {"helm": "helm.sh/helm/v3/cmd/helm"}, "a minute"),
+    Tool(
+        "helm",
+        {
+            "helm": "helm.sh/helm/v3/cmd/helm",
+            # It is made of Helm 3, so beside that it costs seconds.
+            "helm-unittest": "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
+        },
+        "a minute",
+    ),
     Tool("coredns", {"coredns": "github.com/coredns/coredns"}, "a minute and a half"),
 )
 

@@ -1,6 +1,6 @@
 """The chart's life in a real API server: install, upgrade of a CRD, uninstall, and an install that finds what was left.
 
-There is no kubelet here: what the pods do is not tested.
+There is no kubelet here: what the pods do is not tested. Helm 3 does it all; in `make test-chart` Helm 4 does too.
 """
 
 from __future__ import annotations
@@ -149,7 +149,8 @@ def test_a_release_of_an_older_chart_gets_mcp_servers_by_the_documented_command(
     (older / "values.yaml").write_text(yaml.safe_dump(values))
     install(empty, "--set", "operator.logLevel=debug", chart=older)
     empty.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in CRD_NAMES))
-    (flag,) = re.findall(r"helm upgrade ropewalk .* (\S+) \\\n", (REPOSITORY / "docs/reference/chart.md").read_text())
+    page = (REPOSITORY / "docs/reference/chart.md").read_text()
+    (flag,) = set(re.findall(r"helm upgrade ropewalk .* (\S+) \\\n", page))
     install(empty, flag, "--set", "mcpServers.math.enabled=true")
     assert mcp_servers(empty) == ["mcpserver.ropewalk.dev/math"]
     levels = "jsonpath={..env[?(@.name=='ROPEWALK_LOG_LEVEL')].value}"
@@ -257,12 +258,3 @@ def test_switching_the_crds_off_keeps_them(empty: ApiServer) -> None:
     uid = make_agent(empty)
     install(empty, "--set", "crds.enabled=false")
     assert agent_uid(empty) == uid
-
-
-def test_with_watch_namespaces_the_operator_has_rights_there_only(empty: ApiServer) -> None:
-    empty.kubectl("create", "namespace", "team-a")
-    install(empty, "--set", "watchNamespaces={team-a}")
-    account = ("--as", "system:serviceaccount:ropewalk-system:ropewalk-operator")
-    assert empty.kubectl("auth", "can-i", "create", "deployments", "-n", "team-a", *account).strip() == "yes"
-    with pytest.raises(AssertionError):
-        empty.kubectl("auth", "can-i", "create", "deployments", "-n", "default", *account)

@@ -21,9 +21,15 @@ _KUBE_VERSION = ("--kube-version", "1.34.0")
 
 
 def run_helm(*arguments: str, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run helm and return what it said, whether it succeeded or not."""
+    """Run helm, or the one that ROPEWALK_HELM names, and return what it said, whether it succeeded or not."""
     environment = {**os.environ, "KUBECONFIG": str(kubeconfig) if kubeconfig else os.devnull}
-    return subprocess.run([_helm(), *arguments], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [program(os.environ.get("ROPEWALK_HELM", "helm")), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def helm(*arguments: str, kubeconfig: Path | None = None) -> str:
@@ -79,8 +85,9 @@ def is_test_hook(each: dict[str, Any]) -> bool:
 
 
 @functools.cache
-def _helm() -> Path:
-    binary = Path(os.environ.get("ROPEWALK_BIN") or Layout.default().bin) / "helm"
+def program(name: str) -> Path:
+    """Where a program of dev/tools is."""
+    binary = Path(os.environ.get("ROPEWALK_BIN") or Layout.default().bin) / name
     if not binary.exists():
-        raise RuntimeError(f"{binary} does not exist: `make cluster-up` builds it, or set ROPEWALK_BIN to its folder")
+        raise RuntimeError(f"{binary} does not exist: `make tools` builds it, or set ROPEWALK_BIN to its folder")
     return binary

@@ -17,9 +17,11 @@ class Namespace:
     """One test's namespace, and what a user does in it."""
 
     def __init__(self, server: ApiServer, name: str) -> None:
+        """The namespace `name`, which is made if it is not there."""
         self._server = server
         self.name = name
-        server.kubectl("create", "namespace", name)
+        if not server.kubectl("get", "namespace", name, "-o", "name", "--ignore-not-found"):
+            server.kubectl("create", "namespace", name)
 
     @classmethod
     def of_test(cls, server: ApiServer, test: str) -> Namespace:

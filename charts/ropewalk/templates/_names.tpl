@@ -1,7 +1,9 @@
 {{/* Names, labels and images: one place for each. */}}
 
 {{- define "ropewalk.fullname" -}}
-{{- if contains "ropewalk" .Release.Name -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains "ropewalk" .Release.Name -}}
 {{- .Release.Name | trunc 40 | trimSuffix "-" -}}
 {{- else -}}
 {{- printf "%s-ropewalk" .Release.Name | trunc 40 | trimSuffix "-" -}}
@@ -16,13 +18,31 @@
 {{- .Values.serviceAccount.name | default (include "ropewalk.operatorName" .) -}}
 {{- end -}}
 
-{{/* Labels of all objects but pods. */}}
+{{/* Labels of all objects but pods and those of `helm test`. */}}
 {{- define "ropewalk.labels" -}}
 {{ include "ropewalk.operatorSelector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: ropewalk
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/*
+Metadata of an object: (dict "root" $ "name" name), and what it has of "namespace" ("" for objects of the cluster; without it,
+the release's), "labels" and "annotations", which go before those that all objects get.
+*/}}
+{{- define "ropewalk.metadata" -}}
+{{- $namespace := hasKey . "namespace" | ternary .namespace .root.Release.Namespace -}}
+name: {{ .name }}
+{{- with $namespace }}
+namespace: {{ . }}
+{{- end }}
+labels:
+  {{- include "ropewalk.labels" .root | fromYaml | merge (dict) (.labels | default dict) .root.Values.commonLabels | toYaml | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{/* MCP servers let in pods with this name: the operator asks them for their tools. */}}
@@ -34,8 +54,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{/* An image: (list $ "name" override). */}}
 {{- define "ropewalk.image" -}}
 {{- $root := index . 0 -}}
+{{- $name := index . 1 -}}
 {{- $image := $root.Values.image -}}
-{{- index . 2 | default (printf "%s/%s:%s" $image.registry (index . 1) ($image.tag | default $root.Chart.AppVersion)) -}}
+{{- $digest := get $image.digests $name | default "" -}}
+{{- $usual := printf "%s/%s:%s" $image.registry $name ($image.tag | default $root.Chart.AppVersion) -}}
+{{- index . 2 | default (empty $digest | ternary $usual (printf "%s@%s" $usual $digest)) -}}
 {{- end -}}
 
 {{/* Where `helm test` works: a namespace that the operator watches. */}}

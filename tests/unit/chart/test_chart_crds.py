@@ -62,10 +62,6 @@ def test_the_rendered_crds_differ_only_by_the_policy_to_keep_them() -> None:
     assert rendered == [yaml.safe_load(file.read_text()) for file in FILES]
 
 
-def test_the_crds_can_be_left_to_somebody_else() -> None:
-    assert of_kind(render("--set", "crds.enabled=false"), "CustomResourceDefinition") == []
-
-
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_a_plain_apply_takes_the_file(file: Any) -> None:
     # kubectl apply keeps the object in an annotation, and annotations end at 256 KiB.

@@ -61,35 +61,8 @@ def seen(role: Object) -> set[tuple[str, str]]:
     return {(what, verb) for rule in role["rules"] for what in rule["resources"] for verb in rule["verbs"]}
 
 
-def test_none_is_made_unless_it_is_switched_on() -> None:
-    assert servers(render()) == []
-
-
 def test_these_are_all_servers_that_values_know() -> None:
     assert set(yaml.safe_load((CHART / "values.yaml").read_text())["mcpServers"]) == set(IMAGES)
-
-
-@pytest.mark.parametrize(("key", "image"), IMAGES.items())
-def test_each_server_runs_its_own_image_in_the_releases_namespace(key: str, image: str) -> None:
-    (made,) = servers(switched_on(key))
-    assert made["metadata"]["namespace"] == "ropewalk-system"
-    assert made["metadata"]["name"] == image.removeprefix("mcp-")
-    assert made["spec"].get("stdio", made["spec"])["image"] == f"ropewalk.dev/{image}:0.1.0"
-    assert made["spec"]["replicas"] == 1
-
-
-@pytest.mark.parametrize("key", IMAGES)
-def test_name_image_replicas_and_pod_follow_the_values(key: str) -> None:
-    (made,) = servers(
-        switched_on(key, "name=mine", "image=a/b@sha256:0", "replicas=3", "pod.nodeSelector.disk=fast",
-                    "pod.resources.limits.memory=1Gi")
-    )  # fmt: skip
-    spec = made["spec"]
-    assert made["metadata"]["name"] == "mine"
-    assert spec.get("stdio", spec)["image"] == "a/b@sha256:0"
-    assert spec["replicas"] == 3
-    assert spec["pod"]["nodeSelector"] == {"disk": "fast"}
-    assert spec["pod"]["resources"] == {"limits": {"memory": "1Gi"}}
 
 
 def test_two_servers_of_one_name_are_refused() -> None:
@@ -103,40 +76,6 @@ def test_two_servers_of_one_name_are_refused() -> None:
 def test_a_name_that_yaml_takes_for_a_truth_value_is_a_name() -> None:
     (made,) = servers(switched_on("math", "name=on"))
     assert made["metadata"]["name"] == "on"
-
-
-def test_math_runs_over_stdio() -> None:
-    assert server("math")["stdio"] == {
-        "image": "ropewalk.dev/mcp-math:0.1.0",
-        "command": ["/opt/ropewalk/bin/ropewalk-mcp"],
-        "args": ["--stdio"],
-    }
-
-
-def test_pull_secrets_of_the_release_are_those_of_its_servers() -> None:
-    objects = render("--set", "mcpServers.math.enabled=true,image.pullSecrets[0].name=key")
-    assert servers(objects)[0]["spec"]["pod"] == {"imagePullSecrets": [{"name": "key"}]}
-
-
-@pytest.mark.parametrize("key", ["weatherForecast", "weatherHistorical", "weatherAgricultural", "websearch"])
-def test_what_asks_the_internet_needs_no_rule_beside_ropewalks_own(key: str) -> None:
-    assert "networkPolicy" not in server(key)
-    assert environment(key) == {}
-
-
-@pytest.mark.parametrize(
-    ("key", "variable"),
-    [
-        ("weatherForecast", "ROPEWALK_OPEN_METEO_URL"),
-        ("weatherHistorical", "ROPEWALK_OPEN_METEO_URL"),
-        ("weatherAgricultural", "ROPEWALK_OPEN_METEO_URL"),
-        ("websearch", "ROPEWALK_SEARCH_URL"),
-    ],
-)
-def test_what_asks_a_mirror_gets_out_to_the_mirror(key: str, variable: str) -> None:
-    mirror = "http://mirror.tools.svc:8080/api"
-    assert environment(key, f"baseURL={mirror}") == {variable: mirror}
-    assert [namespace_of(rule) for rule in egress(key, f"baseURL={mirror}")] == ["tools"]
 
 
 @pytest.mark.parametrize(
@@ -179,17 +118,6 @@ def test_the_chart_opens_the_way_that_the_operator_opens_for_the_same_address(ur
     assert egress("prometheus", f"url={url}") == wanted
 
 
-def test_the_token_for_a_prometheus_is_mounted_from_its_secret() -> None:
-    pod = server("prometheus", "tokenSecret.name=metrics", "tokenSecret.key=bearer")["pod"]
-    (volume,) = pod["volumes"]
-    assert volume["secret"] == {"secretName": "metrics", "items": [{"key": "bearer", "path": "token"}]}
-    (mount,) = pod["volumeMounts"]
-    assert (mount["name"], mount["readOnly"]) == (volume["name"], True)
-    told = environment("prometheus", "tokenSecret.name=metrics")
-    assert told["ROPEWALK_PROMETHEUS_TOKEN_FILE"] == f"{mount['mountPath']}/token"
-    assert "volumes" not in server("prometheus")["pod"]
-
-
 def test_what_a_pod_gets_from_the_values_comes_beside_what_the_chart_gives_it() -> None:
     more = ("pod.env[0].name=HTTPS_PROXY", "pod.env[0].value=http://proxy:3128", "pod.volumes[0].name=ca",
             "pod.volumeMounts[0].name=ca", "pod.volumeMounts[0].mountPath=/ca")  # fmt: skip
@@ -206,12 +134,6 @@ def test_a_pod_takes_every_field_of_the_resource_but_an_account() -> None:
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert set(schema["definitions"]["mcpPod"]["properties"]) == set(spec["pod"]["properties"]) - {"serviceAccountName"}
-
-
-def test_a_prometheus_without_an_address_is_refused() -> None:
-    done = try_template("--set", "mcpServers.prometheus.enabled=true")
-    assert done.returncode != 0
-    assert "mcpServers.prometheus.url is empty; set it to where your Prometheus answers" in done.stderr
 
 
 def test_a_namespace_that_nobody_watches_is_refused() -> None:
@@ -280,16 +202,6 @@ def test_no_rights_are_given_to_it_when_somebody_else_gives_them() -> None:
     objects = render("--set", "mcpServers.kubernetes.enabled=true,rbac.create=false,rbac.aggregate=false")
     assert of_kind(objects, "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding") == []
     assert only(objects, "ServiceAccount", "ropewalk-kubernetes-tools")
-
-
-def test_the_kubernetes_server_gets_out_to_the_api_server() -> None:
-    ports = [{"port": port, "protocol": "TCP"} for port in (443, 6443)]
-    assert egress("kubernetes") == [{"ports": ports}]
-    (rule,) = egress("kubernetes", "apiServer.ports={16443}", "apiServer.cidrs={10.0.0.1/32,2001:db8::/64}")
-    assert rule == {
-        "ports": [{"port": 16443, "protocol": "TCP"}],
-        "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}, {"ipBlock": {"cidr": "2001:db8::/64"}}],
-    }
 
 
 def test_no_server_but_that_for_kubernetes_has_an_account_or_rights() -> None:

@@ -7,25 +7,15 @@ from typing import Any
 import pytest
 
 from chart_helm import named, of_kind, only, render
+from ropewalk_operator.kinds import CHILDREN, EVENT, KEPT, POD, RESOURCES
 
-WRITE = ["get", "list", "watch", "create", "patch", "delete"]
+KEEP = {"get", "list", "watch", "create", "patch"}
+# What the code does to each kind. tests/integration/test_operator_rights.py shows that it does.
 OPERATOR_RULES = {
-    ("ropewalk.dev", "agents"): ["get", "list", "watch"],
-    ("ropewalk.dev", "mcpservers"): ["get", "list", "watch"],
-    ("ropewalk.dev", "models"): ["get", "list", "watch"],
-    ("ropewalk.dev", "agents/status"): ["patch"],
-    ("ropewalk.dev", "mcpservers/status"): ["patch"],
-    ("ropewalk.dev", "models/status"): ["patch"],
-    ("", "configmaps"): WRITE,
-    ("", "serviceaccounts"): WRITE,
-    ("", "services"): WRITE,
-    ("", "persistentvolumeclaims"): ["get", "list", "watch", "create", "patch"],
-    ("apps", "deployments"): WRITE,
-    ("networking.k8s.io", "networkpolicies"): WRITE,
-    ("autoscaling", "horizontalpodautoscalers"): WRITE,
-    ("policy", "poddisruptionbudgets"): WRITE,
-    ("", "pods"): ["get", "list", "watch"],
-    ("", "events"): ["create", "list"],
+    **{(kind.group, kind.plural): {"list", "watch"} for kind in (*RESOURCES, POD)},
+    **{(kind.group, f"{kind.plural}/status"): {"patch"} for kind in RESOURCES},
+    **{(kind.group, kind.plural): KEEP | (set() if kind.name in KEPT else {"delete"}) for kind in CHILDREN},
+    (EVENT.group, EVENT.plural): {"create", "list"},
 }
 COMBINATIONS = [
     (),
@@ -35,9 +25,9 @@ COMBINATIONS = [
 ]
 
 
-def granted(role: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
+def granted(role: dict[str, Any]) -> dict[tuple[str, str], set[str]]:
     return {
-        (group, resource): rule["verbs"]
+        (group, resource): set(rule["verbs"])
         for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
@@ -68,7 +58,7 @@ def test_with_watch_namespaces_the_operator_has_roles_there_and_nowhere_else() -
     for binding in bindings:
         assert binding["subjects"][0]["namespace"] == "ropewalk-system"
     assert of_kind(objects, "ClusterRoleBinding") == []
-    assert {role["metadata"]["name"] for role in of_kind(objects, "ClusterRole")} == {"ropewalk-view", "ropewalk-edit"}
+    assert of_kind(objects, "ClusterRole") == []
 
 
 @pytest.mark.parametrize("arguments", [(), ("--set", "watchNamespaces={a,b}")])

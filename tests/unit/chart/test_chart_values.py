@@ -9,12 +9,25 @@ from typing import Any
 import pytest
 import yaml
 
-from chart_helm import CHART, lint, of_kind, only, render, try_template
+from chart_helm import CHART, lint, of_kind, only, render, render_text, try_template
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 # Values that Kubernetes describes; what is below them is no value of this chart.
-KUBERNETES_OBJECTS = {"operator.resources", "operator.affinity"}
+KUBERNETES_OBJECTS = {
+    "operator.resources", "operator.affinity", "operator.podSecurityContext", "operator.securityContext",
+}  # fmt: skip
+KUBERNETES_KEYS = {path.rsplit(".", 1)[1] for path in KUBERNETES_OBJECTS}
+# Values whose keys the schema knows and of which none is set.
+MAPS = {
+    "image.digests", "monitoring.scrapers.namespaceSelector", "monitoring.scrapers.podSelector",
+    *(f"mcpServers.{server}.pod" for server in VALUES["mcpServers"]),
+}  # fmt: skip
+
+
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    name = node.get("$ref", "").removeprefix("#/definitions/")
+    return {**SCHEMA["definitions"][name], **node} if name else node
 
 
 def schema_nodes(schema: dict[str, Any], path: str = "") -> dict[str, dict[str, Any]]:
@@ -23,8 +36,8 @@ def schema_nodes(schema: dict[str, Any], path: str = "") -> dict[str, dict[str, 
         where = f"{path}.{name}".lstrip(".")
         if where != "global":
             found[where] = node
-            if where not in KUBERNETES_OBJECTS:
-                found |= schema_nodes(node, where)
+            if where not in KUBERNETES_OBJECTS | MAPS:
+                found |= schema_nodes(resolved(node), where)
     return found
 
 
@@ -50,7 +63,7 @@ def undocumented(text: str) -> list[str]:
                 below = None
             if below is None and not previous.strip().startswith("#"):
                 bare.append(line.strip())
-            if below is None and key[2] == "resources":
+            if below is None and key[2] in KUBERNETES_KEYS:
                 below = indent
         previous = line
     return bare
@@ -87,7 +100,8 @@ def test_the_schema_describes_exactly_the_values() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", *(path for path, node in schema_nodes(SCHEMA).items() if node.get("type") == "object")]
+    "path",
+    ["", *(path for path, node in schema_nodes(SCHEMA).items() if resolved(node).get("additionalProperties") is False)],
 )
 def test_an_unknown_key_is_refused_at_every_level(path: str) -> None:
     done = try_template("--set", f"{path}.notAValue=1".lstrip("."))
@@ -101,6 +115,14 @@ def test_an_unknown_key_is_refused_at_every_level(path: str) -> None:
         ("image.registry=https://example.com", "/image/registry"),
         ("image.registry=", "/image/registry"),
         ("image.tag=a b", "/image/tag"),
+        ("image.digests.agent=1.0", "/image/digests/agent"),
+        ("fullnameOverride=A", "/fullnameOverride"),
+        ("extraObjects[0].kind=Secret", "/extraObjects/0"),
+        ("operator.extraEnv[0].valu=x", "/operator/extraEnv/0"),
+        ("operator.extraVolumeMounts[0].name=x", "/operator/extraVolumeMounts/0"),
+        ("operator.securityContext.capabilites=x", "/operator/securityContext"),
+        ("operator.podSecurityContext.runAsUser=root", "/operator/podSecurityContext/runAsUser"),
+        ("operator.networkPolicy.apiServer.ports={0}", "/operator/networkPolicy/apiServer/ports/0"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("image.pullSecrets[0]=key", "/image/pullSecrets/0"),
         ("operator.image=https://example.com/operator:1", "/operator/image"),
@@ -133,33 +155,12 @@ def test_a_wrong_value_is_refused_by_name(value: str, named: str) -> None:
     assert f"at '{named}'" in done.stderr
 
 
-def test_images_come_from_the_registry_with_the_release_as_their_tag() -> None:
-    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
-    assert operator_pod()["spec"]["containers"][0]["image"] == f"ropewalk.dev/operator:{version}"
-    assert operator_environment()["ROPEWALK_AGENT_IMAGE"] == f"ropewalk.dev/agent:{version}"
-
-
 def test_registry_and_tag_can_be_changed_for_all_images_at_once() -> None:
     arguments = ("--set", "image.registry=example.com:5000/mirror,image.tag=edge")
     images = set(re.findall(r"'image': '([^']+)'", repr(render(*arguments))))
     images |= {value for name, value in operator_environment(*arguments).items() if name.endswith("_IMAGE")}
     names = ("operator", "agent", "demo-model", "mcp-math", "mcp-stdio")
     assert images == {f"example.com:5000/mirror/{name}:edge" for name in names}
-
-
-def test_each_image_can_be_replaced_as_a_whole() -> None:
-    arguments = (
-        "--set",
-        "operator.image=a/operator@sha256:0,agent.image=b/agent:1,stdio.image=e/stdio:1,test.demoModelImage=c/model:2,test.mathImage=d/math:3",
-    )
-    objects = render(*arguments)
-    assert operator_pod(*arguments)["spec"]["containers"][0]["image"] == "a/operator@sha256:0"
-    assert operator_environment(*arguments)["ROPEWALK_AGENT_IMAGE"] == "b/agent:1"
-    assert operator_environment(*arguments)["ROPEWALK_STDIO_IMAGE"] == "e/stdio:1"
-    assert only(objects, "Pod", "ropewalk-test-ask")["spec"]["containers"][0]["image"] == "b/agent:1"
-    model = only(objects, "Deployment", "ropewalk-test-demo-model")
-    assert model["spec"]["template"]["spec"]["containers"][0]["image"] == "c/model:2"
-    assert only(objects, "MCPServer", "ropewalk-test-math")["spec"]["image"] == "d/math:3"
 
 
 def test_the_operator_reads_its_settings_from_the_environment() -> None:
@@ -177,43 +178,6 @@ def test_the_operator_reads_its_settings_from_the_environment() -> None:
         "POD_NAME": "",
         "POD_UID": "",
     }
-
-
-def test_settings_of_the_operator_follow_the_values() -> None:
-    environment = operator_environment(
-        "--set", "watchNamespaces={a,b},operator.workers=3,operator.resyncSeconds=86400,operator.logLevel=debug"
-    )
-    assert environment["ROPEWALK_WATCH_NAMESPACES"] == "a,b"
-    assert environment["ROPEWALK_WORKERS"] == "3"
-    assert environment["ROPEWALK_RESYNC_SECONDS"] == "86400"
-    assert environment["ROPEWALK_LOG_LEVEL"] == "debug"
-
-
-def test_the_operators_pod_takes_what_the_values_say() -> None:
-    pod = operator_pod(
-        "--set",
-        "operator.podLabels.team=ops,operator.podAnnotations.note=x,operator.nodeSelector.disk=fast,"
-        "operator.tolerations[0].key=only,operator.priorityClassName=high,image.pullSecrets[0].name=key,"
-        "operator.affinity.nodeAffinity.a=b,operator.resources.limits.memory=1Gi",
-    )
-    assert pod["metadata"]["labels"]["team"] == "ops"
-    assert pod["metadata"]["annotations"] == {"note": "x"}
-    spec = pod["spec"]
-    assert spec["nodeSelector"] == {"disk": "fast"}
-    assert spec["tolerations"] == [{"key": "only"}]
-    assert spec["affinity"] == {"nodeAffinity": {"a": "b"}}
-    assert spec["priorityClassName"] == "high"
-    assert spec["imagePullSecrets"] == [{"name": "key"}]
-    assert spec["containers"][0]["resources"]["limits"]["memory"] == "1Gi"
-
-
-def test_an_existing_service_account_can_be_used() -> None:
-    arguments = ("--set", "serviceAccount.create=false,serviceAccount.name=mine")
-    objects = render(*arguments)
-    assert of_kind(objects, "ServiceAccount") == []
-    assert operator_pod(*arguments)["spec"]["serviceAccountName"] == "mine"
-    binding = only(objects, "ClusterRoleBinding", "ropewalk-operator")
-    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "mine", "namespace": "ropewalk-system"}]
 
 
 def test_one_operator_is_alone_even_during_an_upgrade() -> None:
@@ -268,10 +232,22 @@ def test_pod_monitors_give_the_labels_that_the_dashboards_use() -> None:
     assert operator["spec"]["selector"]["matchLabels"].items() <= labels.items()
 
 
-def test_pod_monitors_are_made_only_when_asked_for_as_clusters_may_lack_their_crd() -> None:
-    assert of_kind(render(), "PodMonitor") == []
+def test_every_level_of_the_schema_is_closed() -> None:
+    levels = {path: resolved(node) for path, node in schema_nodes(SCHEMA).items()}
+    of_objects = {path for path, node in levels.items() if node.get("type") == "object"}
+    # Maps have keys of the user's own; a schema says what their values are.
+    assert [path for path in sorted(of_objects) if "additionalProperties" not in levels[path]] == []
 
 
-def test_the_dashboards_can_be_left_out() -> None:
-    assert len(of_kind(render(), "ConfigMap")) == 4
-    assert of_kind(render("--set", "monitoring.dashboards.enabled=false"), "ConfigMap") == []
+def test_the_variables_that_are_refused_are_those_that_the_chart_sets() -> None:
+    variables = SCHEMA["properties"]["operator"]["properties"]["extraEnv"]["items"]["properties"]["name"]
+    all_of_them = operator_environment("--set", "monitoring.scrapers.namespaceSelector.matchLabels.a=b")
+    assert set(variables["not"]["enum"]) == set(all_of_them)
+
+
+def test_a_digest_can_be_given_for_every_image_that_the_chart_names() -> None:
+    keys = yaml.safe_load((CHART / "values.yaml").read_text())["mcpServers"]
+    on = ",".join(f"mcpServers.{key}.enabled=true" for key in keys)
+    text = render_text("--set", f"{on},mcpServers.prometheus.url=http://prometheus:9090")
+    named = set(re.findall(r"(?<![\w.])ropewalk\.dev/([a-z-]+):", text))
+    assert set(SCHEMA["properties"]["image"]["properties"]["digests"]["properties"]) == named

@@ -58,10 +58,7 @@ Ropewalk lets its pods out to DNS and to the public internet's ports 80 and 443,
 apiVersion: ropewalk.dev/v1alpha1
 kind: MCPServer
 metadata:
-  name: {{ .server.name | quote }}
-  namespace: {{ $root.Release.Namespace }}
-  labels:
-    {{- include "ropewalk.labels" $root | nindent 4 }}
+  {{- include "ropewalk.metadata" (dict "root" $root "name" (.server.name | quote)) | nindent 2 }}
 spec:
   {{- if .stdio }}
   stdio:

@@ -1,8 +1,9 @@
-{{/* What the operator may do. It reads no Secret: pods mount them, and a missing one is reported from what the pod says. */}}
+{{/* What the operator may do. It reads no Secret: pods mount them, and a missing one is reported from what the pod says.
+These are the rights that its code uses: tests/integration/test_operator_rights.py fails when one is missing, or idle. */}}
 {{- define "ropewalk.operatorRules" -}}
 - apiGroups: [ropewalk.dev]
   resources: [agents, mcpservers, models]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [ropewalk.dev]
   resources: [agents/status, mcpservers/status, models/status]
   verbs: [patch]
@@ -27,7 +28,7 @@
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [""]
   resources: [events]
   verbs: [create, list]
