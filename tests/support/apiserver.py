@@ -5,7 +5,6 @@ There is no kubelet and no scheduler: pods are never run, and a test that wants 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -14,12 +13,12 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+import yaml
+
+import apiserver_audit as audit
 from cluster.console import Failure
 from cluster.controlplane import ControlPlane
 from cluster.layout import REPOSITORY, Layout
@@ -28,37 +27,17 @@ from waiting import until
 REVIVALS = 5
 
 
-@dataclass(frozen=True)
-class Write:
-    """A write as the API server saw it."""
-
-    author: str
-    """The user agent, without its version."""
-    received: datetime
-    over: datetime
-    what: str
-    code: int
-
-    @classmethod
-    def of(cls, event: dict[str, Any]) -> Write:
-        """From an event of the audit log."""
-        target = event["objectRef"]
-        what = f"{event['verb']} {target['resource']} {target.get('name', '')}"
-        received, over = (datetime.fromisoformat(event[f"{at}Timestamp"]) for at in ("requestReceived", "stage"))
-        author = event.get("userAgent", "").rpartition("/")[0]
-        return cls(author, received, over, what, event.get("responseStatus", {}).get("code", 0))
-
-
 class ApiServer:
     """Start it, use `kubeconfig` or `kubectl`, stop it. Nothing of it is left afterwards."""
 
     def __init__(self, *, audited: bool = False) -> None:
+        """With `audited`, the API server records who asked it for what."""
         binaries = Path(os.environ.get("ROPEWALK_BIN") or Layout.default().bin)
         if not (binaries / "kube-apiserver").exists():
             raise RuntimeError(f"{binaries} holds no kube-apiserver: `make tools` builds it")
         api, etcd, peer = _free_ports(3)
         self._folder = Path(tempfile.mkdtemp(prefix="ropewalk-apiserver-"))
-        flags = self._audit() if audited else ()
+        flags = audit.flags(self._folder) if audited else ()
         # The API server must not advertise a loopback address; nobody here uses the one that it advertises.
         self._plane = ControlPlane(binaries, self._folder, api, etcd, peer, "198.18.255.1", "127.0.0.1", flags)
         self.port = api
@@ -67,6 +46,17 @@ class ApiServer:
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig; written once, since others read it at any time."""
         return self._plane.kubeconfig("admin")
+
+    def kubeconfig_of(self, namespace: str, account: str) -> Path:
+        """A kubeconfig with an hour's token of a ServiceAccount, as a pod of it has one."""
+        token = self.kubectl("create", "token", account, "-n", namespace, "--duration=1h").strip()
+        config = yaml.safe_load(self.kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": token}
+        config["contexts"][0]["context"]["namespace"] = namespace
+        path = self._folder / "kubeconfigs" / f"{namespace}-{account}"
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(config))
+        return path
 
     def start(self, *, controllers: bool = True) -> ApiServer:
         """Return when the API server is ready and the controllers, if any, have made the default service account."""
@@ -89,24 +79,13 @@ class ApiServer:
         """Start the API server again, with all that it held."""
         self._plane.start_api()
 
-    def writes(self, namespace: str) -> list[Write]:
+    def writes(self, namespace: str) -> list[audit.Write]:
         """Every write in a namespace that has come to the API server, in the order of their ends; only if `audited`."""
-        lines = (self._folder / "audit.log").read_text().splitlines()
-        events = (json.loads(line) for line in lines if line.endswith("}"))
-        return [Write.of(event) for event in events if event["objectRef"].get("namespace") == namespace]
+        return audit.writes(self._folder, namespace)
 
-    def _audit(self) -> tuple[str | Path, ...]:
-        """Flags by which the API server records who has written what, and when, without what."""
-        rule = {"level": "Metadata", "verbs": ["create", "update", "patch", "delete"]}
-        policy = {
-            "apiVersion": "audit.k8s.io/v1",
-            "kind": "Policy",
-            "omitStages": ["RequestReceived", "ResponseStarted"],
-            "rules": [{"level": "None", "resources": [{"group": "coordination.k8s.io"}]}, rule, {"level": "None"}],
-        }
-        file = self._folder / "audit-policy.json"
-        file.write_text(json.dumps(policy))
-        return "--audit-policy-file", file, "--audit-log-path", self._folder / "audit.log"
+    def calls(self, user: str) -> list[audit.Call]:
+        """Every request of a user for a resource; only if `audited`."""
+        return audit.calls(self._folder, user)
 
     def crash(self, *processes: str) -> None:
         """SIGKILL the `apiserver`, `etcd` or both; what they have stored stays."""

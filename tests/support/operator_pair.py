@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from apiserver import ApiServer, Write
+from apiserver import ApiServer
+from apiserver_audit import Write
 from operator_namespace import Namespace
 from operator_process import OperatorProcess
 from waiting import until
