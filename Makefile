@@ -43,6 +43,12 @@ test-e2e: .venv/.ready tools ## real pods in the local cluster, which is brought
 	end() { if [ -n "$$started" ]; then $(CLUSTER) down; fi; }; trap end EXIT; \
 	$(CLUSTER) up; $(CLUSTER) images; .venv/bin/pytest tests/e2e $(PYTEST)
 
+.PHONY: test-chart
+test-chart: .venv/.ready .venv-checkov/.ready tools ## the chart before linters, in one namespace, and by Helm 4; after edits of it
+	@$(CLUSTER) chart-tools
+	.venv/bin/pytest tests/chart $(PYTEST)
+	ROPEWALK_HELM=helm4 .venv/bin/pytest tests/integration/test_chart_install.py tests/chart/test_chart_namespaced.py $(PYTEST)
+
 .PHONY: conformance
 conformance: .venv/.ready .venv-mcp/.ready ## the official MCP suite: the stdio bridge beside a native server, the agent's client (npm)
 	PYTHONPATH=dev:tests/support:. .venv/bin/python -m tests.conformance $(CONFORMANCE)
@@ -109,7 +115,7 @@ requirements: .venv/.ready ## pin the requirements again, with hashes, from the 
 
 .PHONY: clean
 clean: ## remove the Python environments and the tools' own caches from the checkout
-	rm -rf .venv .venv-mcp .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-mcp .venv-checkov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 .venv/.ready: dev/requirements.txt
 	@$(CLUSTER) machine
@@ -123,4 +129,11 @@ clean: ## remove the Python environments and the tools' own caches from the chec
 	@echo "==> Making the Python environment .venv-mcp (about half a minute)"
 	@$(PYTHON) -m venv .venv-mcp
 	@.venv-mcp/bin/pip install --quiet --disable-pip-version-check --require-hashes -r dev/requirements-mcp.txt
+	@touch $@
+
+.venv-checkov/.ready: dev/requirements-checkov.txt
+	@$(CLUSTER) machine
+	@echo "==> Making the Python environment .venv-checkov (about half a minute)"
+	@$(PYTHON) -m venv .venv-checkov
+	@.venv-checkov/bin/pip install --quiet --disable-pip-version-check --require-hashes -r dev/requirements-checkov.txt
 	@touch $@

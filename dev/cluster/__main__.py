@@ -26,6 +26,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("machine", help="install what building needs (Debian packages)")
     commands.add_parser("tools", help="build what the tests need into the cache: kubectl, helm, Prometheus …")
+    commands.add_parser("chart-tools", help="build what `make test-chart` needs: Helm 4, kubeconform, kube-score")
     commands.add_parser("up", help="bring the cluster up, or finish bringing it up")
     commands.add_parser("down", help="end the cluster and remove everything of it but the cache")
     commands.add_parser("status", help="exit 0 when the cluster runs, 3 when not")
@@ -45,6 +46,10 @@ def main() -> int:
                 machine.install(machine.BUILD_PACKAGES)
                 tools.build(here)
                 tools.unpack_prometheus(here)
+            case "chart-tools":
+                machine.install(machine.BUILD_PACKAGES)
+                tools.build(here, tools.CHART_TOOLS)
+                tools.unpack_openapi(here)
             case "up":
                 up(here)
             case "down":

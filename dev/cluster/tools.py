@@ -6,6 +6,7 @@ A program is built once and kept in the cache until its go.mod, go.sum or flags 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from cluster import machine
 from cluster.console import Failure, step
 from cluster.layout import Layout
 
+OPENAPI = f"kubernetes-{where.KUBERNETES_VERSION}-openapi.json"
 _VERSION = "k8s.io/component-base/version"
 
 
@@ -73,6 +75,19 @@ TOOLS = (
     Tool("coredns", {"coredns": "github.com/coredns/coredns"}, "a minute and a half"),
 )
 
+CHART_TOOLS = (
+    Tool("helm4", {"helm4": "helm.sh/helm/v4/cmd/helm"}, "half a minute"),
+    Tool(
+        "chart-lint",
+        {
+            "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform",
+            "kube-score": "github.com/zegl/kube-score/cmd/kube-score",
+        },
+        "half a minute",
+    ),
+)
+"""For `make test-chart`, which nothing else needs."""
+
 SIMULATION = (Tool("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}, "2 minutes"),)
 """Nodes and pods for bench/scale.py, which nothing else needs."""
 
@@ -98,6 +113,22 @@ def build(layout: Layout, tools: Sequence[Tool] = TOOLS) -> None:
         names = ", ".join(tool.binaries)
         with step(f"Building {names} ({number} of {len(stale)}; kept in {layout.bin})", expected=tool.expected):
             _build(layout, go, tool)
+
+
+def unpack_openapi(layout: Layout) -> None:
+    """Kubernetes' description of its API, for tests of the chart: a file of the sources that kubectl is made of."""
+    if (layout.bin / OPENAPI).exists():
+        return
+    with step("Unpacking the description of Kubernetes' API"):
+        done = subprocess.run(
+            [machine.go(layout), "mod", "download", "-json", "k8s.io/kubernetes"],
+            cwd=where.REPOSITORY / "dev" / "tools" / "kubernetes", capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise Failure(f"go mod download k8s.io/kubernetes failed:\n{done.stderr[-1000:]}")
+        part = layout.bin / f".{OPENAPI}.part"
+        shutil.copyfile(Path(json.loads(done.stdout)["Dir"]) / "api" / "openapi-spec" / "swagger.json", part)
+        part.replace(layout.bin / OPENAPI)
 
 
 def unpack_prometheus(layout: Layout) -> None:
