@@ -87,23 +87,29 @@ class Watches:
         return silent
 
 
-async def list_into(cache: Cache, kube: Kube, kinds: Sequence[Kind], places: Sequence[str]) -> set[Key]:
-    """List the kinds in each place into the cache; the keys that this concerns."""
-    concerned: set[Key] = set()
+async def list_into(
+    cache: Cache,
+    kube: Kube,
+    kinds: Sequence[Kind],
+    places: Sequence[str],
+    concern: Callable[[set[Key]], None] = lambda _keys: None,
+) -> None:
+    """List the kinds in each place into the cache. `concern` is told at once of the keys that each object concerns:
+    what the cache has seen is news to nobody any more, also where the rest of the listing fails.
+    """
 
     async def one(kind: Kind, place: str) -> None:
         def keep(item: dict[str, Any]) -> Key:
-            concerned.update(cache.see(kind.name, item))
+            concern(cache.see(kind.name, item))
             return Key(kind.name, item["metadata"]["namespace"], item["metadata"]["name"])
 
         if kind is CONFIG_MAP:
             # The content of the operator's own, and then the names of all: users' prompts may be gone as well.
             await kube.list_all(kind, place or None, keep=keep)
         listed, version = await kube.list_all(kind, place or None, metadata_only=kind is CONFIG_MAP, keep=keep)
-        concerned.update(cache.lose_others(kind.name, place or None, set(listed), version))
+        concern(cache.lose_others(kind.name, place or None, set(listed), version))
 
     # One after the other: pages of all kinds at once would be most of what the operator ever needs of memory.
     for kind in kinds:
         for place in places:
             await one(kind, place)
-    return concerned

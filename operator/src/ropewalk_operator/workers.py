@@ -79,9 +79,7 @@ async def resync(
         # What only a listing finds gone is in no cache any more, and has to be forgotten all the same.
         concerned: set[Key] = set()
         try:
-            for kind in WATCHED:
-                for place in watches.places:
-                    concerned |= await list_into(cache, kube, [kind], [place])
+            await list_into(cache, kube, WATCHED, watches.places, concerned.update)
         except ApiError as error:
             logger.warning("resync failed", extra={"fields": {"error": str(error)}})
         for key in concerned.union(cache.resources):
@@ -90,11 +88,15 @@ async def resync(
 
 async def relist(cache: Cache, kube: Kube, watches: Watches, enqueue: Callable[[Key, bool], None]) -> None:
     """After a watch has lost its place, find out what vanished meanwhile."""
+
+    def concern(keys: set[Key]) -> None:
+        for key in keys:
+            enqueue(key, False)
+
     while True:
         kind = await watches.relist.get()
         try:
-            for key in await list_into(cache, kube, [kind], watches.places):
-                enqueue(key, False)
+            await list_into(cache, kube, [kind], watches.places, concern)
         except ApiError as error:
             logger.warning("listing failed", extra={"fields": {"kind": kind.name, "error": str(error)}})
             await sleep(RELIST_RETRY_SECONDS)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from aiohttp import ClientConnectionError, web
@@ -12,10 +12,10 @@ from kubernetes.aio.client import Configuration
 
 from clock import Clock
 from operator_world import FakeApiServer, agent
-from ropewalk_operator import server, settings
+from ropewalk_operator import server, settings, workers
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.guard import Guard
-from ropewalk_operator.kinds import AGENT, CONFIG_MAP, POD, WATCHED, Key
+from ropewalk_operator.kinds import AGENT, CONFIG_MAP, POD, WATCHED, Key, Kind
 from ropewalk_operator.kube import ApiError, Kube, _collection
 from ropewalk_operator.leader import uptime
 from ropewalk_operator.logs import JsonFormatter
@@ -168,7 +168,8 @@ async def test_a_listing_shows_what_a_watch_has_missed() -> None:
         cache.see("ConfigMap", api.put({"kind": "ConfigMap", "metadata": metadata, "data": {"k": "v"}}))
     cache.children.clear()
     del api.objects[Key("ConfigMap", "default", "prompts")]
-    concerned = await list_into(cache, cast(Kube, api), [CONFIG_MAP], [""])
+    concerned: set[Key] = set()
+    await list_into(cache, cast(Kube, api), [CONFIG_MAP], [""], concerned.update)
     assert concerned == {Key("Agent", "default", "calc")}, "its prompt is gone"
     child = cache.children[Key("ConfigMap", "default", "calc-agent")]
     assert child.content is not None, "of the operator's own the content is listed too"
@@ -187,6 +188,30 @@ async def test_a_resync_looks_at_every_resource_and_at_those_that_only_it_finds_
     first = {await asyncio.wait_for(looked_at.get(), 10) for _ in range(2)}
     task.cancel()
     assert first == {Key("Agent", "default", "calc"), Key("Agent", "default", "gone")}
+
+
+async def test_what_half_a_listing_has_shown_is_looked_at_though_the_rest_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "RELIST_RETRY_SECONDS", 0.001)
+    api, cache = FakeApiServer(), Cache()
+    api.put(agent())
+    looked_at: asyncio.Queue[Key] = asyncio.Queue()
+    failed = asyncio.Event()
+
+    class HalfOfIt:
+        async def list_all(self, kind: Kind, *args: Any, **options: Any) -> None:
+            if not failed.is_set():
+                await api.list_all(kind, *args, **options)
+                failed.set()
+            raise ApiError(500, "InternalError", "the second page")
+
+    watches = Watches([], Clock(0.0))
+    watches.relist.put_nowait(AGENT)
+    enqueue = lambda key, _urgent: looked_at.put_nowait(key)  # noqa: E731
+    task = asyncio.create_task(workers.relist(cache, cast(Kube, HalfOfIt()), watches, enqueue))
+    assert await asyncio.wait_for(looked_at.get(), 10) == Key("Agent", "default", "calc")
+    task.cancel()
 
 
 async def test_requests_without_an_answer_are_counted() -> None:
