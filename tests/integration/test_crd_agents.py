@@ -18,6 +18,7 @@ from crd_bodies import (
     changed,
     create,
     fallback,
+    lacking,
     provided,
     refusal,
 )
@@ -59,14 +60,8 @@ WRONG = {
         'supported values: "openai", "openai-compatible", "anthropic", "bedrock", "gemini", "mistral", "ollama", '
         '"litellm", "llamacpp"',
     ),
-    **{
-        f"{provider} without an address": (
-            provided(provider),
-            "spec.model.baseURL is required for the providers openai-compatible, ollama and llamacpp: set it to the "
-            "server's address, such as http://server:8080/v1",
-        )
-        for provider in ("openai-compatible", "ollama", "llamacpp")
-    },
+    **lacking(provided, "spec.model."),
+    **lacking(fallback, 'spec.model.fallbacks[0]: Invalid value: "object": ', " to fall back to"),
     "address without http": (
         agent(model__baseURL="demo-model:8080/v1"),
         "spec.model.baseURL must be http:// or https://",
@@ -91,30 +86,6 @@ WRONG = {
         agent(model__region="eu-central-1"),
         "spec.model.region is for provider bedrock only: remove it, or set spec.model.provider to bedrock",
     ),
-    **{
-        f"{provider} without a key": (
-            provided(provider),
-            "spec.model.apiKeySecretRef is required for the providers openai, anthropic, gemini and mistral: set its "
-            "name and key to those of the Secret that holds the API key",
-        )
-        for provider in ("openai", "anthropic", "gemini", "mistral")
-    },
-    **{
-        f"{provider} to fall back to without an address": (
-            fallback(provider),
-            'spec.model.fallbacks[0]: Invalid value: "object": baseURL is required for the providers openai-'
-            "compatible, ollama and llamacpp: set it",
-        )
-        for provider in ("openai-compatible", "ollama", "llamacpp")
-    },
-    **{
-        f"{provider} to fall back to without a key": (
-            fallback(provider),
-            'spec.model.fallbacks[0]: Invalid value: "object": apiKeySecretRef is required for the providers '
-            "openai, anthropic, gemini and mistral: set its name and key",
-        )
-        for provider in ("openai", "anthropic", "gemini", "mistral")
-    },
     "bedrock to fall back to with an address": (
         fallback("bedrock", baseURL="http://host/v1"),
         'spec.model.fallbacks[0]: Invalid value: "object": baseURL is not used by provider bedrock: remove it',

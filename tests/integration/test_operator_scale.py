@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apiserver import ApiServer
-from cluster.layout import REPOSITORY
+from apiserver import ApiServer, serving_crds
 from operator_process import OperatorProcess
 from waiting import until
 
@@ -23,13 +22,8 @@ READS = ("GET", "LIST", "WATCH")
 @pytest.fixture(scope="module")
 def server() -> Iterator[ApiServer]:
     # Without controllers, nobody else writes: what is counted is the operator's own.
-    started = ApiServer().start(controllers=False)
-    try:
-        started.kubectl("apply", "-f", str(REPOSITORY / "crds"))
-        started.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    with serving_crds(controllers=False) as started:
         yield started
-    finally:
-        started.stop()
 
 
 @contextmanager

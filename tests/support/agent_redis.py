@@ -4,6 +4,8 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ports import free_port
@@ -18,6 +20,17 @@ def _program() -> str:
     if program is None:
         raise RuntimeError("there is no redis-server on this machine; `make tools` installs it (Debian: redis-tools)")
     return program
+
+
+@contextmanager
+def serving_redis(folder: Path) -> Iterator["RedisServer"]:
+    """A server in `folder` until the end of the block."""
+    server = RedisServer(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 class RedisServer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -36,6 +37,8 @@ MODEL: Object = {
 KEY = {"name": "model-key", "key": "api-key"}
 REDIS = {"urlSecretRef": {"name": "redis", "key": "url"}}
 REMOVED = object()
+NEED_AN_ADDRESS = ("openai-compatible", "ollama", "llamacpp")
+NEED_A_KEY = ("openai", "anthropic", "gemini", "mistral")
 
 
 def changed(base: Object, **changes: Any) -> Object:
@@ -71,6 +74,25 @@ def provided(provider: str, **fields: Any) -> Object:
 
 def fallback(provider: str, **fields: Any) -> Object:
     return agent(model__fallbacks=[{"provider": provider, "id": "m", **fields}])
+
+
+def lacking(made: Callable[[str], Object], model: str, role: str = "") -> dict[str, tuple[Object, str]]:
+    """What `made` makes for each provider that needs an address or a key, without it, and what is said to that.
+
+    `model` is where the model stands, as messages name it before its fields; `role` is put behind the provider's name.
+    """
+    address = (
+        f"{model}baseURL is required for the providers openai-compatible, ollama and llamacpp: set it to the server's "
+        "address, such as http://server:8080/v1"
+    )
+    key = (
+        f"{model}apiKeySecretRef is required for the providers openai, anthropic, gemini and mistral: set its name and "
+        "key to those of the Secret that holds the API key"
+    )
+    return {
+        **{f"{each}{role} without an address": (made(each), address) for each in NEED_AN_ADDRESS},
+        **{f"{each}{role} without a key": (made(each), key) for each in NEED_A_KEY},
+    }
 
 
 def remote(**changes: Any) -> Object:

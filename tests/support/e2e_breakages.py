@@ -78,6 +78,12 @@ def _service(name: str, port: int) -> Json:
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
 
 
+def _spoilt(name: str, what: str, reason: str, words: tuple[str, ...], *before: Json, **spec: object) -> Breakage:
+    """An Agent that cannot run with this in its spec, and can without it."""
+    mend = _edit(name, **dict.fromkeys(spec))
+    return Breakage(name, what, "Available", reason, words, mend, agent(name, **spec), before)
+
+
 def _server(name: str, port: int, **container: object) -> tuple[Json, Json]:
     """A Deployment of one pod, and its Service."""
     labels = {"app": name}
@@ -158,32 +164,26 @@ def breakages() -> list[Breakage]:
             agent("bad-key", model=_model("key", "strict-model")),
             before=(_secret("key", "api-key", "sk-wrong"), *_strict_model()),
         ),
-        Breakage(
+        _spoilt(
             "bad-image",
             "its image does not exist",
-            "Available",
             "ImagePullFailed",
             (f"the image {NO_SUCH_IMAGE} cannot be pulled", "no such host", "check its name and tag"),
-            _edit("bad-image", pod=None),
-            agent("bad-image", pod={"image": NO_SUCH_IMAGE}),
+            pod={"image": NO_SUCH_IMAGE},
         ),
-        Breakage(
+        _spoilt(
             "crash",
             "its container ends at once",
-            "Available",
             "CrashLoop",
             ("exit code 1", "its last words: the agent cannot start: localTools names 'no_such_tool'", "kubectl logs"),
-            _edit("crash", localTools=None),
-            agent("crash", localTools=["no_such_tool"]),
+            localTools=["no_such_tool"],
         ),
-        Breakage(
+        _spoilt(
             "out-of-memory",
             "its memory limit is too small",
-            "Available",
             "OutOfMemory",
             ("more memory than its limit of 40Mi", "raise spec.pod.resources.limits.memory"),
-            _edit("out-of-memory", pod=None),
-            agent("out-of-memory", pod={"resources": small}),
+            pod={"resources": small},
         ),
         Breakage(
             "unschedulable",
@@ -194,25 +194,21 @@ def breakages() -> list[Breakage]:
             lambda _: label_nodes("yes"),
             agent("unschedulable", pod={"nodeSelector": {NODE_LABEL: "yes"}}),
         ),
-        Breakage(
+        _spoilt(
             "quota",
             "the namespace's quota is used up",
-            "Available",
             "QuotaExceeded",
             ("exceeded quota: memory", "limits.memory=64Gi", "raise the ResourceQuota"),
-            # Raised, it would be tried again after up to a quarter of an hour; an edit begins anew.
-            _edit("quota", pod=None),
-            agent("quota", pod={"resources": large}),
-            before=(_quota("32Gi"),),
+            _quota("32Gi"),
+            # Mended by the edit: after a quota was raised, Kubernetes may try again only in a quarter of an hour.
+            pod={"resources": large},
         ),
-        Breakage(
+        _spoilt(
             "pod-security",
             "the namespace's Pod Security Standard refuses its pods",
-            "Available",
             "PodSecurityRefused",
             ('violates PodSecurity "restricted:latest"', "AppArmor", "remove from spec.pod what is refused"),
-            _edit("pod-security", pod=None),
-            agent("pod-security", pod={"annotations": unconfined}),
+            pod={"annotations": unconfined},
         ),
         Breakage(
             "mcp-down",

@@ -9,10 +9,12 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from json_handler import JsonHandler
 
 GROUPS = {
     "/api/v1": {
@@ -88,19 +90,19 @@ def failing_api(folder: Path) -> Iterator[tuple[FailingApi, Path]]:
     """The server and a kubeconfig that leads to it."""
     api = FailingApi()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(JsonHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             if parts.path.startswith(LEASES):
-                self._answer(*((200, api.lease) if api.lease else (404, {"kind": "Status", "code": 404})))
+                self.answer(*((200, api.lease) if api.lease else (404, {"kind": "Status", "code": 404})))
                 return
             is_pods = parts.path.endswith("/pods")
             if api.is_starting:
-                self._answer(503, {"kind": "Status", "code": 503, "message": "starting"})
+                self.answer(503, {"kind": "Status", "code": 503, "message": "starting"})
             elif (known := api.discovery(parts.path)) is not None:
-                self._answer(200, known)
+                self.answer(200, known)
             elif not any(parts.path.startswith(f"{group}/") for group in GROUPS) or parts.path.count("/") < 3:
-                self._answer(404, {"kind": "Status", "code": 404, "message": "not served"})
+                self.answer(404, {"kind": "Status", "code": 404, "message": "not served"})
             elif "watch" in parse_qs(parts.query):
                 self._watch(is_pods=is_pods)
             else:
@@ -109,10 +111,10 @@ def failing_api(folder: Path) -> Iterator[tuple[FailingApi, Path]]:
                     api.listing.set()
                     api.closing.wait()
                 if is_pods and api.listings in api.broken_listings:
-                    self._answer(500, {"kind": "Status", "code": 500, "message": "no listing now"})
+                    self.answer(500, {"kind": "Status", "code": 500, "message": "no listing now"})
                     return
                 items = api.agents if parts.path.endswith("/agents") else []
-                self._answer(200, {"kind": "List", "metadata": {"resourceVersion": "5"}, "items": items})
+                self.answer(200, {"kind": "List", "metadata": {"resourceVersion": "5"}, "items": items})
 
         def do_POST(self) -> None:
             self._take_lease(201)
@@ -124,20 +126,20 @@ def failing_api(folder: Path) -> Iterator[tuple[FailingApi, Path]]:
             said = self.rfile.read(int(self.headers["Content-Length"])).decode()
             api.applied.append(said)
             body = json.loads(said)
-            self._answer(200, {**body, "metadata": {**body["metadata"], "uid": "1", "resourceVersion": "9"}})
+            self.answer(200, {**body, "metadata": {**body["metadata"], "uid": "1", "resourceVersion": "9"}})
 
         def _take_lease(self, code: int) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.taken()
             if not urlsplit(self.path).path.startswith(LEASES):
-                self._answer(500, {"kind": "Status", "code": 500, "message": "nothing but the Lease is written here"})
+                self.answer(500, {"kind": "Status", "code": 500, "message": "nothing but the Lease is written here"})
                 return
             version = int(api.lease["metadata"]["resourceVersion"]) + 1 if api.lease else 1
             api.lease = {**body, "metadata": {**body["metadata"], "uid": "1", "resourceVersion": str(version)}}
-            self._answer(code, api.lease)
+            self.answer(code, api.lease)
 
         def _watch(self, *, is_pods: bool) -> None:
             if is_pods and api.refuse_watches:
-                self._answer(406, {"kind": "Status", "code": 406, "message": "no watches today"})
+                self.answer(406, {"kind": "Status", "code": 406, "message": "no watches today"})
                 return
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
@@ -147,17 +149,6 @@ def failing_api(folder: Path) -> Iterator[tuple[FailingApi, Path]]:
             if is_pods:
                 error = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "no more today"}}
                 self.wfile.write(json.dumps(error).encode() + b"\n")
-
-        def _answer(self, code: int, body: dict[str, Any]) -> None:
-            content = json.dumps(body).encode()
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the base class names it
-            pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

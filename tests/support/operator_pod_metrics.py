@@ -10,12 +10,13 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from apiserver import ApiServer
+from json_handler import JsonHandler
 from private_ca import PrivateCa
 from waiting import until
 
@@ -57,18 +58,10 @@ def serving_pod_metrics(server: ApiServer, folder: Path) -> Iterator[PodMetrics]
     """The server, until the end of the block; the API server asks it in the name of whoever asks there."""
     metrics = PodMetrics(server)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(JsonHandler):
         def do_GET(self) -> None:
             body = metrics.answer(unquote(urlsplit(self.path).path))
-            content = json.dumps(body or {"kind": "Status", "code": 404}).encode()
-            self.send_response(200 if body else 404)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the base class names it
-            pass
+            self.answer(200 if body else 404, body or {"kind": "Status", "code": 404})
 
     files = PrivateCa().server(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

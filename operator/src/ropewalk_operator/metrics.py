@@ -6,6 +6,7 @@ Labels are bounded by the number of resources; what can be read when asked is no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -71,37 +72,31 @@ class Metrics:
         return bytes(generate_latest(self.registry))  # type: ignore[no-untyped-call]
 
 
+@dataclass(eq=False)
 class _World(Collector):
-    def __init__(
-        self,
-        cache: Cache,
-        queue: WorkQueue[Key],
-        watch_ages: Callable[[], dict[str, float]],
-        is_leader: Callable[[], bool],
-    ) -> None:
-        self._cache = cache
-        self._queue = queue
-        self._watch_ages = watch_ages
-        self._is_leader = is_leader
+    cache: Cache
+    queue: WorkQueue[Key]
+    watch_ages: Callable[[], dict[str, float]]
+    is_leader: Callable[[], bool]
 
     def collect(self) -> Iterable[Metric]:
         leader = GaugeMetricFamily("ropewalk_operator_leader", "1 where this process may write, 0 where it stands by.")
-        leader.add_metric([], float(self._is_leader()))
+        leader.add_metric([], float(self.is_leader()))
         yield leader
         depth = GaugeMetricFamily("ropewalk_operator_workqueue_depth", "Resources that wait for a worker.")
-        depth.add_metric([], self._queue.depth)
+        depth.add_metric([], self.queue.depth)
         yield depth
         retries = CounterMetricFamily(
             "ropewalk_operator_workqueue_retries", "Reconciles that are to be tried again after an error."
         )
-        retries.add_metric([], self._queue.retries)
+        retries.add_metric([], self.queue.retries)
         yield retries
         ages = GaugeMetricFamily(
             "ropewalk_operator_last_watch_event_age_seconds",
             "Time since a watch last gave a sign of life.",
             labels=["kind"],
         )
-        for kind, age in self._watch_ages().items():
+        for kind, age in self.watch_ages().items():
             ages.add_metric([kind], age)
         yield ages
         conditions = GaugeMetricFamily(
@@ -116,7 +111,7 @@ class _World(Collector):
         )
         # Of the leader only: the same resources twice would be counted twice.
         # A copy: the scrape has a thread of its own.
-        for key, body in list(self._cache.resources.items()) if self._is_leader() else ():
+        for key, body in list(self.cache.resources.items()) if self.is_leader() else ():
             for condition in (body.get("status") or {}).get("conditions") or ():
                 conditions.add_metric([*key, condition["type"]], float(condition["status"] == "True"))
                 if condition["type"] == "Ready":

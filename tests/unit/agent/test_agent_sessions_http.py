@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent_models import Gate, ScriptedModel
-from agent_redis import RedisServer
+from agent_redis import RedisServer, serving_redis
 from agent_server import RunningAgent, running_agent
 from ropewalk_agent.routes.sessions import said
 from waiting import eventually
@@ -20,10 +20,8 @@ Replica = Callable[[ScriptedModel], AbstractAsyncContextManager[RunningAgent]]
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
+    with serving_redis(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from agent_redis import RedisServer
+from agent_redis import RedisServer, serving_redis
 from agent_stores import HISTORY, Kind, another_process_holds_session_s, redis_kind, said, turn
 from ropewalk_agent.errors import AgentError
 from ropewalk_agent.sessions import SessionKey
@@ -21,10 +21,8 @@ KEY = SessionKey("", "s")
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
+    with serving_redis(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import runpy
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from chart_helm import CHART
+from json_handler import JsonHandler
 
 Reply = tuple[int, dict[str, Any]]
 
@@ -25,26 +25,17 @@ class FakeAgent:
         self.asked: list[dict[str, Any]] = []
         agent = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(JsonHandler):
             def do_GET(self) -> None:
                 assert self.path == "/ready"
                 agent.not_ready -= 1
                 ready = agent.not_ready < 0
-                self._send(200 if ready else 503, {"ready": ready, "reasons": [] if ready else ["mcp server math"]})
+                self.answer(200 if ready else 503, {"ready": ready, "reasons": [] if ready else ["mcp server math"]})
 
             def do_POST(self) -> None:
                 assert self.path == "/query"
-                agent.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self._send(*agent.reply)
-
-            def _send(self, status: int, body: dict[str, Any]) -> None:
-                data = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None: ...
+                agent.asked.append(self.taken())
+                self.answer(*agent.reply)
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
