@@ -12,6 +12,7 @@ import pytest
 from agent_models import Gate, ScriptedModel
 from agent_redis import RedisServer, serving_redis
 from agent_server import RunningAgent, running_agent
+from ropewalk_agent import runtime
 from ropewalk_agent.routes.sessions import said
 from waiting import eventually
 
@@ -212,8 +213,9 @@ async def test_a_session_that_another_replica_works_on_is_busy(replica: Replica)
 
 
 async def test_a_redis_that_is_gone_makes_the_agent_not_ready_until_it_is_back(
-    replica: Replica, redis_server: RedisServer
+    replica: Replica, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(runtime, "_SESSIONS_CHECK_SECONDS", 0.05)
     async with replica(ScriptedModel(["ok"])) as agent:
         redis_server.stop()
         assert error_of(await agent.query("1", session_id="s")) == (503, "not_ready")

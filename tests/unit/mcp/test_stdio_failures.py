@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from mcp_stdio import QUICK, HeldStarts, Peer, bridged, content
-from ropewalk_mcp_stdio import jsonrpc, link
+from mcp_stdio import BY_HAND, QUICK, HeldStarts, Peer, bridged, content
+from ropewalk_mcp_stdio import jsonrpc, link, process
 from ropewalk_mcp_stdio.program import Timing
 from waiting import eventually
 
@@ -290,6 +290,18 @@ async def test_stderr_is_logged_line_by_line_with_the_servers_name_and_its_own_l
     ]
     assert {record.server for record in lines()} == {"tested"}
     assert max(len(record.message) for record in lines()) == 4096
+
+
+async def test_a_child_that_ignores_sigterm_is_killed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert process._TERMINATION_SECONDS == 5
+    monkeypatch.setattr(process, "_TERMINATION_SECONDS", 0.1)
+    ignore = "import runpy, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    deaf = f"{ignore}; runpy.run_path({BY_HAND[1]!r}, run_name='__main__'); signal.pause()"
+    async with bridged(sys.executable, "-c", deaf) as url, Peer.of(url) as peer:
+        await peer.initialize()
+        pid = await peer.call("pid")
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def named_call(number: int) -> dict[str, Any]:

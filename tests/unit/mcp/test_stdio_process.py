@@ -122,26 +122,6 @@ def test_an_open_subscription_is_no_call_that_sigterm_waits_for(running: Running
     assert ending["calls"] == 0
 
 
-def test_a_child_that_ignores_sigterm_is_killed_after_five_seconds(tmp_path: Path) -> None:
-    script = tmp_path / "deaf.py"
-    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    script.write_text(f"{deaf}\nexec(open({BY_HAND[1]!r}).read())\nsignal.pause()")
-    process = subprocess.Popen(
-        [*COMMAND, "serve", "--port=0", "--", sys.executable, str(script)],
-        env=ENVIRONMENT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    port = json.loads(process.stderr.readline())["port"]
-    child = json.loads(process.stderr.readline())["pid"]
-    until(lambda: httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
-    assert process.returncode == 0
-    assert state(child) == ""
-
-
 def test_nothing_outlives_the_bridge_not_even_what_has_left_its_group(running: Running) -> None:
     grandchild = running.call("grandchild")
     assert state(grandchild) in {"R", "S"}
