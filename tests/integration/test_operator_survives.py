@@ -16,10 +16,10 @@ from operator_process import OperatorProcess
 from waiting import until
 
 KINDS = ("configmap", "serviceaccount", "service", "deployment", "networkpolicy")
-AGENTS = 30
+AGENTS = 15
 KILLS = 8
 SEED = 20_240_607
-MOST_WRITES = 40
+MOST_WRITES = 30
 """Of a life that is ended: what an Agent needs takes seven."""
 COLLECTED_SECONDS = 120
 MANAGED = "app.kubernetes.io/managed-by=ropewalk-operator"

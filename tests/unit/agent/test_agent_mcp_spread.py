@@ -92,17 +92,21 @@ async def test_calls_one_after_the_other_reach_every_replica_and_one_that_comes_
 
 @pytest.mark.usefixtures("short_connections")
 async def test_calls_at_once_spread_too() -> None:
-    replicas = [Rogue(), Rogue()]
-    async with (
-        served(replicas[0]) as one,
-        served(replicas[1]) as two,
-        balanced(Balancer(port(one), port(two))) as url,
-        connected_to(url) as connection,
-    ):
-        add = named(connection, "add")
-        for _ in range(10):
-            await asyncio.gather(*(add.call({}) for _ in range(8)))
-    assert min(replica.count("tools/call") for replica in replicas) >= 20
+    replicas = [Rogue(), Rogue(), Rogue()]
+    async with served(replicas[0]) as one, served(replicas[1]) as two, served(replicas[2]) as three:
+        balancer = Balancer(port(one), port(two))
+        async with balanced(balancer) as url, connected_to(url) as connection:
+
+            async def calls(rounds: int) -> None:
+                for _ in range(rounds):
+                    await asyncio.gather(*(named(connection, "add").call({}) for _ in range(8)))
+
+            await calls(10)
+            balancer.ports.append(port(three))
+            await calls(10)
+    counts = [replica.count("tools/call") for replica in replicas]
+    assert min(counts[:2]) >= 20
+    assert counts[2] > 0, "what comes later is reached too"
 
 
 class Sessions(Rogue):
