@@ -5,7 +5,19 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.panels import NO_LEADER, NO_PRICES, Panels, choice, graph, new_board, stat_panel, table_panel
-from dashboards.queries import FAILED, LEADING, MODEL, PRICE, Series, or_none, or_zero, share, top
+from dashboards.queries import (
+    FAILED,
+    LEADING,
+    MODEL,
+    PRICE,
+    Series,
+    names_of,
+    namespaces_with,
+    or_none,
+    or_zero,
+    share,
+    top,
+)
 
 _AGENTS = Series('namespace=~"$namespace", agent=~"$agent"')
 _NAMES = Series('namespace=~"$namespace", name=~"$agent", kind="Agent"')
@@ -30,8 +42,8 @@ def board() -> Dashboard:
         "Ropewalk / Fleet",
         "All agents: requests, failures, latency, queues, tokens and what they cost, restarts.",
         [
-            choice("namespace", "Namespace", "label_values(ropewalk_agent_build_info, namespace)"),
-            choice("agent", "Agent", 'label_values(ropewalk_agent_build_info{namespace=~"$namespace"}, agent)'),
+            choice("namespace", "Namespace", namespaces_with("Agent")),
+            choice("agent", "Agent", names_of("Agent")),
         ],
         [("Now", _now()), ("Traffic", _traffic()), ("Load", _load()), ("Models", _models()), ("Agents", _agents())],
     )
@@ -66,7 +78,7 @@ def _now() -> Panels:
         stat_panel(
             "Agents not ready",
             "Agents whose condition Ready is not True, as the operator says, without those that are suspended or scaled"
-            " to 0.",
+            " to 0. The table below names them.",
             or_none(f"count({_NAMES.not_ready()})", LEADING),
             warn=1,
             missing=NO_LEADER,
@@ -220,9 +232,11 @@ def _agents() -> Panels:
     return [
         table_panel(
             "Agents",
-            "Each agent: pods, requests, the share that failed, latency, what waits, tokens, restarts in the time that"
-            " is shown. Its name leads to the agent's own dashboard.",
+            "Each agent: whether it is Ready (1; nothing where it is suspended or scaled to 0), pods, requests,"
+            " the share that failed, latency, what waits, tokens, restarts in the time that is shown. Its name leads"
+            " to the agent's own dashboard.",
             [
+                ("Ready", _NAMES.ready("agent"), "short"),
                 ("Pods", f"count by ({_EACH}) ({_PODS})", "short"),
                 ("Requests", or_zero(_AGENTS.requests(_EACH), _UP), "reqps"),
                 ("Failed", f"({failed}) / {_AGENTS.requests(_EACH)}", "percentunit"),

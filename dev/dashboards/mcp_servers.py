@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.panels import NO_LEADER, Panels, choice, graph, new_board, stat_panel, states, table_panel
-from dashboards.queries import LEADING, Series, or_none, or_zero, share
+from dashboards.queries import LEADING, Series, names_of, namespaces_with, or_none, or_zero, share
 
 _SERVERS = Series('namespace=~"$namespace", server=~"$server"')
 _NAMES = Series('namespace=~"$namespace", name=~"$server", kind="MCPServer"')
@@ -15,7 +15,6 @@ _CALLS = "ropewalk_agent_tool_calls_total"
 _UP = "ropewalk_agent_mcp_server_up"
 _OWN_CALLS = "ropewalk_mcp_tool_calls_total"
 _BRIDGED = "ropewalk_mcp_stdio_requests_total"
-_CONDITION = "ropewalk_resource_condition"
 
 
 def board() -> Dashboard:
@@ -25,12 +24,8 @@ def board() -> Dashboard:
         "Ropewalk / MCP servers",
         "MCP servers as agents meet them; the servers that ship and the stdio bridge also tell of themselves.",
         [
-            choice("namespace", "Namespace", f'label_values({_CONDITION}{{kind="MCPServer"}}, namespace)'),
-            choice(
-                "server",
-                "MCP server",
-                f'label_values({_CONDITION}{{kind="MCPServer", namespace=~"$namespace"}}, name)',
-            ),
+            choice("namespace", "Namespace", namespaces_with("MCPServer")),
+            choice("server", "MCP server", names_of("MCPServer")),
         ],
         [
             ("Now", _now()),

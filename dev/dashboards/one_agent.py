@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.panels import NO_PRICES, Panels, choice, graph, new_board, stat_panel, states
-from dashboards.queries import FAILED, MODEL, Series, or_none, or_zero, share
+from dashboards.queries import FAILED, MODEL, Series, names_of, namespaces_with, or_none, or_zero, share
 
 _AGENT = Series('namespace=~"$namespace", agent=~"$agent"')
 _NAME = Series('namespace=~"$namespace", name=~"$agent", kind="Agent"')
@@ -24,10 +24,8 @@ def board() -> Dashboard:
         "Ropewalk / Agent",
         "One agent: its requests with exemplars that lead to traces, its model, sessions, tools, MCP servers and pods.",
         [
-            choice("namespace", "Namespace", "label_values(ropewalk_agent_build_info, namespace)", many=False),
-            choice(
-                "agent", "Agent", 'label_values(ropewalk_agent_build_info{namespace=~"$namespace"}, agent)', many=False
-            ),
+            choice("namespace", "Namespace", namespaces_with("Agent"), many=False),
+            choice("agent", "Agent", names_of("Agent"), many=False),
         ],
         [
             ("Now", _now()),

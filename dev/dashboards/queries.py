@@ -49,14 +49,18 @@ class Series:
         return f"{_sum(by)} (changes({self.of('process_start_time_seconds')}[{window}]))"
 
     def condition(self, kind: str, by: str = "namespace, name") -> str:
-        """Whether a condition of resources is True, whichever of the operator's pods says so."""
+        """Whether a condition of resources is True, as the operator that leads says."""
         matcher = f'condition="{kind}"'
         return f"max by ({by}) ({self.of('ropewalk_resource_condition', matcher)})"
 
     def not_ready(self, by: str = "namespace, name") -> str:
         """The resources that are not Ready, but for those of which nobody wants pods."""
-        idle = f"max by ({by}) ({self.of('ropewalk_resource_idle')}) == 1"
-        return f"({self.condition('Ready', by)} == 0 unless {idle})"
+        return f"({self.condition('Ready', by)} == 0 unless {self._idle(by)})"
+
+    def ready(self, own: str) -> str:
+        """Whether resources are Ready that somebody wants pods of, by the label `own` that their pods' series have."""
+        ready = f"{self.condition('Ready')} unless {self._idle('namespace, name')}"
+        return f'max by (namespace, {own}) (label_replace({ready}, "{own}", "$1", "name", "(.+)"))'
 
     def cost_per_hour(self, by: str) -> str:
         """What an hour of the tokens of now costs, by labels among which is the model's; see `cost_of`."""
@@ -66,6 +70,9 @@ class Series:
         """What the tokens of a time cost where their model has a price, in the prices' currency."""
         return self._cost("increase", f"[{window}]", by)
 
+    def _idle(self, by: str) -> str:
+        return f"max by ({by}) ({self.of('ropewalk_resource_idle')}) == 1"
+
     def _cost(self, function: str, window: str, by: str) -> str:
         spent = [
             f"sum by ({by}) ({function}({self.of(f'gen_ai_client_inference_usage_{way}_tokens_total')}{window}))"
@@ -73,6 +80,16 @@ class Series:
             for way in ("input", "output")
         ]
         return f"({' + '.join(spent)}) / 1e6"
+
+
+def namespaces_with(kind: str) -> str:
+    """Grafana's query for the namespaces that have resources of a kind."""
+    return f'label_values(ropewalk_resource_condition{{kind="{kind}"}}, namespace)'
+
+
+def names_of(kind: str) -> str:
+    """Grafana's query for the names of resources in the chosen namespaces, also of those of which no pod runs."""
+    return f'label_values(ropewalk_resource_condition{{kind="{kind}", namespace=~"$namespace"}}, name)'
 
 
 def share(part: str, whole: str, among: str) -> str:

@@ -107,7 +107,8 @@ def variables(board: Json, prometheus: Prometheus, chosen: Mapping[str, str]) ->
 def filled_in(expression: str, values: Mapping[str, str], minutes: int) -> str:
     """The expression with a value for each variable, Grafana's own among them."""
     known = {"__rate_interval": _RATE_INTERVAL, "__range": f"{minutes}m", **values}
-    return re.sub(r"\$(\w+)", lambda found: known[found[1]], expression)
+    # $1 is a group of label_replace.
+    return re.sub(r"\$([a-z_]\w*)", lambda found: known[found[1]], expression)
 
 
 def answered(prometheus: Prometheus, query: Query, values: Mapping[str, str], minutes: int) -> Iterator[Line]:

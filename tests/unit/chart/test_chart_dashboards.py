@@ -126,6 +126,13 @@ def test_every_query_honours_what_was_chosen(file: Path) -> None:
                     assert [each for each in chosen if each not in selector] == [], f"{panel['title']}: {name}"
 
 
+@pytest.mark.parametrize(("file", "kind"), [("fleet", "Agent"), ("agent", "Agent"), ("mcp-servers", "MCPServer")])
+def test_what_has_no_pods_can_be_chosen_too(file: str, kind: str) -> None:
+    of_resources = f'label_values(ropewalk_resource_condition{{kind="{kind}"'
+    queries = choices(board_of(CHART / "dashboards" / f"{file}.json"))
+    assert [query.startswith(of_resources) for query in queries] == [True, True]
+
+
 def test_rates_follow_the_interval_that_grafana_knows_to_be_long_enough() -> None:
     windows = {found for text in every_expression() for found in re.findall(r"rate\([^[]*\[([^]]*)\]", text)}
     assert windows == {"$__rate_interval"}

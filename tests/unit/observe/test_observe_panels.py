@@ -41,7 +41,8 @@ def test_no_variable_is_left_in_any_query(name: str) -> None:
     values = panels.variables(board(name), cast(Prometheus, Busy()), {})
     for panel in panels.panels(board(name)):
         for query in panel.queries:
-            assert "$" not in panels.filled_in(query.expression, values, 15), panel.title
+            filled_in = panels.filled_in(query.expression, values, 15)
+            assert "$" not in filled_in.replace('"$1"', ""), panel.title
 
 
 class Busy:
