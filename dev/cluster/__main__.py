@@ -45,7 +45,7 @@ def main() -> int:
             case "tools":
                 machine.install(machine.BUILD_PACKAGES)
                 tools.build(here)
-                tools.unpack_prometheus(here)
+                tools.unpack(here, "prometheus")
             case "chart-tools":
                 machine.install(machine.BUILD_PACKAGES)
                 tools.build(here, tools.CHART_TOOLS)

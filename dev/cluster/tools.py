@@ -91,7 +91,8 @@ CHART_TOOLS = (
 SIMULATION = (Tool("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}, "2 minutes"),)
 """Nodes and pods for bench/scale.py, which nothing else needs."""
 
-# What is taken from Debian's packages, by its path there; binaries go to the cache's bin, other files to its share.
+# What is taken from Debian's packages for tests and `make observe`, by its path there; binaries go to the cache's
+# bin, other files to its share.
 DEBIAN = {
     "prometheus": ("bin/prometheus", "bin/promtool"),
     "prometheus-alertmanager": (
@@ -131,11 +132,9 @@ def unpack_openapi(layout: Layout) -> None:
         part.replace(layout.bin / OPENAPI)
 
 
-def unpack_prometheus(layout: Layout) -> None:
-    """Prometheus and its Alertmanager, for tests and `make observe`: Debian's binaries, without the services that their
-    packages start.
-    """
-    for package, files in DEBIAN.items():
+def unpack(layout: Layout, *packages: str) -> None:
+    """Debian's binaries of some of the packages above, without the services that the packages start. Raises Failure."""
+    for package, files in ((name, DEBIAN[name]) for name in packages):
         if all((layout.cache / name).exists() for name in files):
             continue
         with step(f"Fetching {package} (Debian's package, unpacked into the cache)"), TemporaryDirectory() as folder:

@@ -39,7 +39,7 @@ def up(here: Layout) -> None:
     """Start what does not run, and give what runs the rules and the PodMonitors of the checkout. Raises Failure."""
     if not here.kubeconfig.exists():
         raise Failure("there is no local cluster to look at: `make demo` brings one up, with agents in it.")
-    tools.unpack_prometheus(here)
+    tools.unpack(here, *tools.DEBIAN)
     with step("Writing the configuration from the chart's PodMonitors and rules"):
         write(here.observe, _rendered(here))
     with step("Starting Prometheus and Alertmanager", expected="3 seconds"):
