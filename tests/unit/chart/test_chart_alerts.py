@@ -355,3 +355,13 @@ def test_without_being_asked_there_are_no_rules() -> None:
 )
 def test_what_would_do_nothing_is_refused(wrong: str) -> None:
     assert try_template(*ON, "--set", wrong).returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("slowSeconds", 900), ("errorBudget", 0.0695), ("watchSilenceSeconds", 560)]
+)
+def test_a_threshold_that_nothing_can_pass_is_refused(name: str, value: float) -> None:
+    # The last bucket of the histogram; 14.4 times it is more than everything; the operator ends before.
+    done = try_template(*ON, "--set-json", f"monitoring.alerts.thresholds.{name}={value}")
+    assert done.returncode != 0
+    assert name in done.stderr
