@@ -56,12 +56,21 @@ class World:
         self.applier = Applier(self.api, self.cache)
         self.restart(ask_ready)
 
+    async def discovered(self, key: Key = SERVER) -> None:
+        """Reconcile until the server's tools have been asked for."""
+        await self.reconciler.reconcile(key)
+        record = self.discovery._records[key]
+        if record.task is not None:
+            await record.task
+        await self.reconciler.reconcile(key)
+
     def restart(self, ask_ready: Any = None) -> None:
         """A new process: nothing is remembered but what the API server holds."""
         if ask_ready is None:
             self.cache = Cache()
             self.api.fill(self.cache)
             self.applier = Applier(self.api, self.cache)
+            self.discovery._records.clear()
             ask_ready = self._ask_ready
         self._ask_ready = ask_ready
         self.reconciler = Reconciler(

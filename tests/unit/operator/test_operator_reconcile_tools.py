@@ -18,15 +18,6 @@ AUTH = {"bearerTokenSecretRef": {"name": "tokens", "key": "math"}}
 REMOTE = {"url": "https://tools.example.com/mcp"}
 
 
-async def discovered(world: World, key: Key = SERVER) -> None:
-    """Reconcile until the tools have been asked for."""
-    await world.reconciler.reconcile(key)
-    record = world.discovery._records[key]
-    if record.task is not None:
-        await record.task
-    await world.reconciler.reconcile(key)
-
-
 def edit(world: World, name: str = "math", **fields: Any) -> None:
     """The user changes fields of the MCPServer's spec."""
 
@@ -50,7 +41,7 @@ def agent_pod(world: World, *, ready: bool) -> dict[str, Any]:
 async def test_status_shows_what_agents_may_see_and_a_changed_filter_asks_nobody_again(world: World) -> None:
     world.answer = replace(TOOLS, tools=(Tool("add", "adds", "1"), Tool("divide", "divides", "2")))
     world.put(mcp_server(remote=REMOTE, tools={"deny": ["divide"]}))
-    await discovered(world)
+    await world.discovered()
     status = world.api.objects[SERVER]["status"]
     assert ([tool["name"] for tool in status["tools"]], status["toolCount"]) == (["add"], 1)
     assert "spec.tools keeps 1 of them from agents" in world.condition("ToolsDiscovered", SERVER)["message"]
@@ -63,7 +54,7 @@ async def test_status_shows_what_agents_may_see_and_a_changed_filter_asks_nobody
 async def test_a_tool_that_cannot_be_used_is_named_and_the_server_is_ready(world: World) -> None:
     world.answer = replace(TOOLS, left_out=(LeftOut("bad", "its inputSchema is not of type object"),))
     world.put(mcp_server(remote=REMOTE))
-    await discovered(world)
+    await world.discovered()
     assert "bad (its inputSchema is not of type object)" in world.condition("ToolsDiscovered", SERVER)["message"]
     assert world.condition("Ready", SERVER)["status"] == "True"
 
@@ -71,11 +62,11 @@ async def test_a_tool_that_cannot_be_used_is_named_and_the_server_is_ready(world
 async def test_changed_tools_are_told_in_an_event_and_the_agents_that_use_them_are_looked_at(world: World) -> None:
     world.put(mcp_server(remote=REMOTE))
     world.put(agent(mcpServers=[{"name": "math"}]))
-    await discovered(world)
+    await world.discovered()
     world.woken.clear()
     world.answer = replace(TOOLS, tools=(Tool("add", "adds", "sha256:9"), Tool("new", "", "sha256:2")))
     world.now += 601
-    await discovered(world)
+    await world.discovered()
     assert [write for write in world.api.writes if "Tools" in write] == [
         "EVENT Normal ToolsDiscovered",
         "EVENT Normal ToolsChanged",
@@ -92,7 +83,7 @@ async def test_the_service_of_a_server_with_sessions_keeps_each_client_at_one_po
     await world.settle(SERVER)
     assert world.api.objects[SERVICE]["spec"]["sessionAffinity"] == "None"
     world.rolled_out(SERVER)
-    await discovered(world)
+    await world.discovered()
     assert world.api.objects[SERVICE]["spec"]["sessionAffinity"] == "ClientIP"
 
 
@@ -101,11 +92,10 @@ async def test_a_restart_leaves_the_service_as_it_is(world: World) -> None:
     world.put(mcp_server())
     await world.settle(SERVER)
     world.rolled_out(SERVER)
-    await discovered(world)
+    await world.discovered()
     world.api.writes.clear()
-    world.discovery._records.clear()
     world.restart()
-    await discovered(world)
+    await world.discovered()
     assert world.api.writes == []
 
 
@@ -163,7 +153,7 @@ async def with_agent(world: World, *, ready: bool) -> None:
 async def test_a_running_pod_of_an_agent_is_asked_and_both_become_ready(world: World) -> None:
     await with_agent(world, ready=True)
     assert world.woken == [SERVER], "nothing else tells the server's own reconciliation that there is a pod"
-    await discovered(world)
+    await world.discovered()
     assert world.asked == ["calc"]
     assert world.condition("ToolsDiscovered", SERVER)["status"] == "True"
     assert world.condition("Ready", SERVER)["reason"] == "Ready"
@@ -180,7 +170,7 @@ async def test_an_agent_that_is_refused_is_asked_although_its_pod_never_gets_rea
     world.answer = ListingError('agent "calc": it answered HTTP 403 Forbidden')
     world.reasons = ["mcp server math: connecting since 10:00 (it answered HTTP 403 Forbidden)"]
     await with_agent(world, ready=False)
-    await discovered(world)
+    await world.discovered()
     assert world.condition("ToolsDiscovered", SERVER)["message"] == 'agent "calc": it answered HTTP 403 Forbidden'
     assert world.condition("Ready", SERVER)["status"] == "False"
     assert world.condition("ToolsReady")["reason"] == "McpServerNotReady"
@@ -190,7 +180,7 @@ async def test_an_agent_that_is_refused_is_asked_although_its_pod_never_gets_rea
 async def test_an_agent_that_reaches_the_server_is_ready_although_another_does_not(world: World) -> None:
     world.answer = ListingError('agent "other": it answered HTTP 403 Forbidden')
     await with_agent(world, ready=True)
-    await discovered(world)
+    await world.discovered()
     assert world.condition("Ready", SERVER)["status"] == "False"
     await world.reconciler.reconcile(AGENT)
     assert world.condition("ToolsReady")["status"] == "True"
@@ -199,11 +189,10 @@ async def test_an_agent_that_reaches_the_server_is_ready_although_another_does_n
 async def test_a_restart_keeps_what_was_wrong_until_somebody_has_answered(world: World) -> None:
     world.answer = ListingError('agent "calc": it answered HTTP 401 Unauthorized')
     await with_agent(world, ready=False)
-    await discovered(world)
+    await world.discovered()
     world.api.writes.clear()
-    world.discovery._records.clear()
     world.restart()
-    await discovered(world)
+    await world.discovered()
     assert world.asked == ["calc", "calc"]
     assert world.api.writes == []
 
@@ -216,10 +205,10 @@ async def test_scaling_the_server_asks_no_agent_again(world: World) -> None:
     await world.settle()
     world.rolled_out()
     await world.reconciler.reconcile(AGENT)
-    await discovered(world)
+    await world.discovered()
     assert world.condition("ToolsDiscovered", SERVER)["status"] == "True"
     edit(world, replicas=2)
-    await discovered(world)
+    await world.discovered()
     assert world.condition("ToolsDiscovered", SERVER)["status"] == "True"
     assert world.asked == ["calc"]
 
@@ -227,7 +216,7 @@ async def test_scaling_the_server_asks_no_agent_again(world: World) -> None:
 async def test_when_the_last_agent_is_gone_its_failure_goes_with_it(world: World) -> None:
     world.answer = ListingError('agent "calc": it answered HTTP 401 Unauthorized')
     await with_agent(world, ready=False)
-    await discovered(world)
+    await world.discovered()
     world.woken.clear()
     world.lose("Pod", "calc-" + agent_pod(world, ready=False)["metadata"]["annotations"]["ropewalk.dev/config-hash"])
     world.lose("Agent", "calc")
@@ -240,7 +229,7 @@ async def test_when_the_last_agent_is_gone_its_failure_goes_with_it(world: World
 
 async def test_what_an_agent_has_reported_stays_when_it_is_gone(world: World) -> None:
     await with_agent(world, ready=True)
-    await discovered(world)
+    await world.discovered()
     for key in [key for key in world.api.objects if key.kind in ("Pod", "Agent")]:
         world.lose(key.kind, key.name)
     await world.reconciler.reconcile(SERVER)
@@ -250,7 +239,7 @@ async def test_what_an_agent_has_reported_stays_when_it_is_gone(world: World) ->
 async def test_while_an_agent_is_still_connecting_it_is_asked_again_soon(world: World) -> None:
     world.answer = NotYetKnown()
     await with_agent(world, ready=False)
-    await discovered(world)
+    await world.discovered()
     said = world.condition("ToolsDiscovered", SERVER)
     assert said["reason"] == "NeedsAnAgent"
     assert said["message"].endswith('nothing was heard yet of "calc"'), "or one would look for an Agent to make"
@@ -261,12 +250,12 @@ async def test_while_an_agent_is_still_connecting_it_is_asked_again_soon(world: 
 
 async def test_pods_of_an_agents_former_spec_are_not_asked(world: World) -> None:
     await with_agent(world, ready=True)
-    await discovered(world)
+    await world.discovered()
     world.put(pod(config_hash="old", ready=True))
     world.lose("Pod", agent_pod(world, ready=True)["metadata"]["name"])
     await world.reconciler.reconcile(AGENT)
     world.now += 1000
-    await discovered(world)
+    await world.discovered()
     assert world.asked == ["calc"], "it may use another address, or other credentials"
 
 
@@ -282,7 +271,7 @@ async def two_servers(world: World, **second: Any) -> None:
     for name in ("math", "calc2"):
         world.answer = listed("add", name)
         world.put(mcp_server(name, remote=REMOTE))
-        await discovered(world, Key("MCPServer", "default", name))
+        await world.discovered(Key("MCPServer", "default", name))
     world.put(agent(mcpServers=[{"name": "math"}, {"name": "calc2", **second}]))
     await world.settle()
     world.rolled_out()
@@ -306,7 +295,6 @@ async def test_a_prefix_and_a_filter_settle_it(world: World, second: dict[str, A
 async def test_a_restart_knows_of_the_clash_by_what_the_servers_said_before(world: World) -> None:
     await two_servers(world)
     world.api.writes.clear()
-    world.discovery._records.clear()
     world.restart()
     await world.reconciler.reconcile(AGENT)
     assert world.api.writes == []
@@ -315,7 +303,7 @@ async def test_a_restart_knows_of_the_clash_by_what_the_servers_said_before(worl
 async def test_a_local_tool_of_the_same_name_is_a_clash_too(world: World) -> None:
     world.answer = listed("fibonacci")
     world.put(mcp_server(remote=REMOTE))
-    await discovered(world)
+    await world.discovered()
     world.put(agent(mcpServers=[{"name": "math"}], localTools=["fibonacci"]))
     await world.settle()
     assert '"fibonacci" (local tools and math)' in world.condition("ToolsReady")["message"]

@@ -54,21 +54,12 @@ async def test_the_events_of_a_pod_that_hangs_in_creation_are_quoted(world: Worl
     assert 'secret "key" not found' in world.condition("Ready")["message"]
 
 
-async def discovered(world: World) -> None:
-    """Reconcile until the tools have been asked for."""
-    await world.reconciler.reconcile(SERVER)
-    record = world.discovery._records[SERVER]
-    if record.task is not None:
-        await record.task
-    await world.reconciler.reconcile(SERVER)
-
-
 async def test_an_mcp_server_is_ready_once_its_pod_has_listed_its_tools(world: World) -> None:
     world.put(mcp_server())
     await world.settle(SERVER)
     assert world.condition("ToolsDiscovered", SERVER)["status"] == "Unknown"
     world.rolled_out(SERVER)
-    await discovered(world)
+    await world.discovered()
     assert world.asked == ["http://10.0.0.9:8000/mcp"]
     assert world.told == [SERVER]
     assert world.condition("Ready", SERVER)["status"] == "True"
@@ -84,7 +75,7 @@ async def test_another_path_of_the_same_pods_is_asked_for_its_tools(world: World
     world.put(mcp_server())
     await world.settle(SERVER)
     world.rolled_out(SERVER)
-    await discovered(world)
+    await world.discovered()
 
     def move(body: dict[str, Any]) -> None:
         body["spec"]["path"] = "/other"
@@ -93,7 +84,7 @@ async def test_another_path_of_the_same_pods_is_asked_for_its_tools(world: World
     world.change("MCPServer", "math", move)
     await world.reconciler.reconcile(SERVER)
     assert world.condition("ToolsDiscovered", SERVER)["status"] == "Unknown"
-    await discovered(world)
+    await world.discovered()
     assert world.asked == ["http://10.0.0.9:8000/mcp", "http://10.0.0.9:8000/other"]
     assert world.condition("ToolsDiscovered", SERVER)["status"] == "True"
 
@@ -130,12 +121,11 @@ async def test_a_restart_lists_the_tools_again_and_writes_nothing(world: World) 
     world.put(mcp_server())
     await world.settle(SERVER)
     world.rolled_out(SERVER)
-    await discovered(world)
+    await world.discovered()
     world.api.writes.clear()
-    world.discovery._records.clear()
     world.restart()
     world.now += 100
-    await discovered(world)
+    await world.discovered()
     assert len(world.asked) == 2
     assert world.api.writes == []
 
@@ -143,12 +133,12 @@ async def test_a_restart_lists_the_tools_again_and_writes_nothing(world: World) 
 async def test_an_mcp_server_that_does_not_list_its_tools_says_why_and_is_asked_again(world: World) -> None:
     world.answer = ConnectionError("connection refused")
     world.put(mcp_server(remote={"url": "https://tools.example.com/mcp"}))
-    await discovered(world)
+    await world.discovered()
     assert world.condition("ToolsDiscovered", SERVER)["reason"] == "DiscoveryFailed"
     assert "connection refused" in world.condition("Ready", SERVER)["message"]
     world.answer = TOOLS
     world.now += 1
-    await discovered(world)
+    await world.discovered()
     assert world.condition("Ready", SERVER)["status"] == "True"
     assert not any(key.kind == "Deployment" for key in world.api.objects)
 
@@ -157,7 +147,7 @@ async def test_an_mcp_server_whose_only_pod_goes_away_is_not_ready(world: World)
     world.put(mcp_server())
     await world.settle(SERVER)
     world.rolled_out(SERVER)
-    await discovered(world)
+    await world.discovered()
     world.lose("Pod", next(key.name for key in world.api.objects if key.kind == "Pod"))
     await world.reconciler.reconcile(SERVER)
     assert world.condition("Ready", SERVER)["status"] == "False"
