@@ -6,9 +6,11 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.panels import NO_LEADER, NO_PRICES, Panels, choice, graph, new_board, stat_panel, table_panel
 from dashboards.queries import (
+    DURATION,
     FAILED,
     LEADING,
     MODEL,
+    NO_BATCH,
     PRICE,
     Series,
     names_of,
@@ -24,7 +26,6 @@ _NAMES = Series('namespace=~"$namespace", name=~"$agent", kind="Agent"')
 _EACH = "namespace, agent"
 _LEGEND = "{{namespace}}/{{agent}}"
 _PODS = _AGENTS.of("ropewalk_agent_build_info")
-_DURATION = "ropewalk_agent_request_duration_seconds"
 _UP = _AGENTS.sum("ropewalk_agent_build_info", _EACH)
 _FAILED = _AGENTS.requests(more=FAILED)
 _CONNECTIONS = _AGENTS.of("ropewalk_agent_mcp_server_up")
@@ -68,9 +69,9 @@ def _now() -> Panels:
         ),
         stat_panel(
             "Latency, p95",
-            "95 of 100 requests were answered within this time, the wait in the queue included. Nothing is shown while"
-            " no request is answered.",
-            _AGENTS.quantile(0.95, _DURATION),
+            "95 of 100 requests were answered within this time, the wait in the queue included; refused ones"
+            " count, batches do not. Nothing is shown while no request is answered.",
+            _AGENTS.quantile(0.95, DURATION, more=NO_BATCH),
             "s",
             warn=10,
             bad=30,
@@ -104,7 +105,7 @@ def _traffic() -> Panels:
     return [
         graph(
             "Requests by agent",
-            "The ten busiest agents.",
+            "The ten busiest agents at each moment.",
             [(top(_AGENTS.requests(_EACH)), _LEGEND)],
             "reqps",
         ),
@@ -123,14 +124,14 @@ def _traffic() -> Panels:
         ),
         graph(
             "Latency",
-            "Time from the arrival of a request to the end of its answer, of all agents together.",
-            [(_AGENTS.quantile(q, _DURATION), f"p{q * 100:.0f}") for q in (0.5, 0.95, 0.99)],
+            "Time from the arrival of a request to the end of its answer, of all agents together, without batches.",
+            [(_AGENTS.quantile(q, DURATION, more=NO_BATCH), f"p{q * 100:.0f}") for q in (0.5, 0.95, 0.99)],
             "s",
         ),
         graph(
             "Latency by agent, p95",
-            "The ten slowest agents.",
-            [(top(_AGENTS.quantile(0.95, _DURATION, _EACH)), _LEGEND)],
+            "The ten slowest agents at each moment, without batches.",
+            [(top(_AGENTS.quantile(0.95, DURATION, _EACH, NO_BATCH)), _LEGEND)],
             "s",
         ),
         graph(
@@ -240,7 +241,7 @@ def _agents() -> Panels:
                 ("Pods", f"count by ({_EACH}) ({_PODS})", "short"),
                 ("Requests", or_zero(_AGENTS.requests(_EACH), _UP), "reqps"),
                 ("Failed", f"({failed}) / {_AGENTS.requests(_EACH)}", "percentunit"),
-                ("p95", _AGENTS.quantile(0.95, _DURATION, _EACH), "s"),
+                ("p95", _AGENTS.quantile(0.95, DURATION, _EACH, NO_BATCH), "s"),
                 ("Waiting", _AGENTS.sum("ropewalk_agent_queue_depth", _EACH), "short"),
                 ("Tokens a second", tokens, "short"),
                 ("Restarts", _AGENTS.restarts("$__range", _EACH), "short"),

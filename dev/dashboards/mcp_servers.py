@@ -5,6 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.panels import NO_LEADER, Panels, choice, graph, new_board, stat_panel, states, table_panel
+from dashboards.pods import of_pods
 from dashboards.queries import LEADING, Series, names_of, namespaces_with, or_none, or_zero, share
 
 _SERVERS = Series('namespace=~"$namespace", server=~"$server"')
@@ -14,6 +15,7 @@ _LEGEND = "{{namespace}}/{{server}}"
 _CALLS = "ropewalk_agent_tool_calls_total"
 _UP = "ropewalk_agent_mcp_server_up"
 _OWN_CALLS = "ropewalk_mcp_tool_calls_total"
+_WITH_PROCESS = "Of the servers that ship and of the bridge; an image of your own shows where it exports process_*."
 _BRIDGED = "ropewalk_mcp_stdio_requests_total"
 
 
@@ -32,7 +34,7 @@ def board() -> Dashboard:
             ("As agents meet them", _met()),
             ("Servers that ship", _shipped()),
             ("Servers over stdio, behind the bridge", _bridge()),
-            ("Pods", _pods()),
+            ("Pods", of_pods(_SERVERS, _WITH_PROCESS)),
         ],
     )
 
@@ -232,23 +234,5 @@ def _bridge() -> Panels:
                 )
             ],
             "opm",
-        ),
-    ]
-
-
-def _pods() -> Panels:
-    about = "Of the servers that ship and of the bridge; an image of your own shows where it exports process_*."
-    return [
-        graph(
-            "Memory",
-            f"Resident memory. {about}",
-            [(_SERVERS.of("process_resident_memory_bytes"), "{{pod}}")],
-            "bytes",
-        ),
-        graph("CPU", f"CPU cores in use. {about}", [(_SERVERS.rate("process_cpu_seconds_total", "pod"), "{{pod}}")]),
-        graph(
-            "Restarts, last 15 minutes",
-            f"Containers that were started again. {about}",
-            [(_SERVERS.restarts("15m", "pod"), "{{pod}}")],
         ),
     ]

@@ -5,12 +5,23 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.panels import NO_PRICES, Panels, choice, graph, new_board, stat_panel, states
-from dashboards.queries import FAILED, MODEL, Series, names_of, namespaces_with, or_none, or_zero, share
+from dashboards.pods import of_pods
+from dashboards.queries import (
+    DURATION,
+    FAILED,
+    MODEL,
+    NO_BATCH,
+    Series,
+    names_of,
+    namespaces_with,
+    or_none,
+    or_zero,
+    share,
+)
 
 _AGENT = Series('namespace=~"$namespace", agent=~"$agent"')
 _NAME = Series('namespace=~"$namespace", name=~"$agent", kind="Agent"')
 _PODS = _AGENT.of("ropewalk_agent_build_info")
-_DURATION = "ropewalk_agent_request_duration_seconds"
 _CALLS = "ropewalk_agent_tool_calls_total"
 _UP = "ropewalk_agent_mcp_server_up"
 _TOKENS = "gen_ai_client_inference_usage_{way}_tokens_total"
@@ -57,8 +68,9 @@ def _now() -> Panels:
         ),
         stat_panel(
             "Latency, p95",
-            "95 of 100 requests were answered within this time. Nothing is shown while no request is answered.",
-            _AGENT.quantile(0.95, _DURATION),
+            "95 of 100 requests were answered within this time; refused ones count, batches do not. Nothing is"
+            " shown while no request is answered.",
+            _AGENT.quantile(0.95, DURATION, more=NO_BATCH),
             "s",
             warn=10,
             bad=30,
@@ -95,16 +107,17 @@ def _requests() -> Panels:
         ),
         graph(
             "Latency",
-            "Time from the arrival of a request to the end of its answer. A dot is an exemplar: it leads to the trace"
-            " of one request, where the agent sends traces and the data source knows where they are.",
-            [(_AGENT.quantile(q, _DURATION), legend) for q, legend in _QUANTILES],
+            "Time from the arrival of a request to the end of its answer, without batches. A dot is an exemplar:"
+            " it leads to the trace of one request, where the agent sends traces and the data source knows where they"
+            " are.",
+            [(_AGENT.quantile(q, DURATION, more=NO_BATCH), legend) for q, legend in _QUANTILES],
             "s",
             exemplars=True,
         ),
         graph(
             "Latency by endpoint, p95",
             "Each protocol has an endpoint of its own.",
-            [(_AGENT.quantile(0.95, _DURATION, "endpoint"), "{{endpoint}}")],
+            [(_AGENT.quantile(0.95, DURATION, "endpoint"), "{{endpoint}}")],
             "s",
         ),
         graph(
@@ -296,8 +309,7 @@ def _servers() -> Panels:
 
 def _pods() -> Panels:
     return [
-        graph("Memory", "Resident memory.", [(_AGENT.of("process_resident_memory_bytes"), "{{pod}}")], "bytes"),
-        graph("CPU", "CPU cores in use.", [(_AGENT.rate("process_cpu_seconds_total", "pod"), "{{pod}}")]),
+        *of_pods(_AGENT),
         graph(
             "Loop lag",
             "How long each loop took, at the scrape, until it ran what it was given. A worker's lag is code of a tool"
@@ -311,10 +323,5 @@ def _pods() -> Panels:
             "How long the worker has not answered; 0 when it does. /health fails when it is too long.",
             [(_AGENT.of("ropewalk_agent_worker_stuck_seconds"), "{{pod}}")],
             "s",
-        ),
-        graph(
-            "Restarts, last 15 minutes",
-            "Containers that were started again, counted from the start times of their processes.",
-            [(_AGENT.restarts("15m", "pod"), "{{pod}}")],
         ),
     ]

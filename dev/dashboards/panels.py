@@ -23,7 +23,7 @@ Query = tuple[str, str]
 Row = tuple[str, "Panels"]
 
 Panels = Sequence[Builder[dashboard.Panel]]
-NO_PRICES = "no prices are set"
+NO_PRICES = "no price, or no calls"
 """What stands in a panel about cost that has nothing to show."""
 NO_LEADER = "no operator leads"
 """What stands in a panel about resources where nobody says how they are."""

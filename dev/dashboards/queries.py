@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+DURATION = "ropewalk_agent_request_duration_seconds"
+NO_BATCH = 'endpoint!="/batch"'
+"""Of latency: a batch takes as long as its items together. The alert leaves them out as well."""
 WINDOW = "[$__rate_interval]"
 FAILED = 'outcome=~"internal|invalid_answer|model_error|not_ready|queue_full|timeout"'
 """Outcomes of requests that are the service's fault: not the client's, and no limit that was asked for."""
@@ -31,7 +34,7 @@ class Series:
     def requests(self, by: str = "", more: str = "") -> str:
         """Requests in a second: an item of a batch is one, and the batch only where it was refused as a whole."""
         whole, refused = "ropewalk_agent_requests_total", 'endpoint="/batch", outcome!="ok"'
-        parts = [(whole, 'endpoint!="/batch"'), (whole, refused), ("ropewalk_agent_batch_items_total", "")]
+        parts = [(whole, NO_BATCH), (whole, refused), ("ropewalk_agent_batch_items_total", "")]
         rates = [f"rate({self.of(metric, ', '.join(filter(None, (own, more))))}{WINDOW})" for metric, own in parts]
         return f"{_sum(by)} ({' or '.join(rates)})"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.panels import NO_LEADER, Panels, choice, graph, new_board, stat_panel, table_panel
-from dashboards.queries import LEADING, WINDOW, Series, or_none, share
+from dashboards.pods import of_pods
+from dashboards.queries import LEADING, Series, or_none, share
 
 _OPERATOR = Series('namespace=~"$operator_namespace", job="ropewalk-operator"')
 _RESOURCES = Series('job="ropewalk-operator"')
@@ -30,7 +31,7 @@ def board() -> Dashboard:
                 "label_values(ropewalk_operator_workqueue_depth, namespace)",
             )
         ],
-        [("Now", _now()), ("Reconciling", _reconciling()), ("Kubernetes", _kubernetes()), ("Pods", _pods())],
+        [("Now", _now()), ("Reconciling", _reconciling()), ("Kubernetes", _kubernetes()), ("Pods", of_pods(_OPERATOR))],
     )
 
 
@@ -154,21 +155,5 @@ def _kubernetes() -> Panels:
             "Time since each watch gave a sign of life. A new one begins every four minutes.",
             [(f"max by (kind) ({_OPERATOR.of('ropewalk_operator_last_watch_event_age_seconds')})", "{{kind}}")],
             "s",
-        ),
-    ]
-
-
-def _pods() -> Panels:
-    return [
-        graph("Memory", "Resident memory.", [(_OPERATOR.of("process_resident_memory_bytes"), "{{pod}}")], "bytes"),
-        graph(
-            "CPU",
-            "CPU cores in use.",
-            [(f"rate({_OPERATOR.of('process_cpu_seconds_total')}{WINDOW})", "{{pod}}")],
-        ),
-        graph(
-            "Restarts, last 15 minutes",
-            "Containers that were started again, counted from the start times of their processes.",
-            [(_OPERATOR.restarts("15m", "pod"), "{{pod}}")],
         ),
     ]

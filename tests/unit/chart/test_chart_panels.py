@@ -83,6 +83,10 @@ CASES = [
          {LEADER.format("s", "p"): "1x60", RETRIES: "0+1x60"}, {'{pod="p"}': 1}),
     Case("fleet", "Latency, p95", "shows nothing while no request is answered",
          {BUCKET.format("/query", "1.0"): "5x60", BUCKET.format("/query", "+Inf"): "5x60"}),
+    *(Case(board, "Latency, p95", "is not that of batches, which take as long as their items together",
+           {BUCKET.format("/query", "1.0"): "0+60x60", BUCKET.format("/query", "+Inf"): "0+60x60",
+            BUCKET.format("/batch", "1.0"): "0x60", BUCKET.format("/batch", "+Inf"): "0+600x60"}, {"{}": 0.95})
+      for board in ("fleet", "agent")),
     Case("operator", "Quietest watch", "is nothing of an operator that is gone",
          {'ropewalk_operator_last_watch_event_age_seconds{namespace="s", job="ropewalk-operator", kind="Agent"}':
           "7x10 stale"}),
