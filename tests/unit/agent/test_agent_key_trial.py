@@ -208,13 +208,28 @@ async def test_a_key_that_was_refused_is_tried_again_soon_and_then_less_often(
     assert len(desk.tried) == 3
 
 
-async def test_a_provider_that_cannot_be_asked_again_leaves_a_refusal_as_it_is(key_file: Path) -> None:
-    desk = Desk(key_file, 401, httpx.ConnectError("nobody there"))
+async def test_a_key_that_stays_refused_is_tried_for_as_long_as_it_takes(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "AGAIN_SECONDS", (0.0,))
+    desk = Desk(key_file, 401, 401, 401, 200)
+    async with desk.watching():
+        await eventually(lambda: len(desk.tried) == 4)
+        await eventually(lambda: desk.trial.problem is None)
+
+
+@pytest.mark.parametrize("answer", [httpx.ConnectError("nobody there"), 408, 429, 500, 503])
+async def test_a_provider_that_cannot_be_asked_again_leaves_a_refusal_as_it_is(
+    key_file: Path, answer: int | Exception
+) -> None:
+    desk = Desk(key_file, 401, answer)
     async with desk.watching():
         await eventually(lambda: desk.trial.problem)
         rotate(key_file, "sk-other")
         await eventually(lambda: len(desk.tried) == 2)
-        await eventually(lambda: desk.trial.problem)
+        rotate(key_file, "sk-third")
+        await eventually(lambda: len(desk.tried) == 3)
+        assert desk.trial.problem
 
 
 async def test_a_key_is_tried_again_when_it_is_doubted_and_not_before(key_file: Path) -> None:

@@ -29,6 +29,8 @@ Kind = Literal[
     "other",
 ]
 
+KEY_REFUSED = ("api key not valid", "api key expired", "expiredtoken", "unrecognizedclient")
+"""What says, in lower case, that the key is wrong, where the status does not."""
 FALL_BACK: frozenset[Kind] = frozenset(
     ("rate_limited", "provider_failed", "unreachable", "broken_off", "untrusted", "timeout")
 )
@@ -65,7 +67,6 @@ _STATUS_OF_TYPE = {
     "modelTimeoutException": 504,
 }
 _FILTERED = ("content_filter", "content filter", "content management policy", "content_policy", "safety_violation")
-_KEY_REFUSED = ("api key not valid", "api key expired", "expiredtoken", "unrecognizedclient")
 _TOO_LONG = (
     "context_length_exceeded",
     "maximum context length",
@@ -170,7 +171,7 @@ def _kind_of_status(status: int, said: str) -> Kind:  # noqa: PLR0911 -- a table
         return "filtered"
     if status in (400, 413, 422) and any(sign in said for sign in _TOO_LONG):
         return "too_long"
-    if status in (401, 403) or any(sign in said for sign in _KEY_REFUSED):
+    if status in (401, 403) or any(sign in said for sign in KEY_REFUSED):
         return "key_refused"
     if status == 404:
         return "unknown_model"

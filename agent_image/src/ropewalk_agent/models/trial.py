@@ -1,7 +1,7 @@
 """Tries the model's key before anybody's first question does, and again when a turn was refused. Costs nothing.
 
-A provider that cannot be asked, or answers anything but a refusal, proves nothing against the key. Lives on the
-worker's loop.
+A provider that cannot be asked, or answers anything but a refusal, proves nothing against the key; one that cannot be
+asked or is busy takes no refusal back either. Lives on the worker's loop.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 
 from ropewalk_agent.models.built import BuiltModel
+from ropewalk_agent.models.failures import KEY_REFUSED
 
 _log = logging.getLogger("ropewalk.keys")
 
@@ -62,7 +63,10 @@ class KeyTrial:
         except Exception as error:  # whatever a client raises where there is no answer: the next trial may tell more
             _log.debug("a key could not be tried", extra={"fields": {"error": type(error).__name__}})
         else:
-            self.problem = self._refusal(status) if is_refusal(status, body) else None
+            if is_refusal(status, body):
+                self.problem = self._refusal(status)
+            elif not is_busy(status):
+                self.problem = None
         self.untried = False
         if (self.untried, self.problem) != before:
             if self.problem is not None:
@@ -91,4 +95,9 @@ def is_refusal(status: int, body: str) -> bool:
     said = body.lower()
     if status == 401:
         return "scope" not in said and "permission" not in said
-    return status == 400 and ("api key not valid" in said or "api key expired" in said)
+    return status == 400 and any(sign in said for sign in KEY_REFUSED)
+
+
+def is_busy(status: int) -> bool:
+    """Whether this answer says nothing of the key at all, because nobody has looked at it."""
+    return status in (408, 429) or status >= 500
