@@ -194,13 +194,16 @@ class TurnRunner:
             callback_handler=None,
             # The window is ours (sessions.windowed): applied when a turn is saved, never in the middle of one.
             conversation_manager=NullConversationManager(),
-            hooks=[_Whole(), watch] if form is None else [_Whole(), watch, form],
             # The provider's client retries; Strands' own strategy would pause for minutes.
             retry_strategy=None,
             plugins=self._plugins,
             name=self._config.name,
         )
+        # Not as an argument: Agent asks of each whether it has the methods of a protocol, by looking at all of them.
+        agent.hooks.add_hook(_Whole())
+        agent.hooks.add_hook(watch)
         if form is not None:
+            agent.hooks.add_hook(form)
             agent.add_middleware(InvokeModelStage, form.call_model)
         return agent
 

@@ -59,6 +59,8 @@ def test_a_turn_asks_the_system_for_no_random_bytes(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_names_are_uuids_that_differ() -> None:
-    names = [spare._uuid4() for _ in range(100)]
+    made = [spare._Name() for _ in range(100)]
+    names = [uuid.UUID(str(name)) for name in made]
+    assert [name.hex for name in names] == [name.hex for name in made]
     assert len(set(names)) == 100
     assert {(name.version, name.variant) for name in names} == {(4, uuid.RFC_4122)}
