@@ -56,6 +56,15 @@ def simulate(world: Coroutine[Any, Any, T]) -> T:
         return runner.run(world)
 
 
+async def pass_time(seconds: float) -> None:
+    """Let simulated time pass; a test that would really wait fails."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimulatedLoop), "this is real time"
+    over = asyncio.Event()
+    loop.call_later(seconds, over.set)
+    await over.wait()
+
+
 @dataclass
 class Weather:
     """How the way to the API server is: seconds that a request takes, and how often something goes wrong."""

@@ -7,7 +7,7 @@ import itertools
 from collections import Counter
 from dataclasses import replace
 
-from operator_election import simulate
+from operator_election import pass_time, simulate
 from operator_world import pod as pod_body
 from ropewalk_operator import pods
 from ropewalk_operator.answers import AT_ONCE, FRESH_SECONDS, PATIENCE_SECONDS, REMEMBERED, Answers
@@ -35,7 +35,7 @@ class Pods:
 
     async def ready(self, ip: str, _port: int | None) -> list[str]:
         self.asked.append(ip)
-        await asyncio.sleep(self.after_seconds)
+        await pass_time(self.after_seconds)
         return list(self.reasons)
 
 
@@ -68,17 +68,17 @@ def test_the_owner_is_told_when_a_slow_pod_has_said_something_new_and_only_then(
         all_pods = Pods(after_seconds=HELD_SECONDS)
         for _ in range(3):
             await all_pods.answers.ready(POD)
-            await asyncio.sleep(HELD_SECONDS + LATER)
+            await pass_time(HELD_SECONDS + LATER)
         assert all_pods.told == [OWNER], "it has said the same three times"
         all_pods.reasons = ["key"]
         assert await all_pods.answers.ready(POD) == ["model"]
-        await asyncio.sleep(HELD_SECONDS)
+        await pass_time(HELD_SECONDS)
         assert all_pods.told == [OWNER, OWNER]
         assert await all_pods.answers.ready(POD) == ["key"]
-        await asyncio.sleep(LATER)
+        await pass_time(LATER)
         all_pods.reasons = []
         await all_pods.answers.ready(POD)
-        await asyncio.sleep(HELD_SECONDS)
+        await pass_time(HELD_SECONDS)
         assert all_pods.told == [OWNER, OWNER, OWNER]
         assert await all_pods.answers.ready(POD) == []
 
@@ -92,7 +92,7 @@ def test_who_is_told_does_not_ask_anew_so_that_a_pod_that_never_says_the_same_ha
 
         async def ready(ip: str, _port: int | None) -> list[str]:
             all_pods.asked.append(ip)
-            await asyncio.sleep(HELD_SECONDS)
+            await pass_time(HELD_SECONDS)
             return [f"it has not answered for {next(numbers)} s"]
 
         async def look(_owner: Key | None = None) -> None:
@@ -101,7 +101,7 @@ def test_who_is_told_does_not_ask_anew_so_that_a_pod_that_never_says_the_same_ha
         looks: set[asyncio.Task[None]] = set()
         answers = Answers(ready, lambda owner: looks.add(asyncio.create_task(look(owner))))
         await look()
-        await asyncio.sleep(600)
+        await pass_time(600)
         assert looks
         assert set(Counter(all_pods.asked).values()) == {1}
 
@@ -125,9 +125,9 @@ def test_of_thousands_of_silent_pods_few_are_asked_at_a_time_and_all_have_their_
         await asyncio.gather(*(all_pods.answers.ready(numbered(number)) for number in range(AT_ONCE * 3)))
         assert len(all_pods.asked) == AT_ONCE
         # Those that were asked first are looked at once more meanwhile.
-        await asyncio.sleep(HELD_SECONDS + LATER)
+        await pass_time(HELD_SECONDS + LATER)
         await asyncio.gather(*(all_pods.answers.ready(numbered(number)) for number in range(AT_ONCE)))
-        await asyncio.sleep(HELD_SECONDS * 2)
+        await pass_time(HELD_SECONDS * 2)
         assert len(set(all_pods.asked)) == AT_ONCE * 3
 
     simulate(world())

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from operator_election import PLACE, Process, Store, Weather, overlaps, simulate
+from operator_election import PLACE, Process, Store, Weather, overlaps, pass_time, simulate
 from ropewalk_operator.guard import Guard
 from ropewalk_operator.kube import ApiError
 from ropewalk_operator.leader import LOOK_SECONDS, RENEW_SECONDS, WRITE_SECONDS, Election
@@ -41,7 +41,7 @@ def test_a_standby_leads_soon_after_the_leader_was_killed_and_not_before_its_lea
         leader, standby = Process("a", store).start(), Process("b", store)
         await until_leading(leader)
         standby.start()
-        await asyncio.sleep(60)
+        await pass_time(60)
         assert not standby.guard.is_open, "the leader renews"
         leader.kill()
         killed = now()
@@ -60,7 +60,7 @@ def test_a_standby_leads_at_once_when_the_leader_is_stopped() -> None:
         leader = Process("a", store).start()
         await until_leading(leader)
         standby = Process("b", store).start()
-        await asyncio.sleep(10)
+        await pass_time(10)
         await leader.stop()
         stopped = now()
         assert await until_leading(standby) - stopped <= LOOK_SECONDS + 0.1
@@ -87,13 +87,13 @@ def test_a_leader_that_was_stopped_for_long_writes_no_more_and_says_so() -> None
         leader = Process("a", store).start()
         await until_leading(leader)
         standby = Process("b", store).start()
-        await asyncio.sleep(20)
+        await pass_time(20)
         leader.pause()
-        await asyncio.sleep(30)
+        await pass_time(30)
         assert standby.guard.is_open
         written = len(leader.writes)
         leader.go_on()
-        await asyncio.sleep(5)
+        await pass_time(5)
         # What was under way when it was stopped has been sent before.
         assert len(leader.writes) <= written + 1
         assert leader.lost
@@ -108,7 +108,7 @@ def test_a_leader_that_cannot_renew_stops_writing_well_before_its_lease_ends() -
         store = Store()
         leader = Process("a", store).start()
         await until_leading(leader)
-        await asyncio.sleep(20)
+        await pass_time(20)
         leader.weather = AWAY
         away = now()
         await eventually(lambda: leader.lost, "it has given up")
@@ -127,9 +127,9 @@ def test_a_short_outage_is_survived() -> None:
         await until_leading(leader)
         for _ in range(20):
             leader.weather = AWAY
-            await asyncio.sleep(4)
+            await pass_time(4)
             leader.weather = Weather()
-            await asyncio.sleep(4)
+            await pass_time(4)
         assert leader.guard.is_open
 
     simulate(world())
@@ -144,7 +144,7 @@ def test_a_renewal_that_came_into_force_without_an_answer_is_found() -> None:
         versions = store.versions
         await eventually(lambda: store.versions > versions, "it has renewed")
         leader.weather = Weather()
-        await asyncio.sleep(60)
+        await pass_time(60)
         assert leader.guard.is_open
 
     simulate(world())
@@ -168,9 +168,9 @@ def test_a_lease_that_somebody_deletes_is_made_again_and_nobody_else_takes_it() 
         await until_leading(leader)
         standby = Process("b", store).start()
         for _ in range(10):
-            await asyncio.sleep(3.3)
+            await pass_time(3.3)
             store.body = None
-        await asyncio.sleep(3)
+        await pass_time(3)
         assert store.holder == "a"
         assert leader.guard.is_open
         assert standby.writes == []
@@ -185,7 +185,7 @@ def test_a_leader_whose_lease_names_another_gives_up() -> None:
         await until_leading(leader)
         assert store.body is not None
         store.write({**store.body, "spec": {**store.body["spec"], "holderIdentity": "b"}})
-        await asyncio.sleep(RENEW_SECONDS + 1)
+        await pass_time(RENEW_SECONDS + 1)
         assert leader.lost == "Lease default/ropewalk-operator is held by b now"
         assert not leader.guard.is_open
 
@@ -196,7 +196,7 @@ async def problems_of_a_campaign(at: LeaseStore) -> list[str]:
     """What a process says that has campaigned for a while."""
     election = Election(at, Guard(now), PLACE, identity="a", clock=now, wall_clock=now)
     campaign = asyncio.create_task(election.campaign())
-    await asyncio.sleep(5)
+    await pass_time(5)
     campaign.cancel()
     return election.problems()
 
@@ -252,7 +252,7 @@ def test_never_do_two_write_whatever_happens(seed: int) -> None:
 
         alive = [begin(), begin()]
         for _ in range(60):
-            await asyncio.sleep(chance.expovariate(1 / 8))
+            await pass_time(chance.expovariate(1 / 8))
             process = chance.choice(alive)
             process.wall = chance.uniform(0, 2e9)
             match chance.randrange(6):
@@ -264,7 +264,7 @@ def test_never_do_two_write_whatever_happens(seed: int) -> None:
                     alive[alive.index(process)] = begin()
                 case 2:
                     process.pause()
-                    await asyncio.sleep(chance.uniform(1, 40))
+                    await pass_time(chance.uniform(1, 40))
                     process.go_on()
                 case 3:
                     process.weather = Weather(unreachable=chance.random(), unanswered=chance.random())

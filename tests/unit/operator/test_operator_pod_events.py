@@ -7,7 +7,7 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
-from operator_election import simulate
+from operator_election import pass_time, simulate
 from operator_world import pod as pod_body
 from ropewalk_operator import pods
 from ropewalk_operator.kinds import EVENT, Kind
@@ -37,7 +37,7 @@ class Reader:
     ) -> tuple[list[Any], int]:
         assert (kind, query) == (EVENT, WARNINGS_OF_PODS)
         self.asked.append(namespace)
-        await asyncio.sleep(self.takes_seconds)
+        await pass_time(self.takes_seconds)
         if self.error is not None:
             raise self.error
         return [keep(each) for each in self.events], 1
@@ -98,7 +98,7 @@ def test_events_are_listed_anew_after_a_while() -> None:
         await said(events)
         await said(events)
         assert len(reader.asked) == 1
-        await asyncio.sleep(FRESH_SECONDS)
+        await pass_time(FRESH_SECONDS)
         await said(events)
         assert len(reader.asked) == 2
 
@@ -110,10 +110,10 @@ def test_a_listing_that_took_long_is_good_for_longer() -> None:
         reader = Reader(takes_seconds=1.0)
         events = PodEvents(reader)
         await said(events)
-        await asyncio.sleep(REST * 1.0 - 0.1)
+        await pass_time(REST * 1.0 - 0.1)
         await said(events)
         assert len(reader.asked) == 1
-        await asyncio.sleep(0.2)
+        await pass_time(0.2)
         await said(events)
         assert len(reader.asked) == 2
 
@@ -125,7 +125,7 @@ def test_a_listing_that_stalled_keeps_news_back_for_half_a_minute_at_most() -> N
         reader = Reader(takes_seconds=60.0)
         events = PodEvents(reader)
         await said(events)
-        await asyncio.sleep(LONGEST_SECONDS)
+        await pass_time(LONGEST_SECONDS)
         await said(events)
         assert len(reader.asked) == 2
 
@@ -144,7 +144,7 @@ def test_of_a_listing_one_bounded_word_for_each_pod_is_kept_and_nothing_once_it_
         assert len(kept) == 10
         assert max(len(each.message) for each in kept) == MESSAGE_CHARACTERS
         kept.clear()
-        await asyncio.sleep(FRESH_SECONDS + 0.1)
+        await pass_time(FRESH_SECONDS + 0.1)
         assert not floods(), "also where nobody asks again"
 
     simulate(world())
