@@ -70,7 +70,10 @@ def test_each_agent_costs_the_same_writes_and_no_reads_however_many_there_are(
 ) -> None:
     # No resync falls into the counting: its listings are for all Agents together.
     with operator(server, tmp_path, resync_seconds=3600) as running:
-        for first, end in ((0, FEW), (FEW, MANY)):
+        # It is ready before it leads, and lists once more when it does. What judges an Agent has done that.
+        create_agents(server, 0, 1)
+        until(partial(is_judged, running, 1), "the first Agent is judged")
+        for first, end in ((1, FEW), (FEW, MANY)):
             writes_before, reads_before = running.writes(), reads(running)
             create_agents(server, first, end)
             until(partial(is_judged, running, end), f"{end} Agents are judged")
