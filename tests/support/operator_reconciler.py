@@ -18,6 +18,7 @@ from ropewalk_operator.reconcile import Options, Reconciler
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z, when the pods of operator_world are created
 AGENT = Key("Agent", "default", "calc")
 SERVER = Key("MCPServer", "default", "math")
+OPTIONS = Options("ropewalk.dev/agent:0.1.0", "ropewalk.dev/mcp-stdio:0.1.0", "IfNotPresent")
 AGENT_CHILDREN = ["ConfigMap", "ServiceAccount", "Service", "NetworkPolicy", "Deployment"]
 TOOLS = Discovered((Tool("add", "adds", "sha256:1"),), "2025-11-25", "math", "1.0")
 
@@ -40,6 +41,7 @@ class World:
     answer: Discovered | Exception = TOOLS
     told: list[Key] = field(default_factory=list)
     woken: list[Key] = field(default_factory=list)
+    options: Options = OPTIONS
     _ask_ready: Any = None
 
     def __post_init__(self) -> None:
@@ -79,7 +81,7 @@ class World:
             connection=self.api,
             discovery=self.discovery,
             ask_ready=ask_ready,
-            options=Options("ropewalk.dev/agent:0.1.0", "ropewalk.dev/mcp-stdio:0.1.0", "IfNotPresent"),
+            options=self.options,
             enqueue=self.woken.append,
             is_pressed=lambda: self.pressed,
             clock=lambda: self.now + self.clock_is_off_by,

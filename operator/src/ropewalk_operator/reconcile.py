@@ -49,6 +49,7 @@ class Options:
     stdio_image: str
     pull_policy: str
     scrapers: Mapping[str, Any] = field(default_factory=dict)
+    fixed_user: bool = True
 
 
 class Reconciler:
@@ -164,6 +165,7 @@ class Reconciler:
             image=self._options.agent_image,
             pull_policy=self._options.pull_policy,
             claimed=_claimed(claim) if claim else None,
+            fixed_user=self._options.fixed_user,
         )
         facts, outcome, again = await self._apply_and_observe(key, agent, facts, manifests)
         for server in self._users.see(key, named.servers, facts):
@@ -192,6 +194,7 @@ class Reconciler:
             pull_policy=self._options.pull_policy,
             sticky=self._is_sticky(key, server),
             scrapers=self._options.scrapers,
+            fixed_user=self._options.fixed_user,
         )
         facts, outcome, again = await self._apply_and_observe(key, server, facts, manifests)
         facts, due = self._with_tools(key, server, body, facts)

@@ -26,6 +26,7 @@ class Settings(BaseModel):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     watch_namespaces: tuple[str, ...] = ()
     scrapers: Mapping[str, Any] = {}
+    fixed_user: bool = True
     workers: Annotated[int, Field(ge=1, le=256)] = 8
     resync_seconds: Annotated[float, Field(ge=1)] = 600
     api_timeout_seconds: Annotated[float, Field(gt=0)] = 15

@@ -50,6 +50,16 @@ def test_who_may_scrape_is_the_peer_of_a_network_policy() -> None:
     assert settings.load(images).scrapers == {}
 
 
+def test_users_of_pods_are_fixed_unless_the_cluster_is_told_to_choose() -> None:
+    images = {"ROPEWALK_AGENT_IMAGE": "a", "ROPEWALK_STDIO_IMAGE": "s"}
+    assert settings.load(images).fixed_user is True
+    assert settings.load({**images, "ROPEWALK_FIXED_USER": "false"}).fixed_user is False
+    with pytest.raises(
+        settings.InvalidSettings, match="ROPEWALK_FIXED_USER is 'root': input should be a valid boolean"
+    ):
+        settings.load({**images, "ROPEWALK_FIXED_USER": "root"})
+
+
 @pytest.mark.parametrize("wrong", ["prometheus", "[]", '{"ipBlock": {}}', '{"podSelector": "all"}'])
 def test_a_scraper_that_is_no_peer_is_refused_with_an_example(wrong: str) -> None:
     with pytest.raises(settings.InvalidSettings, match=r"ROPEWALK_SCRAPERS is .* use a JSON object such as"):

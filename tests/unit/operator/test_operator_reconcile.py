@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from operator_reconciler import AGENT, AGENT_CHILDREN, CORRECTED, STATUS, World, created, edited
+from operator_reconciler import AGENT, AGENT_CHILDREN, CORRECTED, SERVER, STATUS, World, created, edited
 from operator_world import agent, mcp_server
 from ropewalk_operator.kinds import Key
 from ropewalk_operator.kube import ApiError
@@ -149,6 +149,21 @@ async def test_a_new_agent_gets_its_children_and_a_status_with_the_deployment_af
     await world.reconciler.reconcile(AGENT)
     assert sorted(world.api.writes[:4]) == sorted(created(*AGENT_CHILDREN[:4]))
     assert world.api.writes[4:] == [*created("Deployment"), STATUS]
+
+
+@pytest.mark.parametrize(("key", "deployment"), [(AGENT, "calc-agent"), (SERVER, "math-mcp")])
+async def test_an_operator_that_is_told_to_let_the_cluster_choose_users_rolls_the_pods(
+    world: World, key: Key, deployment: str
+) -> None:
+    world.put(agent())
+    world.put(mcp_server())
+    await world.settle(key)
+    world.options = replace(world.options, fixed_user=False)
+    world.restart()
+    await world.reconciler.reconcile(key)
+    assert world.api.writes[:1] == [f"APPLY Deployment {deployment}"]
+    template = world.api.objects[Key("Deployment", "default", deployment)]["spec"]["template"]
+    assert "runAsUser" not in template["spec"]["securityContext"]
 
 
 async def test_under_pressure_the_children_of_others_go_before_the_first_status(world: World) -> None:

@@ -208,6 +208,19 @@ def test_an_agent_with_files_ends_its_old_pod_first_so_that_only_one_writes() ->
     assert template["securityContext"]["fsGroup"] == template["securityContext"]["runAsUser"], "or it could not write"
 
 
+def test_pods_name_no_user_where_the_cluster_chooses_users() -> None:
+    parsed = api.agent(agent())
+    assert parsed.model is not None
+    options: dict[str, Any] = {"pull_policy": "IfNotPresent", "fixed_user": False}
+    made = [
+        agent_children(parsed, model=parsed.model, system_prompt="Hi.", servers={}, image=IMAGE, **options),
+        mcp_children(api.mcp_server(mcp_server()), stdio_image=STDIO_IMAGE, **options),
+    ]
+    for each in made:
+        security = one(each, "Deployment")["spec"]["template"]["spec"]["securityContext"]
+        assert security == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
 @pytest.mark.parametrize(
     ("wanted", "claimed", "asked"),
     [

@@ -32,11 +32,12 @@ def agent_children(
     image: str,
     pull_policy: str,
     claimed: Claimed | None = None,
+    fixed_user: bool = True,
 ) -> list[Manifest]:
     """All children that the agent shall have. The Deployment comes last: its pods need the others.
 
     `model`: its own, or that of the Model that it names. `claimed`: what its PersistentVolumeClaim asks for already,
-    where there is one.
+    where there is one. `fixed_user`: whether the pods name their user, or the cluster chooses it.
     """
     is_file = agent.sessions.store == "file"
     config = agent_json(agent, model, system_prompt, servers)
@@ -49,7 +50,7 @@ def agent_children(
         *([claim(agent, claimed)] if is_file else []),
         pod.deployment(
             agent,
-            _pod_spec(agent, model, servers, image, pull_policy),
+            _pod_spec(agent, model, servers, image, pull_policy, fixed_user=fixed_user),
             config,
             # The files have one writer.
             pod.OLD_FIRST if is_file else pod.ONE_BY_ONE,
@@ -68,7 +69,7 @@ def config_map(agent: Agent, config: str) -> Manifest:
 
 
 def _pod_spec(
-    agent: Agent, model: ModelSpec, servers: Mapping[str, MCPServer], image: str, pull_policy: str
+    agent: Agent, model: ModelSpec, servers: Mapping[str, MCPServer], image: str, pull_policy: str, *, fixed_user: bool
 ) -> Manifest:
     volumes: list[Manifest] = [
         {
@@ -115,6 +116,7 @@ def _pod_spec(
         token=False,
         grace_seconds=agent.limits.request_timeout_seconds + GRACE_MARGIN_SECONDS,
         volumes=volumes,
+        fixed_user=fixed_user,
     )
 
 

@@ -25,11 +25,12 @@ def mcp_children(
     pull_policy: str,
     sticky: bool = False,
     scrapers: Mapping[str, Any] | None = None,
+    fixed_user: bool = True,
 ) -> list[Manifest]:
     """All children that the server shall have. The Deployment comes last: its pods need the others.
 
     `sticky`: whether a client has to meet the same pod every time. `scrapers`: the peer of a NetworkPolicy that reads
-    the metrics.
+    the metrics. `fixed_user`: whether the pods name their user, or the cluster chooses it.
     """
     if server.remote:
         return []
@@ -41,13 +42,13 @@ def mcp_children(
         # The bridge has metrics; what an image has, only its user knows.
         pod.deployment(
             server,
-            _pod_spec(server, stdio_image, pull_policy),
+            _pod_spec(server, stdio_image, pull_policy, fixed_user=fixed_user),
             labels={names.SCRAPED: "true"} if server.stdio else None,
         ),
     ]
 
 
-def _pod_spec(server: MCPServer, stdio_image: str, pull_policy: str) -> Manifest:
+def _pod_spec(server: MCPServer, stdio_image: str, pull_policy: str, *, fixed_user: bool) -> Manifest:
     # A token is mounted only where the user named the account, and so knows what rights the server gets.
     token = server.pod.service_account_name is not None
     asked = server.stdio
@@ -60,7 +61,13 @@ def _pod_spec(server: MCPServer, stdio_image: str, pull_policy: str) -> Manifest
         "env": _environment(server, own.environment),
     }
     return pod.pod_spec(
-        server, container, token=token, grace_seconds=GRACE_SECONDS, volumes=own.volumes, first=own.first
+        server,
+        container,
+        token=token,
+        grace_seconds=GRACE_SECONDS,
+        volumes=own.volumes,
+        first=own.first,
+        fixed_user=fixed_user,
     )
 
 

@@ -74,10 +74,11 @@ def pod_spec(
     grace_seconds: int,
     volumes: Sequence[Manifest] = (),
     first: Manifest | None = None,
+    fixed_user: bool,
 ) -> Manifest:
     """A pod that the restricted pod security standard takes: no root, no privileges, a read-only root and an empty
     /tmp. What the user adds comes after what Ropewalk needs; `first` is a container that runs and ends before the
-    other.
+    other. Without a `fixed_user` the cluster chooses one, or else the image does.
     """
     users = owner.pod
     spec: Manifest = {
@@ -87,9 +88,7 @@ def pod_spec(
         "terminationGracePeriodSeconds": grace_seconds,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "fsGroup": USER_ID,
+            **({"runAsUser": USER_ID, "runAsGroup": USER_ID, "fsGroup": USER_ID} if fixed_user else {}),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         **({"initContainers": [_confined(first)]} if first else {}),
