@@ -70,20 +70,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- end -}}
 
-{{/* Security settings that the restricted Pod Security Standard demands. */}}
+{{/* Security settings of the operator's pod and of those of `helm test`. */}}
 {{- define "ropewalk.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile:
-  type: RuntimeDefault
-{{- end -}}
-
-{{- define "ropewalk.containerSecurityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop:
-  - ALL
+{{- $context := .Values.operator.podSecurityContext | default dict -}}
+{{- .Values.fixedUser | ternary $context (omit $context "runAsUser" "runAsGroup" "fsGroup") | toYaml -}}
 {{- end -}}

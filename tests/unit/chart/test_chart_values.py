@@ -171,6 +171,7 @@ def test_the_operator_reads_its_settings_from_the_environment() -> None:
         "ROPEWALK_WATCH_NAMESPACES": "",
         "ROPEWALK_WORKERS": "8",
         "ROPEWALK_RESYNC_SECONDS": "600",
+        "ROPEWALK_FIXED_USER": "true",
         "ROPEWALK_PORT": "8080",
         "ROPEWALK_LOG_LEVEL": "info",
         "ROPEWALK_LEASE_NAMESPACE": "",
