@@ -6,6 +6,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.panels import NO_LEADER, NO_PRICES, Panels, choice, graph, new_board, stat_panel, table_panel
 from dashboards.queries import (
+    AGENTS,
     DURATION,
     FAILED,
     LEADING,
@@ -13,8 +14,6 @@ from dashboards.queries import (
     NO_BATCH,
     PRICE,
     Series,
-    names_of,
-    namespaces_with,
     or_none,
     or_zero,
     share,
@@ -43,8 +42,8 @@ def board() -> Dashboard:
         "Ropewalk / Fleet",
         "All agents: requests, failures, latency, queues, tokens and what they cost, restarts.",
         [
-            choice("namespace", "Namespace", namespaces_with("Agent")),
-            choice("agent", "Agent", names_of("Agent")),
+            choice("namespace", "Namespace", AGENTS.namespaces),
+            choice("agent", "Agent", AGENTS.names, AGENTS.name),
         ],
         [("Now", _now()), ("Traffic", _traffic()), ("Load", _load()), ("Models", _models()), ("Agents", _agents())],
     )

@@ -6,7 +6,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.panels import NO_LEADER, Panels, choice, graph, new_board, stat_panel, states, table_panel
 from dashboards.pods import of_pods
-from dashboards.queries import LEADING, Series, names_of, namespaces_with, or_none, or_zero, share
+from dashboards.queries import LEADING, MCP_SERVERS, Series, or_none, or_zero, share
 
 _SERVERS = Series('namespace=~"$namespace", server=~"$server"')
 _NAMES = Series('namespace=~"$namespace", name=~"$server", kind="MCPServer"')
@@ -26,8 +26,8 @@ def board() -> Dashboard:
         "Ropewalk / MCP servers",
         "MCP servers as agents meet them; the servers that ship and the stdio bridge also tell of themselves.",
         [
-            choice("namespace", "Namespace", namespaces_with("MCPServer")),
-            choice("server", "MCP server", names_of("MCPServer")),
+            choice("namespace", "Namespace", MCP_SERVERS.namespaces),
+            choice("server", "MCP server", MCP_SERVERS.names, MCP_SERVERS.name),
         ],
         [
             ("Now", _now()),

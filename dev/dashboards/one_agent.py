@@ -7,13 +7,12 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from dashboards.panels import NO_PRICES, Panels, choice, graph, new_board, stat_panel, states
 from dashboards.pods import of_pods
 from dashboards.queries import (
+    AGENTS,
     DURATION,
     FAILED,
     MODEL,
     NO_BATCH,
     Series,
-    names_of,
-    namespaces_with,
     or_none,
     or_zero,
     share,
@@ -35,8 +34,8 @@ def board() -> Dashboard:
         "Ropewalk / Agent",
         "One agent: its requests with exemplars that lead to traces, its model, sessions, tools, MCP servers and pods.",
         [
-            choice("namespace", "Namespace", namespaces_with("Agent"), many=False),
-            choice("agent", "Agent", names_of("Agent"), many=False),
+            choice("namespace", "Namespace", AGENTS.namespaces, many=False),
+            choice("agent", "Agent", AGENTS.names, AGENTS.name, many=False),
         ],
         [
             ("Now", _now()),

@@ -152,11 +152,15 @@ def new_board(
     return made
 
 
-def choice(name: str, label: str, query: str, *, many: bool = True) -> build.QueryVariable:
-    """A variable whose values are those of a label; with `many`, several of them or all."""
+def choice(name: str, label: str, query: str, part: str = "", *, many: bool = True) -> build.QueryVariable:
+    """A variable whose values a query gives, or the `part` of each that this pattern finds; with `many`, several
+    values or all.
+    """
     variable = build.QueryVariable(name).label(label).datasource(SOURCE).query({"query": query, "refId": name})
     variable = variable.refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED)
     variable = variable.sort(dashboard.VariableSort.ALPHABETICAL_ASC)
+    if part:
+        variable = variable.regex(part)
     if not many:
         return variable
     everything = dashboard.VariableOption(text=["All"], value=["$__all"])

@@ -85,14 +85,39 @@ class Series:
         return f"({' + '.join(spent)}) / 1e6"
 
 
-def namespaces_with(kind: str) -> str:
-    """Grafana's query for the namespaces that have resources of a kind."""
-    return f'label_values(ropewalk_resource_condition{{kind="{kind}"}}, namespace)'
+@dataclass(frozen=True)
+class Choice:
+    """Resources of a kind that can be chosen: those of which the operator tells, and those of which no pod runs; and
+    those that pods tell of by a label of a metric, as they do while no operator is scraped.
+    """
+
+    kind: str
+    metric: str
+    label: str
+
+    @property
+    def namespaces(self) -> str:
+        """Grafana's query for the namespaces that have some."""
+        return f"label_values({self._series()}, namespace)"
+
+    @property
+    def names(self) -> str:
+        """Grafana's query for series that tell of those in the chosen namespaces; `name` is the part that is shown."""
+        return self._series(', namespace=~"$namespace"')
+
+    @property
+    def name(self) -> str:
+        """Where the name stands in a series, which Grafana writes with its labels in braces."""
+        return f'/[{{,](?:name|{self.label})="([^"]+)"/'
+
+    def _series(self, more: str = "") -> str:
+        # What pods tell has neither label.
+        told = f'kind=~"{self.kind}|", condition=~"Ready|"'
+        return f'{{__name__=~"ropewalk_resource_condition|{self.metric}", {told}{more}}}'
 
 
-def names_of(kind: str) -> str:
-    """Grafana's query for the names of resources in the chosen namespaces, also of those of which no pod runs."""
-    return f'label_values(ropewalk_resource_condition{{kind="{kind}", namespace=~"$namespace"}}, name)'
+AGENTS = Choice("Agent", "ropewalk_agent_build_info", "agent")
+MCP_SERVERS = Choice("MCPServer", "ropewalk_agent_mcp_server_up", "server")
 
 
 def share(part: str, whole: str, among: str) -> str:

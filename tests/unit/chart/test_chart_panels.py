@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import yaml
 
 from chart_helm import CHART
@@ -91,6 +93,45 @@ CASES = [
          {'ropewalk_operator_last_watch_event_age_seconds{namespace="s", job="ropewalk-operator", kind="Agent"}':
           "7x10 stale"}),
 ]  # fmt: skip
+
+
+# As Grafana writes series: some of an operator's, and some of an agent's pod.
+READY_AGENT = 'ropewalk_resource_condition{condition="Ready",kind="Agent",name="without-pods",namespace="n",pod="o"}'
+READY_SERVER = 'ropewalk_resource_condition{condition="Ready",kind="MCPServer",name="idle",namespace="n",pod="o"}'
+BUILD = 'ropewalk_agent_build_info{agent="a",namespace="n",pod="a-1"}'
+CONNECTION = 'ropewalk_agent_mcp_server_up{agent="a",namespace="n",pod="a-1",server="math"}'
+
+
+@pytest.mark.parametrize(
+    ("board", "variable", "names"),
+    [
+        ("fleet", "agent", {READY_AGENT: "without-pods", BUILD: "a"}),
+        ("agent", "agent", {READY_AGENT: "without-pods", BUILD: "a"}),
+        ("mcp-servers", "server", {READY_SERVER: "idle", CONNECTION: "math"}),
+    ],
+)
+def test_what_has_no_pods_can_be_chosen_and_what_only_pods_tell_of(
+    board: str, variable: str, names: Mapping[str, str], tmp_path: Path
+) -> None:
+    listed = json.loads((CHART / "dashboards" / f"{board}.json").read_text())["templating"]["list"]
+    chosen = {each["name"]: each for each in listed}
+    pattern = re.compile(chosen[variable]["regex"].strip("/"))
+    assert {series: found[1] for series in names if (found := pattern.search(series))} == names
+    namespaces = re.fullmatch(r"label_values\((.+), namespace\)", chosen["namespace"]["query"]["query"])
+    assert namespaces
+    selectors = [namespaces[1], panels.filled_in(chosen[variable]["query"]["query"], CHOSEN, RANGE_MINUTES)]
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": series, "values": "1x60"} for series in (READY_AGENT, READY_SERVER, BUILD, CONNECTION)
+        ],
+        "promql_expr_test": [
+            {"expr": selector, "eval_time": "30m", "exp_samples": [{"labels": each, "value": 1} for each in names]}
+            for selector in selectors
+        ],
+    }
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [test]}))
+    promtool("test", "rules", tmp_path / "test.yaml")
 
 
 def query_of(case: Case) -> str:
