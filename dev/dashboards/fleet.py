@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards.panels import NO_LEADER, NO_PRICES, Panels, choice, graph, new_board, stat_panel, table_panel
+from dashboards.panels import (
+    NO_LEADER,
+    NO_PRICES,
+    OTHER_LEADERS,
+    Panels,
+    choice,
+    graph,
+    new_board,
+    stat_panel,
+    table_panel,
+)
 from dashboards.queries import (
     AGENTS,
     DURATION,
@@ -78,7 +88,7 @@ def _now() -> Panels:
         stat_panel(
             "Agents not ready",
             "Agents whose condition Ready is not True, as the operator says, without those that are suspended or scaled"
-            " to 0. The table below names them.",
+            f" to 0. The table below names them. {OTHER_LEADERS}",
             or_none(f"count({_NAMES.not_ready()})", LEADING),
             warn=1,
             missing=NO_LEADER,

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards.panels import NO_LEADER, Panels, choice, graph, new_board, stat_panel, states, table_panel
+from dashboards.panels import (
+    NO_LEADER,
+    OTHER_LEADERS,
+    Panels,
+    choice,
+    graph,
+    new_board,
+    stat_panel,
+    states,
+    table_panel,
+)
 from dashboards.pods import of_pods
 from dashboards.queries import LEADING, MCP_SERVERS, Series, or_none, or_zero, share
 
@@ -43,11 +53,15 @@ def _now() -> Panels:
     ready, connections = _NAMES.condition("Ready"), _SERVERS.of(_UP)
     return [
         stat_panel(
-            "MCP servers", "MCPServers that the operator knows.", or_none(f"count({ready})", LEADING), missing=NO_LEADER
+            "MCP servers",
+            f"MCPServers that the operator knows. {OTHER_LEADERS}",
+            or_none(f"count({ready})", LEADING),
+            missing=NO_LEADER,
         ),
         stat_panel(
             "Not ready",
-            "MCPServers whose condition Ready is not True, without those scaled to 0: kubectl get mcp tells why.",
+            "MCPServers whose condition Ready is not True, without those scaled to 0: kubectl get mcp tells why."
+            f" {OTHER_LEADERS}",
             or_none(f"count({_NAMES.not_ready()})", LEADING),
             warn=1,
             missing=NO_LEADER,

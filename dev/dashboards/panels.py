@@ -27,6 +27,10 @@ NO_PRICES = "no price, or no calls"
 """What stands in a panel about cost that has nothing to show."""
 NO_LEADER = "no operator leads"
 """What stands in a panel about resources where nobody says how they are."""
+OTHER_LEADERS = (
+    "Nothing is known of the namespaces of an operator that is gone, also while another one leads elsewhere."
+)
+"""What its description says, as one leader is enough for a number."""
 P = TypeVar("P", bound="_Panel")
 
 _GREEN, _YELLOW, _RED = "green", "yellow", "red"

@@ -51,6 +51,10 @@ class Series:
         """How often containers were started again: the start time of their process changes."""
         return f"{_sum(by)} (changes({self.of('process_start_time_seconds')}[{window}]))"
 
+    def of_operators(self, metric: str) -> str:
+        """The metric of operators with the label `operator`: their Deployment's name, which begins their pods'."""
+        return f'label_replace({self.of(metric)}, "operator", "$1", "pod", "(.+)-[^-]+-[^-]+")'
+
     def condition(self, kind: str, by: str = "namespace, name") -> str:
         """Whether a condition of resources is True, as the operator that leads says."""
         matcher = f'condition="{kind}"'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards.panels import NO_LEADER, Panels, choice, graph, new_board, stat_panel, table_panel
+from dashboards.panels import NO_LEADER, OTHER_LEADERS, Panels, choice, graph, new_board, stat_panel, table_panel
 from dashboards.pods import of_pods
 from dashboards.queries import LEADING, Series, or_none, share
 
@@ -39,10 +39,10 @@ def _now() -> Panels:
     return [
         stat_panel(
             "Leaders",
-            "Operators that write now, in each namespace that has some. It should be 1: none means that nothing is"
+            "Operators that write now, of each Deployment of them. It should be 1: none means that nothing is"
             " reconciled, two must never be.",
-            f"{_OPERATOR.sum('ropewalk_operator_leader', 'namespace')} or on () vector(0)",
-            one_each="{{namespace}}",
+            f"sum by (namespace, operator) ({_OPERATOR.of_operators('ropewalk_operator_leader')}) or on () vector(0)",
+            one_each="{{namespace}}/{{operator}}",
         ),
         stat_panel("Reconciles", "Reconciles each second.", or_none(_OPERATOR.rate(_RECONCILES), _PODS), "ops"),
         stat_panel(
@@ -71,7 +71,7 @@ def _now() -> Panels:
         stat_panel(
             "Resources not ready",
             "Agents, MCPServers and Models whose condition Ready is not True, in all namespaces, without"
-            " those that are suspended or scaled to 0.",
+            f" those that are suspended or scaled to 0. {OTHER_LEADERS}",
             or_none(f"count({_RESOURCES.not_ready(_RESOURCE)})", LEADING),
             warn=1,
             missing=NO_LEADER,

@@ -30,8 +30,8 @@ VARIABLES = {
     "mcp-servers": ["datasource", "namespace", "server"],
     "operator": ["datasource", "operator_namespace"],
 }
-# Given by the scrape, or part of every histogram.
-TARGET_LABELS = {"namespace", "agent", "pod", "server", "job", "le"}
+# Given by the scrape, made of what it gives (operator), or part of every histogram.
+TARGET_LABELS = {"namespace", "agent", "pod", "server", "job", "le", "operator"}
 PROCESS = {"process_start_time_seconds", "process_resident_memory_bytes", "process_cpu_seconds_total"}
 SELECTOR = re.compile(r"\b([a-z][a-z0-9_:]*)\{([^}]*)\}")
 
