@@ -1,12 +1,13 @@
 {{/* Names, labels and images: one place for each. */}}
 
+{{/* Kubernetes cuts what the names of a ReplicaSet's pods begin with to 58 characters: 37, -operator and a hash. */}}
 {{- define "ropewalk.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
 {{- else if contains "ropewalk" .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 37 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-ropewalk" .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- printf "%s-ropewalk" .Release.Name | trunc 37 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
