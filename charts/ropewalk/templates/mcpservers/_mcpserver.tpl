@@ -1,5 +1,5 @@
 {{/*
-The MCP servers that the values switch on: an object of the keys of mcpServers. It is empty in an install that brings
+The MCP servers that the values switch on: an object of the keys of mcpServers. None is made in an install that brings
 their CRD itself. Helm looks up every kind of a release before it makes the first object, so it would refuse the whole
 install; and a hook is no way out, as Helm does not wait for the CRD before it runs one, and never removes what it made.
 Without a cluster (helm template) they are always there: only a cluster knows a Namespace by its group, version and kind.
@@ -19,6 +19,19 @@ Without a cluster (helm template) they are always there: only a cluster knows a 
 {{- if and $on .Values.watchNamespaces (not (has .Release.Namespace .Values.watchNamespaces)) -}}
 {{- fail (printf "mcpServers are made in the release's namespace %s, which watchNamespaces does not name; add it there, or switch them off" .Release.Namespace) -}}
 {{- end -}}
+{{- with $on.prometheus -}}
+{{- if not .url -}}
+{{- fail "mcpServers.prometheus.url is empty; set it to where your Prometheus answers, such as http://prometheus.monitoring.svc:9090" -}}
+{{- end -}}
+{{- end -}}
+{{- with $on.kubernetes -}}
+{{- if and .namespaces (eq .scope "cluster") -}}
+{{- fail (printf "mcpServers.kubernetes.scope is cluster, which sees more than its namespaces %s; empty these, or set scope to namespaced" (join ", " .namespaces)) -}}
+{{- end -}}
+{{- if and $.Values.rbac.create $.Values.watchNamespaces (eq .scope "cluster") -}}
+{{- fail "mcpServers.kubernetes.scope is cluster, which needs a ClusterRole, and with watchNamespaces the chart makes none; set scope to namespaced, or rbac.create to false and give the right yourself" -}}
+{{- end -}}
+{{- end -}}
 {{- toJson $on -}}
 {{- end -}}
 
@@ -27,12 +40,10 @@ Without a cluster (helm template) they are always there: only a cluster knows a 
 {{- if and ($known.Has "v1/Namespace") (not ($known.Has "ropewalk.dev/v1alpha1/MCPServer")) }}true{{ end -}}
 {{- end -}}
 
+{{/* What is wrong with the values is told in an install that makes none of them, too. */}}
 {{- define "ropewalk.mcpServersToMake" -}}
-{{- if include "ropewalk.mcpServersAreUnknown" . -}}
-{}
-{{- else -}}
-{{- include "ropewalk.mcpServers" . -}}
-{{- end -}}
+{{- $on := include "ropewalk.mcpServers" . -}}
+{{- include "ropewalk.mcpServersAreUnknown" . | empty | ternary $on "{}" -}}
 {{- end -}}
 
 {{/*
