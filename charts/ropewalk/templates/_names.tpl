@@ -30,7 +30,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 
 {{/*
 Metadata of an object: (dict "root" $ "name" name), and what it has of "namespace" ("" for objects of the cluster; without it,
-the release's), "labels" and "annotations", which go before those that all objects get.
+the release's), "labels" and "annotations", which go before those that all objects get, also where they are empty (`merge` takes empty for none).
 */}}
 {{- define "ropewalk.metadata" -}}
 {{- $namespace := hasKey . "namespace" | ternary .namespace .root.Release.Namespace -}}
@@ -39,8 +39,8 @@ name: {{ .name }}
 namespace: {{ . }}
 {{- end }}
 labels:
-  {{- include "ropewalk.labels" .root | fromYaml | merge (dict) (.labels | default dict) .root.Values.commonLabels | toYaml | nindent 2 }}
-{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+  {{- mergeOverwrite (include "ropewalk.labels" .root | fromYaml) .root.Values.commonLabels (.labels | default dict) | toYaml | nindent 2 }}
+{{- with mergeOverwrite (dict) .root.Values.commonAnnotations (.annotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

@@ -61,7 +61,7 @@ Ropewalk lets its pods out to DNS and to the public internet's ports 80 and 443,
 {{- $_ := set $pod "serviceAccountName" . -}}
 {{- end -}}
 {{- if not .stdio -}}
-{{- $_ := set $pod "labels" (merge ($pod.labels | default dict) (dict "monitoring.ropewalk.dev/scrape" "true")) -}}
+{{- $_ := set $pod "labels" (mergeOverwrite (dict "monitoring.ropewalk.dev/scrape" "true") ($pod.labels | default dict)) -}}
 {{- end -}}
 {{- if and $root.Values.image.pullSecrets (not $pod.imagePullSecrets) -}}
 {{- $_ := set $pod "imagePullSecrets" $root.Values.image.pullSecrets -}}
