@@ -36,7 +36,7 @@ the release's), "labels" and "annotations", which go before those that all objec
 {{- $namespace := hasKey . "namespace" | ternary .namespace .root.Release.Namespace -}}
 name: {{ .name }}
 {{- with $namespace }}
-namespace: {{ . }}
+namespace: {{ . | quote }}
 {{- end }}
 labels:
   {{- mergeOverwrite (include "ropewalk.labels" .root | fromYaml) .root.Values.commonLabels (.labels | default dict) | toYaml | nindent 2 }}
@@ -49,7 +49,7 @@ annotations:
 {{/* MCP servers let in pods with this name: the operator asks them for their tools. */}}
 {{- define "ropewalk.operatorSelector" -}}
 app.kubernetes.io/name: ropewalk-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/* An image: (list $ "name" override). */}}

@@ -5,7 +5,7 @@
 {{- /* `helm test --logs` looks for the logs of every hook, as if all were pods, and after they are gone. This prints the pod's. */ -}}
 {{- $_ := set $hook "helm.sh/hook-output-log-policy" "hook-succeeded,hook-failed" -}}
 name: ropewalk-test-{{ index . 1 }}
-namespace: {{ include "ropewalk.testNamespace" $root }}
+namespace: {{ include "ropewalk.testNamespace" $root | quote }}
 labels:
   {{- merge (dict "app.kubernetes.io/part-of" "ropewalk") $root.Values.commonLabels | toYaml | nindent 2 }}
 annotations:
