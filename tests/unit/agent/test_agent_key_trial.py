@@ -218,6 +218,19 @@ async def test_a_key_that_stays_refused_is_tried_for_as_long_as_it_takes(
         await eventually(lambda: desk.trial.problem is None)
 
 
+async def test_a_key_that_was_good_in_between_is_tried_again_soon_as_at_first(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "AGAIN_SECONDS", (0.0, 60.0))
+    desk = Desk(key_file, 401, 401, 200, 401)
+    async with desk.watching():
+        await eventually(lambda: len(desk.tried) == 2)
+        rotate(key_file, "sk-right")
+        await eventually(lambda: desk.trial.problem is None)
+        desk.trial.doubt()
+        await eventually(lambda: len(desk.tried) == 5)
+
+
 @pytest.mark.parametrize("answer", [httpx.ConnectError("nobody there"), 408, 429, 500, 503])
 async def test_a_provider_that_cannot_be_asked_again_leaves_a_refusal_as_it_is(
     key_file: Path, answer: int | Exception
