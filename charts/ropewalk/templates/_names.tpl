@@ -30,7 +30,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 
 {{/*
 Metadata of an object: (dict "root" $ "name" name), and what it has of "namespace" ("" for objects of the cluster; without it,
-the release's), "labels" and "annotations", which go before those that all objects get, also where they are empty (`merge` takes empty for none).
+the release's), "labels" and "annotations", which go before those that all objects get, also where they are empty (`merge`
+takes empty for none).
 */}}
 {{- define "ropewalk.metadata" -}}
 {{- $namespace := hasKey . "namespace" | ternary .namespace .root.Release.Namespace -}}
