@@ -93,6 +93,23 @@ def test_the_api_server_takes_what_helm_test_makes(empty: ApiServer) -> None:
     assert said.count("created") == 5
 
 
+def test_a_release_takes_another_name_once_the_operator_of_the_old_one_has_ended(empty: ApiServer) -> None:
+    install(empty)
+    name, *rest = RELEASE
+    renamed = ("upgrade", name, str(CHART), *rest, "--set", "fullnameOverride=rope")
+    refused = run_helm(*renamed, kubeconfig=empty.kubeconfig)
+    assert refused.returncode != 0
+    (command,) = re.findall(r"end the old one first: kubectl (\S.*=0)", refused.stderr)
+    assert operators(empty) == ["deployment.apps/ropewalk-operator"]
+    empty.kubectl(*command.split())
+    helm(*renamed, kubeconfig=empty.kubeconfig)
+    assert operators(empty) == ["deployment.apps/rope-operator"]
+
+
+def operators(api: ApiServer) -> list[str]:
+    return api.kubectl("get", "deployment", "-n", "ropewalk-system", "-o", "name").split()
+
+
 def mcp_servers(api: ApiServer) -> list[str]:
     return api.kubectl("get", "mcp", "-A", "-o", "name").split()
 
