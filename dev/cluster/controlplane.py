@@ -27,6 +27,8 @@ class ControlPlane:
     bind_address: str = "0.0.0.0"  # noqa: S104 - pods reach it by the node's address
     api_flags: tuple[str | Path, ...] = ()
     """More flags of the API server."""
+    controller_flags: tuple[str | Path, ...] = ()
+    """More flags of the controllers."""
 
     @property
     def server(self) -> str:
@@ -118,5 +120,5 @@ class ControlPlane:
             "--service-account-private-key-file", self.pki / "sa.key", "--root-ca-file", self.pki / "ca.crt",
             "--cluster-signing-cert-file", self.pki / "ca.crt", "--cluster-signing-key-file", self.pki / "ca.key",
             "--use-service-account-credentials", "--leader-elect=false", "--controllers=*,-nodeipam",
-            "--bind-address=127.0.0.1", "--secure-port=0", *_FAST_CLIENT,
+            "--bind-address=127.0.0.1", "--secure-port=0", *_FAST_CLIENT, *self.controller_flags,
         ]  # fmt: skip

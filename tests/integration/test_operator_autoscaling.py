@@ -13,7 +13,7 @@ from operator_pod_metrics import serving_pod_metrics
 from operator_process import OperatorProcess
 from waiting import until
 
-# The autoscaler looks every 15 s, and learns of new kinds every 30 s.
+# The autoscaler learns of new kinds every 30 s.
 SCALED_SECONDS = 90
 SHARED = {"store": "redis", "redis": {"urlSecretRef": {"name": "redis", "key": "url"}}}
 

@@ -8,23 +8,24 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 import yaml
 
 import apiserver_audit as audit
-from cluster.console import Failure
 from cluster.controlplane import ControlPlane
 from cluster.layout import REPOSITORY, Layout
+from ports import free_port
+from ropewalk_operator.kinds import RESOURCES
 from waiting import until
 
-REVIVALS = 5
+# By default it looks every 15 s.
+_EAGER_AUTOSCALER = ("--horizontal-pod-autoscaler-sync-period=1s",)
 
 
 class ApiServer:
@@ -35,11 +36,13 @@ class ApiServer:
         binaries = Path(os.environ.get("ROPEWALK_BIN") or Layout.default().bin)
         if not (binaries / "kube-apiserver").exists():
             raise RuntimeError(f"{binaries} holds no kube-apiserver: `make tools` builds it")
-        api, etcd, peer = _free_ports(3)
+        api, etcd, peer = free_port(), free_port(), free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="ropewalk-apiserver-"))
         flags = audit.flags(self._folder) if audited else ()
         # The API server must not advertise a loopback address; nobody here uses the one that it advertises.
-        self._plane = ControlPlane(binaries, self._folder, api, etcd, peer, "198.18.255.1", "127.0.0.1", flags)
+        self._plane = ControlPlane(
+            binaries, self._folder, api, etcd, peer, "198.18.255.1", "127.0.0.1", flags, _EAGER_AUTOSCALER
+        )
         self.port = api
 
     @cached_property
@@ -62,14 +65,17 @@ class ApiServer:
         """Return when the API server is ready and the controllers, if any, have made the default service account."""
         try:
             self._plane.start_api()
-            if not controllers:
-                return self
-            self._plane.start_controllers()
-            self.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s")
+            if controllers:
+                self.start_controllers()
         except BaseException:
             self.stop()
             raise
         return self
+
+    def start_controllers(self) -> None:
+        """Return when they have made the default service account."""
+        self._plane.start_controllers()
+        self.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s")
 
     def leave(self) -> None:
         """End the API server alone, as if its machine were away; `come_back` starts it again."""
@@ -97,12 +103,7 @@ class ApiServer:
 
     def revive(self) -> None:
         """Start again what has crashed; return when the API server is ready."""
-        # A client that knocks all the time may get the port that it knocks at as its own, for a moment.
-        for _ in range(REVIVALS):
-            with suppress(Failure):
-                self._plane.start_api()
-                return
-        raise AssertionError(f"the API server did not start again in {REVIVALS} attempts")
+        self._plane.start_api()
 
     def stop(self) -> None:
         """End the processes and remove the folder."""
@@ -112,7 +113,11 @@ class ApiServer:
     def kubectl(self, *arguments: str, input: str | None = None) -> str:  # noqa: A002 - as subprocess.run names it
         """Run kubectl as the administrator; its output, or an AssertionError with what it said."""
         done = subprocess.run(
-            [self._plane.bin / "kubectl", "--kubeconfig", self.kubeconfig, *arguments],
+            [
+                self._plane.bin / "kubectl", "--kubeconfig", self.kubeconfig,
+                # Its own: by default kubectl remembers what an earlier server at this port has served.
+                "--cache-dir", self._folder / "kubectl", *arguments,
+            ],
             input=input, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
@@ -122,18 +127,19 @@ class ApiServer:
 @contextmanager
 def serving_crds(*, controllers: bool = True, audited: bool = False) -> Iterator[ApiServer]:
     """An API server that serves Ropewalk's resources."""
-    server = ApiServer(audited=audited).start(controllers=controllers)
+    server = ApiServer(audited=audited).start(controllers=False)
     try:
         server.kubectl("apply", "-f", str(REPOSITORY / "crds"))
-        server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        # Established is said a moment before they are in the lists that clients go by.
+        until(lambda: len(served(server)) == len(RESOURCES), "all resources are served")
+        if controllers:
+            # Not before, for they learn of new kinds every 30 s.
+            server.start_controllers()
         yield server
     finally:
         server.stop()
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+def served(server: ApiServer) -> list[str]:
+    """The names of those of Ropewalk's resources that the API server tells its clients of."""
+    return server.kubectl("api-resources", "--api-group=ropewalk.dev", "-o", "name").split()
