@@ -48,7 +48,7 @@ def _running(*command: str | Path, **more: str) -> Iterator[subprocess.Popen[byt
         yield process
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +84,11 @@ def _server(**settings: str) -> Iterator[str]:
 
 def _asked(prometheus: str, path: str, **query: str) -> Json:
     """What Prometheus itself says."""
-    return dict(httpx.get(f"{prometheus}/api/v1/{path}", params=query).json()["data"])
+    return dict(httpx.get(f"{prometheus}/api/v1/{path}", params=query, timeout=60).json()["data"])
 
 
 def _refused(prometheus: str, path: str, **query: str) -> str:
-    return str(httpx.get(f"{prometheus}/api/v1/{path}", params=query).json()["error"])
+    return str(httpx.get(f"{prometheus}/api/v1/{path}", params=query, timeout=60).json()["error"])
 
 
 async def _called(url: str, tool: str, **arguments: object) -> tuple[str, Json]:
@@ -99,8 +99,14 @@ async def _called(url: str, tool: str, **arguments: object) -> tuple[str, Json]:
     return answer.content[0].text, dict(answer.structured_content or {})
 
 
+def _moment(prometheus: str) -> float:
+    """When Prometheus has last looked at itself: what it has seen up to then, changes no more."""
+    [latest] = _asked(prometheus, "query", query='timestamp(up{job="itself"})')["result"]
+    return float(latest["value"][1])
+
+
 async def test_a_value_is_the_one_that_prometheus_gives_for_that_moment(prometheus: str, url: str) -> None:
-    query, moment = "process_resident_memory_bytes", f"{time.time():.3f}"
+    query, moment = "process_resident_memory_bytes", f"{_moment(prometheus):.3f}"
     [expected] = _asked(prometheus, "query", query=query, time=moment)["result"]
     text, data = await _called(url, "query", query=query, time=moment)
     assert data["samples"] == [{"labels": expected["metric"], "value": float(expected["value"][1])}]
@@ -108,7 +114,7 @@ async def test_a_value_is_the_one_that_prometheus_gives_for_that_moment(promethe
 
 
 async def test_the_figures_of_a_range_are_those_of_its_points(prometheus: str, url: str) -> None:
-    query, end = "process_cpu_seconds_total", time.time()
+    query, end = "process_cpu_seconds_total", _moment(prometheus)
     asked = {"query": query, "start": f"{end - 30:.3f}", "end": f"{end:.3f}", "step": "1"}
     [expected] = _asked(prometheus, "query_range", **asked)["result"]
     values = [float(value) for _, value in expected["values"]]
@@ -151,7 +157,7 @@ async def test_strings_and_ranges_of_an_instant_query_arrive(url: str) -> None:
 
 
 async def test_what_matches_too_much_is_bounded_and_counted(prometheus: str, url: str) -> None:
-    moment = f"{time.time():.3f}"
+    moment = f"{_moment(prometheus):.3f}"
     everything = _asked(prometheus, "query", query='count({job="itself"})', time=moment)["result"][0]["value"][1]
     text, data = await _called(url, "query", query='{job="itself"}', time=moment, max_series=5)
     assert (data["total"], len(data["samples"]), data["left_out"]) == (int(everything), 5, int(everything) - 5)

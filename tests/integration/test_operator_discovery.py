@@ -78,11 +78,12 @@ def test_the_tools_of_a_remote_server_are_in_its_status_and_a_change_is_told(
         assert until(lambda: events(namespace, "ToolsDiscovered"), "it is told") == ["2 tools: add, divide"]
         server.add_tool(lambda a, b: a, name="divide2", description="New.")
         server.remove_tool("add")
-        changed = until(lambda: events(namespace, "ToolsChanged"), "the change is told", 20)
-        assert changed == ["added divide2; removed add"]
+        # In one Event, or in two when the operator has looked in between.
+        told = "added divide2; removed add"
+        until(lambda: "; ".join(sorted(events(namespace, "ToolsChanged"))) == told, "the change is told")
         assert [tool["name"] for tool in status(namespace)["tools"]] == ["divide", "divide2"]
-    until(lambda: reason(namespace, "ToolsDiscovered") == "DiscoveryFailed", "the end is noticed", 20)
-    assert "it cannot be reached: Connection refused" in message(namespace, "Ready")
+    until(lambda: reason(namespace, "ToolsDiscovered") == "DiscoveryFailed", "the end is noticed")
+    until(lambda: "it cannot be reached: Connection refused" in message(namespace, "Ready"), "and what it is")
     assert [tool["name"] for tool in status(namespace)["tools"]] == ["divide", "divide2"], "what was known stays"
 
 
@@ -143,9 +144,10 @@ def test_a_fault_is_told_in_the_status(
 ) -> None:
     with threaded(make()) as base:
         namespace.apply("MCPServer", "math", {"remote": {"url": f"{base}/mcp"}})
-        until(lambda: reason(namespace, "ToolsDiscovered") == "DiscoveryFailed", "it is told", 20)
-        assert said in message(namespace, "ToolsDiscovered")
-        assert said in message(namespace, "Ready")
+        # An answer that comes too late is told of as that first.
+        until(lambda: said in message(namespace, "ToolsDiscovered"), "it is told")
+        until(lambda: said in message(namespace, "Ready"), "in the summary too")
+        assert reason(namespace, "ToolsDiscovered") == "DiscoveryFailed"
         assert "s3cret" not in str(status(namespace))
 
 
@@ -195,15 +197,15 @@ def test_a_server_that_wants_a_token_is_known_by_what_its_agents_report(
         refused = "connecting since 10:00 (it answered HTTP 403 Forbidden)"
         with threaded(reporting("connecting", refused), host=AGENT_ADDRESS, port=8080):
             run(namespace, pod, ready=False)
-            until(lambda: reason(namespace, "ToolsDiscovered") == "DiscoveryFailed", "the failure is told", 20)
-            assert message(namespace, "ToolsDiscovered") == f'agent "calc": {refused}'
-            until(lambda: "HTTP 403" in message(namespace, "ToolsReady", "calc", "agent"), "the agent says so too", 20)
+            until(lambda: reason(namespace, "ToolsDiscovered") == "DiscoveryFailed", "the failure is told")
+            until(lambda: message(namespace, "ToolsDiscovered") == f'agent "calc": {refused}', "in the agent's words")
+            until(lambda: "HTTP 403" in message(namespace, "ToolsReady", "calc", "agent"), "the agent says so too")
         with threaded(reporting("connected", None), host=AGENT_ADDRESS, port=8080):
             run(namespace, pod, ready=True)
-            until(lambda: reason(namespace, "ToolsDiscovered") == "ToolsListed", "the success is told", 20)
+            until(lambda: reason(namespace, "ToolsDiscovered") == "ToolsListed", "the success is told")
             assert status(namespace)["tools"] == [{"name": "add", "description": "Adds.", "hash": "sha256:1"}]
             assert message(namespace, "ToolsDiscovered") == 'the server listed 1 tool; as agent "calc" reports'
-            until(lambda: reason(namespace, "Ready", "calc", "agent") == "Ready", "the agent is ready", 20)
+            until(lambda: reason(namespace, "Ready", "calc", "agent") == "Ready", "the agent is ready")
     assert asked.asked == [], "the operator has no token and does not ask"
 
 
@@ -214,7 +216,7 @@ def test_tools_of_equal_names_are_told_at_the_agent_until_a_prefix_settles_it(
         namespace.apply("MCPServer", "math", {"remote": {"url": f"{one}/mcp"}})
         namespace.apply("MCPServer", "calc2", {"remote": {"url": f"{two}/mcp"}})
         namespace.agent(mcpServers=[{"name": "math"}, {"name": "calc2"}])
-        until(lambda: reason(namespace, "ToolsReady", "calc", "agent") == "ToolNamesClash", "the clash is told", 20)
+        until(lambda: reason(namespace, "ToolsReady", "calc", "agent") == "ToolNamesClash", "the clash is told")
         assert '"add" (math and calc2)' in message(namespace, "ToolsReady", "calc", "agent")
         namespace.agent(mcpServers=[{"name": "math"}, {"name": "calc2", "prefix": "c_"}])
-        until(lambda: reason(namespace, "ToolsReady", "calc", "agent") == "ServersReady", "it is settled", 20)
+        until(lambda: reason(namespace, "ToolsReady", "calc", "agent") == "ServersReady", "it is settled")

@@ -101,7 +101,7 @@ def test_a_change_by_hand_is_put_back(
     namespace.agent()
     until(lambda: namespace.children() == ALL, "all children exist")
     namespace.kubectl("patch", kind, "calc-agent", "--type=json", "-p", json.dumps(patch))
-    until(lambda: path not in str({**(namespace.get(kind, "calc-agent") or {}), "metadata": 0}), "it is put back", 5)
+    until(lambda: path not in str({**(namespace.get(kind, "calc-agent") or {}), "metadata": 0}), "it is put back")
 
 
 def test_a_deleted_child_comes_back(operator: OperatorProcess, namespace: Namespace) -> None:
@@ -109,16 +109,16 @@ def test_a_deleted_child_comes_back(operator: OperatorProcess, namespace: Namesp
     until(lambda: namespace.children() == ALL, "all children exist")
     for child in sorted(ALL):
         namespace.kubectl("delete", child, "--wait=false")
-    until(lambda: namespace.children() == ALL, "all children are back", 5)
+    until(lambda: namespace.children() == ALL, "all children are back")
 
 
 def test_a_child_whose_label_was_removed_is_found_and_put_back(operator: OperatorProcess, namespace: Namespace) -> None:
     namespace.agent()
     until(lambda: namespace.children() == ALL, "all children exist")
     namespace.kubectl("label", "service", "calc-agent", "app.kubernetes.io/managed-by-")
-    until(lambda: namespace.children() == ALL, "the label is back", 5)
+    until(lambda: namespace.children() == ALL, "the label is back")
     namespace.kubectl("delete", "service", "calc-agent")
-    until(lambda: namespace.children() == ALL, "and the Service is still watched", 5)
+    until(lambda: namespace.children() == ALL, "and the Service is still watched")
 
 
 def test_an_agent_waits_for_its_mcp_server_and_goes_on_by_itself(
@@ -142,10 +142,10 @@ def test_a_system_prompt_edited_in_its_config_map_reaches_the_agent(
     namespace.apply("Agent", "calc", {"systemPromptFrom": reference, "model": MODEL})
     until(lambda: namespace.condition("agent", "calc", "Accepted").get("reason") == "SystemPromptNotFound", "it waits")
     namespace.kubectl("create", "configmap", "prompts", "--from-literal=calc=First.")
-    until(lambda: "First." in str(namespace.get("configmap", "calc-agent")), "the prompt arrives", 5)
+    until(lambda: "First." in str(namespace.get("configmap", "calc-agent")), "the prompt arrives")
     change = json.dumps({"data": {"calc": "Second."}})
     namespace.kubectl("patch", "configmap", "prompts", "--type=merge", "-p", change)
-    until(lambda: "Second." in str(namespace.get("configmap", "calc-agent")), "the edit arrives", 5)
+    until(lambda: "Second." in str(namespace.get("configmap", "calc-agent")), "the edit arrives")
 
 
 @pytest.mark.parametrize("kind", ["serviceaccount", "configmap"])
@@ -190,7 +190,7 @@ def test_a_ready_pod_makes_the_agent_ready_and_a_lost_one_unready(
     assert status["observedGeneration"] == 1
     assert status["url"] == f"http://calc-agent.{namespace.name}.svc:8080"
     namespace.kubectl("delete", name, "--force", "--grace-period=0")
-    until(lambda: namespace.condition("agent", "calc", "Ready")["status"] == "False", "the agent is not ready", 5)
+    until(lambda: namespace.condition("agent", "calc", "Ready")["status"] == "False", "the agent is not ready")
 
 
 def test_a_broken_rollout_is_not_ready_while_old_pods_answer(operator: OperatorProcess, namespace: Namespace) -> None:
@@ -206,7 +206,7 @@ def test_a_broken_rollout_is_not_ready_while_old_pods_answer(operator: OperatorP
     }  # fmt: skip
     status = {"status": {"containerStatuses": [container]}}
     namespace.kubectl("patch", new, "--subresource=status", "--type=merge", "-p", json.dumps(status))
-    until(lambda: namespace.condition("agent", "calc", "Ready").get("reason") == "ImagePullFailed", "it is reported", 5)
+    until(lambda: namespace.condition("agent", "calc", "Ready").get("reason") == "ImagePullFailed", "it is reported")
     message = namespace.condition("agent", "calc", "Ready")["message"]
     assert "no such host" in message
     assert "1 old pod goes on answering" in message
@@ -221,11 +221,11 @@ def test_nothing_to_do_and_a_restart_write_nothing(
     for number in range(5):
         namespace.agent(f"calc-{number}", mcpServers=[{"name": "math"}], pod=pod)
     until(lambda: len(namespace.children()) == 29, "all children exist")
-    before = stable_versions(namespace)
+    before = namespace.at_rest()
     done = reconciles(operator)
     namespace.kubectl("annotate", "agents", "--all", "touched=yes")
     until(lambda: reconciles(operator) >= done + 5, "the operator has looked at all of them")
-    after = stable_versions(namespace)
+    after = namespace.at_rest()
     assert not_agents(after) == not_agents(before)
     again = OperatorProcess(
         server.kubeconfig,
@@ -235,7 +235,7 @@ def test_nothing_to_do_and_a_restart_write_nothing(
     ).start()
     try:
         until(lambda: reconciles(again) >= 6, "the new operator has looked at all of them")
-        assert stable_versions(namespace) == after
+        assert namespace.at_rest() == after
         assert again.writes() == 0, again.log()
     finally:
         assert again.stop() == 0
@@ -248,18 +248,6 @@ def reconciles(operator: OperatorProcess) -> float:
 def not_agents(versions: dict[str, str]) -> dict[str, str]:
     """Without the Agents, which the test itself has annotated."""
     return {name: version for name, version in versions.items() if not name.startswith("Agent/")}
-
-
-def stable_versions(namespace: Namespace) -> dict[str, str]:
-    """Versions once neither the operator nor the controllers write any more."""
-    seen: list[dict[str, str]] = []
-
-    def is_stable() -> bool:
-        seen.append(namespace.versions())
-        return len(seen) > 3 and seen[-1] == seen[-2] == seen[-3]
-
-    until(is_stable, "nothing is written any more")
-    return seen[-1]
 
 
 def test_the_endpoints_tell_of_health_readiness_and_metrics(operator: OperatorProcess, namespace: Namespace) -> None:

@@ -52,12 +52,6 @@ def reconciles(operator: OperatorProcess) -> float:
     return operator.metric("ropewalk_operator_reconcile_total")
 
 
-def is_at_rest(namespace: Namespace, seen: list[dict[str, str]]) -> bool:
-    """Whether nobody writes any more, neither the operator nor Kubernetes' controllers."""
-    seen.append(namespace.versions())
-    return len(seen) > 3 and seen[-1] == seen[-2] == seen[-3]
-
-
 @pytest.fixture
 def operator_of(server: ApiServer, namespace: Namespace, tmp_path: Path) -> OperatorProcess:
     """An operator of this namespace alone, so that its writes can be counted."""
@@ -73,21 +67,20 @@ def test_an_edit_rolls_each_of_many_agents_exactly_once_and_a_restart_writes_not
     try:
         namespace.apply("Model", "house", {**MODEL, "id": "first"})
         names = agents(namespace, MANY)
-        until(lambda: len(generations(namespace)) == MANY, "all Deployments exist", 60)
-        until(lambda: statuses(namespace) == ["first"] * MANY, "all are judged", 60)
-        seen: list[dict[str, str]] = []
-        until(lambda: is_at_rest(namespace, seen), "nothing is written any more", 60)
+        until(lambda: len(generations(namespace)) == MANY, "all Deployments exist")
+        until(lambda: statuses(namespace) == ["first"] * MANY, "all are judged")
+        namespace.at_rest()
         assert set(generations(namespace).values()) == {1}
         before = applies(operator)
         namespace.apply("Model", "house", {**MODEL, "id": "second"})
-        until(lambda: statuses(namespace) == ["second"] * MANY, "all are judged anew", 60)
-        until(lambda: is_at_rest(namespace, seen), "nothing is written any more", 60)
+        until(lambda: statuses(namespace) == ["second"] * MANY, "all are judged anew")
+        namespace.at_rest()
         assert asked_models(namespace) == ["second"] * MANY
         assert generations(namespace) == {f"{name}-agent": 2 for name in names}, "each has rolled once"
         assert applies(operator) - before == 2 * MANY, "a ConfigMap and a Deployment each, once"
         operator.stop()
         operator.start()
-        until(lambda: reconciles(operator) >= MANY + 1, "the new process has looked at all of them", 60)
+        until(lambda: reconciles(operator) >= MANY + 1, "the new process has looked at all of them")
         assert operator.writes() == 0, operator.log()
     finally:
         operator.kill()
@@ -107,7 +100,7 @@ def test_a_missing_model_is_told_and_the_running_pods_are_left_alone(
     until(lambda: namespace.condition("agent", "calc", "Ready").get("status") == "True", "the agent is ready")
     before = namespace.get("deployment", "calc-agent")
     namespace.kubectl("delete", "model", "house")
-    until(lambda: namespace.condition("agent", "calc", "Ready").get("reason") == "ModelNotFound", "it is told", 5)
+    until(lambda: namespace.condition("agent", "calc", "Ready").get("reason") == "ModelNotFound", "it is told")
     message = namespace.condition("agent", "calc", "Accepted")["message"]
     assert '"house"' in message
     assert "create it, or name another one" in message
@@ -117,7 +110,7 @@ def test_a_missing_model_is_told_and_the_running_pods_are_left_alone(
     assert after is not None
     assert after["metadata"]["generation"] == before["metadata"]["generation"]
     namespace.apply("Model", "house", MODEL)
-    until(lambda: namespace.condition("agent", "calc", "Ready").get("status") == "True", "the agent is ready again", 5)
+    until(lambda: namespace.condition("agent", "calc", "Ready").get("status") == "True", "the agent is ready again")
     assert (namespace.get("deployment", "calc-agent") or {})["metadata"]["generation"] == after["metadata"][
         "generation"
     ]
@@ -135,8 +128,8 @@ def test_what_only_the_operator_sees_is_told_on_the_model_and_on_its_agents(
         'names the Model "house", which cannot be used' in namespace.condition("agent", "calc", "Accepted")["message"]
     )
     namespace.apply("Model", "house", MODEL)
-    until(lambda: namespace.condition("model", "house", "Ready").get("status") == "True", "the Model is ready", 5)
-    until(lambda: namespace.condition("agent", "calc", "Accepted")["status"] == "True", "the Agent is accepted", 5)
+    until(lambda: namespace.condition("model", "house", "Ready").get("status") == "True", "the Model is ready")
+    until(lambda: namespace.condition("agent", "calc", "Accepted")["status"] == "True", "the Agent is accepted")
     status = (namespace.get("model", "house") or {})["status"]
     assert status["observedGeneration"] == 2
     assert {each["observedGeneration"] for each in status["conditions"]} == {2}

@@ -188,7 +188,7 @@ def test_the_operator_uses_its_rights_and_no_others(server: ApiServer, mode: str
             assert sorted(given - used()) == []
             return True
 
-        until(nothing_is_idle, "every right is used", 20)
+        until(nothing_is_idle, "every right is used")
         assert sorted(used() - given) == []
         assert [call for call in server.calls(user(mode)) if call.status == 403] == []
         if mode == "namespaced":

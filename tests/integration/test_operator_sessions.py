@@ -114,7 +114,7 @@ def test_a_bound_claim_is_left_as_it_is(operator: OperatorProcess, namespace: Na
     until(lambda: operator.metric("ropewalk_operator_reconcile_total") > done, "the operator has looked at it")
     assert claim(namespace)["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
     namespace.kubectl("label", "persistentvolumeclaim", "calc-agent", "app.kubernetes.io/name-")
-    until(lambda: "app.kubernetes.io/name" in claim(namespace)["metadata"]["labels"], "a label is put back", 5)
+    until(lambda: "app.kubernetes.io/name" in claim(namespace)["metadata"]["labels"], "a label is put back")
     assert claim(namespace)["spec"] == before["spec"]
 
 

@@ -253,12 +253,12 @@ class FaultyProxy:
 
     def _begin(self) -> None:
         self._thread.start()
-        assert self._begun.wait(10), "the proxy did not start"
+        assert self._begun.wait(60), "the proxy did not start"
 
     def _stop(self) -> None:
         assert self._end is not None
         self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     def _abort_all(self) -> None:

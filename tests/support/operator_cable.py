@@ -116,7 +116,7 @@ def cable(target_port: int) -> Iterator[Cable]:
     thread = threading.Thread(target=laid.run, args=(started,), name="cable")
     thread.start()
     try:
-        assert started.wait(10)
+        assert started.wait(60)
         yield laid
     finally:
         laid.end()

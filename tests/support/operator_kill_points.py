@@ -121,7 +121,7 @@ class KillPoints:
         mark = len(world.proxy.calls)
         killed = world.proxy.kill_after(after, world.operator.kill, seen=seen)
         scenario.step(world, name)
-        assert killed.wait(30), f"{scenario.name}: there was no write {after}"
+        assert killed.wait(60), f"{scenario.name}: there was no write {after}"
         world.proxy.spare()
         began = time.monotonic()
         world.operator.start()

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from apiserver import ApiServer
+from waiting import until
 
 MODEL = {"provider": "openai-compatible", "id": "m", "baseURL": "http://demo-model:8080/v1"}
 KINDS = "configmap,serviceaccount,service,persistentvolumeclaim,deployment,networkpolicy"
@@ -53,10 +54,23 @@ class Namespace:
         text = self.kubectl("get", KINDS, "-l", MANAGED, "-o", "name")
         return set(text.split())
 
-    def versions(self) -> dict[str, str]:
-        """Versions of everything that the operator writes, Deployments and resources by what it owns of them."""
-        items = json.loads(self.kubectl("get", f"{KINDS},agents,mcpservers,models", "-o", "json"))["items"]
-        return {f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in items}
+    def at_rest(self) -> dict[str, str]:
+        """Versions of everything that the operator writes, once neither it nor Kubernetes' controllers write any more.
+
+        No pod becomes ready meanwhile: who makes one so has to wait for what follows from it.
+        """
+        seen: list[dict[str, str]] = []
+
+        def is_at_rest() -> bool:
+            items = json.loads(self.kubectl("get", f"{KINDS},agents,mcpservers,models", "-o", "json"))["items"]
+            names = (f"{item['kind']}/{item['metadata']['name']}" for item in items)
+            seen.append(dict(zip(names, (item["metadata"]["resourceVersion"] for item in items), strict=True)))
+            # Else what looks like rest may be a controller that has not had its turn.
+            is_done = all(_has_its_pods(item) for item in items if item["kind"] == "Deployment")
+            return is_done and len(seen) > 2 and seen[-1] == seen[-2] == seen[-3]
+
+        until(is_at_rest, "nothing is written any more")
+        return seen[-1]
 
     def condition(self, kind: str, name: str, type_: str) -> dict[str, Any]:
         """A condition of a resource, empty while there is none."""
@@ -72,3 +86,9 @@ class Namespace:
         }  # fmt: skip
         status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": conditions, "containerStatuses": [container]}
         self.kubectl("patch", pod, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+
+
+def _has_its_pods(deployment: dict[str, Any]) -> bool:
+    spec, status = deployment["spec"], deployment.get("status", {})
+    counts = {status.get(name, 0) for name in ("replicas", "updatedReplicas")}
+    return status.get("observedGeneration") == deployment["metadata"]["generation"] and counts == {spec["replicas"]}

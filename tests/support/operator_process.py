@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 from ports import free_port
@@ -16,6 +17,8 @@ from waiting import until
 
 REPOSITORY = Path(__file__).parents[2]
 AGENT_IMAGE = "ropewalk.dev/agent:0.1.0"
+ANSWER_SECONDS = 20
+END_SECONDS = 60
 
 
 class OperatorProcess:
@@ -74,7 +77,7 @@ class OperatorProcess:
     def get(self, path: str) -> tuple[int, str]:
         """Status code and body of one of its endpoints; 0 when it does not answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=ANSWER_SECONDS) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -82,18 +85,20 @@ class OperatorProcess:
             return 0, ""
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric over all label values that fit."""
-        total = 0.0
-        for line in self.get("/metrics")[1].splitlines():
-            series, _, value = line.rpartition(" ")
-            if series.split("{", 1)[0] == name and all(f'{key}="{wanted}"' in series for key, wanted in labels.items()):
-                total += float(value)
-        return total
+        """The sum of a metric over all label values that fit. AssertionError when it does not answer."""
+        return _sum(self.metrics(), name, labels)
+
+    def metrics(self) -> str:
+        """What /metrics says. AssertionError when it does not answer: no figure is not 0."""
+        status, text = self.get("/metrics")
+        assert status == 200, f"/metrics answers {status or 'nothing'}"
+        return text
 
     def writes(self) -> float:
         """Requests that changed something since the process began."""
+        text = self.metrics()
         verbs = ("APPLY", "PATCH", "POST", "DELETE")
-        return sum(self.metric("ropewalk_operator_api_requests_total", verb=verb) for verb in verbs)
+        return sum(_sum(text, "ropewalk_operator_api_requests_total", {"verb": verb}) for verb in verbs)
 
     def leads(self) -> bool:
         """Whether it holds the Lease."""
@@ -116,7 +121,7 @@ class OperatorProcess:
         """SIGTERM; the exit code."""
         return self._end(signal.SIGTERM)
 
-    def wait(self, timeout_seconds: float) -> int:
+    def wait(self, timeout_seconds: float = END_SECONDS) -> int:
         """The exit code, once it has ended by itself."""
         assert self._process is not None
         code = self._process.wait(timeout=timeout_seconds)
@@ -124,13 +129,23 @@ class OperatorProcess:
         return code
 
     def log(self) -> str:
-        """What it has said so far."""
-        return self._log_file.read_text() if self._log_file.exists() else ""
+        """What it has said so far, without a line that is half written."""
+        text = self._log_file.read_text() if self._log_file.exists() else ""
+        return text[: text.rfind("\n") + 1]
 
     def _end(self, number: signal.Signals) -> int:
         if self._process is None:
             return 0
         self._process.send_signal(number)
-        code = self._process.wait(timeout=10)
+        code = self._process.wait(timeout=END_SECONDS)
         self._process = None
         return code
+
+
+def _sum(metrics: str, name: str, labels: Mapping[str, str]) -> float:
+    total = 0.0
+    for line in metrics.splitlines():
+        series, _, value = line.rpartition(" ")
+        if series.split("{", 1)[0] == name and all(f'{key}="{wanted}"' in series for key, wanted in labels.items()):
+            total += float(value)
+    return total

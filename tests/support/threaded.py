@@ -25,8 +25,8 @@ def threaded(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[st
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        assert begun.wait(10), "the server did not start"
+        assert begun.wait(60), "the server did not start"
         yield f"http://{host}:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = server.force_exit = True
-        thread.join(10)
+        thread.join(60)
