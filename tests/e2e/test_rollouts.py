@@ -75,7 +75,7 @@ def test_a_deleted_deployment_comes_back(space: Workspace) -> None:
     def is_back() -> bool:
         return bool(space.get("deployment/calculator-agent")["metadata"]["uid"] != before)
 
-    until(is_back, "the Deployment is back", seconds=5)
+    until(is_back, "the Deployment is back")
     space.wait("agent/calculator")
 
 
@@ -86,7 +86,7 @@ def test_an_image_changed_by_hand_is_put_back(space: Workspace) -> None:
         pod = space.get("deployment/calculator-agent")["spec"]["template"]["spec"]
         return bool(pod["containers"][0]["image"] == image("agent"))
 
-    until(image_is_back, "the image is put back", seconds=5)
+    until(image_is_back, "the image is put back")
     space.wait("agent/calculator")
 
 

@@ -50,8 +50,9 @@ class Client:
         return self.http.post("/mcp", json={"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}})
 
     def text(self, tool: str, **arguments: Any) -> str:
-        result = self.post("tools/call", {"name": tool, "arguments": arguments}).json()["result"]
-        return str(result["content"][0]["text"])
+        answer = self.post("tools/call", {"name": tool, "arguments": arguments})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["result"]["content"][0]["text"])
 
     def call(self, tool: str) -> Any:
         return json.loads(self.text(tool))

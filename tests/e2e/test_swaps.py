@@ -123,7 +123,7 @@ def test_other_tools_are_offered_soon_without_a_restart(space: Workspace) -> Non
     def has_others() -> bool:
         return bool(tools_of(space, "unsafe-user")["servers"][0]["tools"] == ["sum", "total"])
 
-    until(has_others, "/tools has the new tools", seconds=30)
+    until(has_others, "/tools has the new tools")
     assert space.ask("unsafe-user", "What is the sum of 1 and 2?")["tools_used"] == ["sum"]
 
     def status_has_others() -> bool:
