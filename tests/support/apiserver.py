@@ -24,8 +24,8 @@ from ports import free_port
 from ropewalk_operator.kinds import RESOURCES
 from waiting import until
 
-# By default it looks every 15 s.
-_EAGER_AUTOSCALER = ("--horizontal-pod-autoscaler-sync-period=1s",)
+# By default what autoscales, and what binds claims to volumes, looks every 15 s.
+_EAGER = ("--horizontal-pod-autoscaler-sync-period=1s", "--pvclaimbinder-sync-period=1s")
 
 
 class ApiServer:
@@ -40,9 +40,7 @@ class ApiServer:
         self._folder = Path(tempfile.mkdtemp(prefix="ropewalk-apiserver-"))
         flags = audit.flags(self._folder) if audited else ()
         # The API server must not advertise a loopback address; nobody here uses the one that it advertises.
-        self._plane = ControlPlane(
-            binaries, self._folder, api, etcd, peer, "198.18.255.1", "127.0.0.1", flags, _EAGER_AUTOSCALER
-        )
+        self._plane = ControlPlane(binaries, self._folder, api, etcd, peer, "198.18.255.1", "127.0.0.1", flags, _EAGER)
         self.port = api
 
     @cached_property
