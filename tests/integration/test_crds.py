@@ -139,7 +139,7 @@ def test_get_ropewalk_shows_all_kinds(shown: ApiServer) -> None:
 
 
 def test_wait_understands_the_conditions(shown: ApiServer) -> None:
-    shown.kubectl("wait", "agent/calculator", "mcpserver/math", "--for=condition=Ready=False", "--timeout=5s")
+    shown.kubectl("wait", "agent/calculator", "mcpserver/math", "--for=condition=Ready=False", "--timeout=60s")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ from operator_process import OperatorProcess
 from ropewalk_operator.kinds import RESOURCES
 from waiting import until
 
+# Some wait for the end of a Lease more than once.
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ApiServer]:
