@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,6 +44,9 @@ NO_VERSION = "1"
 """A resourceVersion that no object has: it is etcd's revision before the first write. An apply that demands it succeeds
 only where there is nothing yet."""
 
+# A webhook stands before some objects only, be they of one namespace; its errors are 500s where it says nothing else.
+_OF_A_WEBHOOK = re.compile(r"failed calling webhook|admission webhook .* denied the request")
+
 Json = dict[str, Any]
 
 
@@ -62,7 +66,8 @@ class ApiError(Exception):
     @property
     def is_trouble(self) -> bool:
         """True when nothing is said about the object: no answer, overload, a fault of the server's."""
-        return (self.status in (0, 429) or self.status >= 500) and not self.is_refusal
+        is_of_the_server = self.status in (0, 429) or self.status >= 500
+        return is_of_the_server and not self.is_refusal and not _OF_A_WEBHOOK.search(self.message)
 
     @property
     def is_refusal(self) -> bool:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import random
 import time
-from asyncio import sleep
+from asyncio import sleep, timeout
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.guard import NotLeading
@@ -18,24 +19,27 @@ from ropewalk_operator.kube import ApiError, Kube
 from ropewalk_operator.metrics import Metrics
 from ropewalk_operator.streams import LONGEST_PAUSE_SECONDS
 from ropewalk_operator.watches import Watches, list_into
-from ropewalk_operator.workqueue import BASE_DELAY_SECONDS, MAX_DELAY_SECONDS, WorkQueue
+from ropewalk_operator.workqueue import BASE_DELAY_SECONDS, JITTER, MAX_DELAY_SECONDS, WorkQueue
 
 logger = logging.getLogger(__name__)
 
+URGENT_PAUSE_SECONDS = 1.0
+"""However long the API server is in trouble, a try for each worker and second is no storm."""
 RELIST_RETRY_SECONDS = 5.0
 
 
 async def work(queue: WorkQueue[Key], reconcile: Callable[[Key], Awaitable[float | None]], metrics: Metrics) -> None:
     """One worker: whatever a reconcile runs into, the next one is not affected.
 
-    While the API server is in trouble it pauses between two of them, so that thousands of resources are no storm.
+    While the API server is in trouble it pauses between two of them, so that thousands of resources are no storm. What
+    a user has changed meanwhile ends the pause.
     """
     troubles = 0
     while True:
         key = await queue.get()
         began = time.monotonic()
         ok = False
-        pause = 0.0
+        pause = left_alone = 0.0
         try:
             again = await reconcile(key)
             ok = True
@@ -51,7 +55,8 @@ async def work(queue: WorkQueue[Key], reconcile: Callable[[Key], Awaitable[float
             if error.is_trouble:
                 # It is none of the resource's doing: when it is over, nobody shall wait for long.
                 at_most = LONGEST_PAUSE_SECONDS
-                pause = max(min(BASE_DELAY_SECONDS * float(2 ** min(troubles, 16)), at_most), error.retry_after_seconds)
+                pause = min(BASE_DELAY_SECONDS * float(2 ** min(troubles, 16)), at_most)
+                left_alone = error.retry_after_seconds
                 troubles += 1
             delay = queue.retry(key, at_least=error.retry_after_seconds, at_most=at_most)
             logger.warning(
@@ -67,7 +72,18 @@ async def work(queue: WorkQueue[Key], reconcile: Callable[[Key], Awaitable[float
             metrics.reconciled(key, time.monotonic() - began, ok=ok)
             queue.done(key)
         if pause:
-            await sleep(pause)
+            await _pause(queue, pause, left_alone)
+
+
+async def _pause(queue: WorkQueue[Key], seconds: float, left_alone: float) -> None:
+    """`left_alone`: seconds that the API server itself has asked for, whatever is urgent."""
+    # The workers have met the same trouble at the same time, and are not to come back all at once.
+    seconds = max(seconds, left_alone) * random.uniform(1, 1 + JITTER)
+    at_least = min(seconds, max(left_alone, URGENT_PAUSE_SECONDS))
+    await sleep(at_least)
+    with suppress(TimeoutError):
+        async with timeout(seconds - at_least):
+            await queue.pressed()
 
 
 async def resync(

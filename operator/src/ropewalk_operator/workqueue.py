@@ -37,7 +37,7 @@ class Clock(Protocol):
 
 
 class WorkQueue(Generic[K]):
-    """Used from one event loop only; nothing in it awaits but `get`."""
+    """Used from one event loop only; nothing in it awaits but `get` and `pressed`."""
 
     def __init__(self, clock: Clock | None = None, jitter: Callable[[], float] = random.random) -> None:
         self._clock: Clock = clock or asyncio.get_running_loop()
@@ -51,6 +51,7 @@ class WorkQueue(Generic[K]):
         self._held: dict[K, float] = {}
         self._failures: dict[K, int] = {}
         self._getters: deque[asyncio.Future[None]] = deque()
+        self._pressed = asyncio.Event()
         self.retries = 0
 
     def add(self, key: K, *, urgent: bool = False) -> None:
@@ -106,6 +107,8 @@ class WorkQueue(Generic[K]):
                     self._wake()
                 raise
         key = self._urgent.popleft() if self._urgent else self._ordinary.popleft()
+        if not self._urgent:
+            self._pressed.clear()
         self._waiting.discard(key)
         self._hurried.discard(key)
         self._in_flight.add(key)
@@ -131,6 +134,10 @@ class WorkQueue(Generic[K]):
         """True while urgent keys wait."""
         return bool(self._urgent)
 
+    async def pressed(self) -> None:
+        """Return when an urgent key waits."""
+        await self._pressed.wait()
+
     def _fire(self, key: K) -> None:
         self._timers.pop(key, None)
         self.add(key)
@@ -140,7 +147,11 @@ class WorkQueue(Generic[K]):
             self._waiting.discard(key)
             self.add_after(key, seconds)
             return
-        (self._urgent if key in self._hurried else self._ordinary).append(key)
+        if key in self._hurried:
+            self._urgent.append(key)
+            self._pressed.set()
+        else:
+            self._ordinary.append(key)
         self._wake()
 
     def _wake(self) -> None:

@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import Configuration
 
 from clock import Clock
+from operator_election import simulate
 from operator_reconciler import AGENT, World, edited
 from operator_world import FakeApiServer, agent
 from ropewalk_operator import workers
@@ -26,9 +27,12 @@ from ropewalk_operator.kinds import POD, SERVICE, Key
 from ropewalk_operator.kube import ApiError, Kube
 from ropewalk_operator.metrics import Metrics
 from ropewalk_operator.streams import LONGEST_PAUSE_SECONDS, SHORT_SECONDS, Backoffs, Pace
-from ropewalk_operator.workqueue import MAX_DELAY_SECONDS, WorkQueue
+from ropewalk_operator.workqueue import JITTER, MAX_DELAY_SECONDS, WorkQueue
 
 PODS = "/api/v1/namespaces/a/pods"
+AWAY = (
+    'Internal error occurred: failed calling webhook "policy.example.com": failed to call webhook: connection refused'
+)
 
 
 @asynccontextmanager
@@ -46,6 +50,15 @@ async def answering(answer: Callable[[web.Request], Awaitable[web.StreamResponse
             yield kube
         finally:
             await kube.close()
+
+
+@asynccontextmanager
+async def working(queue: WorkQueue[Key], reconcile: Callable[[Key], Awaitable[None]]) -> AsyncIterator[None]:
+    """One worker at this queue."""
+    worker = asyncio.create_task(workers.work(queue, reconcile, Metrics()))
+    yield
+    assert not worker.done()
+    worker.cancel()
 
 
 def always(**answer: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -76,9 +89,20 @@ async def test_an_error_says_how_long_to_wait(header: str, seconds: float) -> No
     assert error.value.is_trouble
 
 
-@pytest.mark.parametrize(("status", "is_trouble"), [(500, True), (503, True), (409, False), (403, False), (422, False)])
-def test_what_is_said_about_an_object_is_no_trouble(status: int, is_trouble: bool) -> None:
-    assert ApiError(status, "", "").is_trouble == is_trouble
+@pytest.mark.parametrize(
+    ("status", "message", "is_trouble"),
+    [
+        (500, "", True),
+        (503, "", True),
+        (409, "", False),
+        (403, "", False),
+        (422, "", False),
+        (500, AWAY, False),
+        (500, 'admission webhook "policy.example.com" denied the request: it is broken', False),
+    ],
+)
+def test_what_is_said_about_an_object_is_no_trouble(status: int, message: str, is_trouble: bool) -> None:
+    assert ApiError(status, "", message).is_trouble == is_trouble
 
 
 async def test_a_listing_whose_pages_are_gone_is_read_in_one_piece() -> None:
@@ -181,10 +205,7 @@ def test_the_pauses_between_attempts_have_a_bound_and_no_end() -> None:
     assert pauses[-1] == LONGEST_PAUSE_SECONDS
 
 
-async def test_a_worker_pauses_while_the_api_server_is_in_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    monkeypatch.setattr(workers, "sleep", clock.sleep)
-    queue: WorkQueue[Key] = WorkQueue()
+def test_a_worker_pauses_while_the_api_server_is_in_trouble() -> None:
     errors = {
         "a": ApiError(500, "", ""),
         "b": ApiError(429, "", "", 5.0),
@@ -192,22 +213,96 @@ async def test_a_worker_pauses_while_the_api_server_is_in_trouble(monkeypatch: p
         "d": ApiError(0, "", ""),
         "f": ApiError(0, "", ""),
     }
-    seen: list[str] = []
-    over = asyncio.Event()
+    seen: list[tuple[str, float]] = []
 
     async def reconcile(key: Key) -> None:
-        seen.append(key.name)
-        if len(seen) == 7:
-            over.set()
-        if key.name in errors and seen.count(key.name) == 1:
+        seen.append((key.name, asyncio.get_running_loop().time()))
+        if key.name in errors and len(seen) <= len("abcdef"):
             raise errors[key.name]
 
-    for name in "abcdef":
-        queue.add(Key("Agent", "default", name))
-    worker = asyncio.create_task(workers.work(queue, reconcile, Metrics()))
-    await over.wait()
-    worker.cancel()
-    assert clock.slept == [0.05, 5.0, 0.2, 0.05], "a refusal is no trouble, and a success ends it"
+    async def world() -> None:
+        queue: WorkQueue[Key] = WorkQueue(jitter=lambda: 1.0)
+        for name in "abcdef":
+            queue.add(Key("Agent", "default", name))
+        async with working(queue, reconcile):
+            await asyncio.sleep(60)
+
+    simulate(world())
+    assert "".join(name for name, _ in seen[:6]) == "abcdef"
+    pauses = [later - earlier for (_, earlier), (_, later) in itertools.pairwise(seen[:7])]
+    least = [0.05, 5.0, 0.0, 0.2, 0.0, 0.05]
+    assert all(few <= pause <= few * (1 + JITTER) + 0.001 for few, pause in zip(least, pauses, strict=True)), (
+        f"{pauses}: a refusal is no trouble, and a success ends it"
+    )
+
+
+def test_what_a_user_has_changed_is_tried_at_once_while_the_api_server_is_in_trouble() -> None:
+    tried: list[float] = []
+
+    async def world() -> None:
+        queue: WorkQueue[Key] = WorkQueue()
+        clock = asyncio.get_running_loop().time
+
+        async def reconcile(key: Key) -> None:
+            if key.name == "edited":
+                tried.append(clock())
+                return
+            raise ApiError(500, "", "")
+
+        for number in range(100):
+            queue.add(Key("Agent", "default", str(number)))
+        async with working(queue, reconcile):
+            await asyncio.sleep(60)
+            began = clock()
+            queue.add(Key("Agent", "default", "edited"), urgent=True)
+            await asyncio.sleep(60)
+            assert tried
+            assert tried[0] - began <= workers.URGENT_PAUSE_SECONDS
+
+    simulate(world())
+
+
+def test_an_api_server_that_wants_to_be_left_alone_is_left_alone_whatever_a_user_has_changed() -> None:
+    tried: list[float] = []
+
+    async def reconcile(_key: Key) -> None:
+        tried.append(asyncio.get_running_loop().time())
+        raise ApiError(429, "", "", 30.0)
+
+    async def world() -> None:
+        queue: WorkQueue[Key] = WorkQueue()
+        for number in range(10):
+            queue.add(Key("Agent", "default", str(number)), urgent=True)
+        async with working(queue, reconcile):
+            await asyncio.sleep(100)
+
+    simulate(world())
+    assert len(tried) > 2
+    assert all(later - earlier >= 30.0 for earlier, later in itertools.pairwise(tried))
+
+
+def test_a_webhook_that_is_away_slows_nobody_whose_objects_it_does_not_see() -> None:
+    done: dict[Key, float] = {}
+
+    async def world() -> None:
+        queue: WorkQueue[Key] = WorkQueue()
+
+        async def reconcile(key: Key) -> None:
+            if key.namespace == "broken":
+                raise ApiError(500, "InternalError", AWAY)
+            done[key] = asyncio.get_running_loop().time()
+
+        for number in range(50):
+            queue.add(Key("Agent", "broken", str(number)))
+        async with working(queue, reconcile):
+            await asyncio.sleep(60)
+            began = asyncio.get_running_loop().time()
+            queue.add(healthy := Key("Agent", "healthy", "calc"))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert done[healthy] == began
+
+    simulate(world())
 
 
 async def test_trouble_is_tried_again_sooner_than_a_refusal() -> None:
