@@ -21,12 +21,12 @@ from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
-from ropewalk_operator import __version__
+from ropewalk_operator import __version__, streams
 from ropewalk_operator.guard import Guard
 from ropewalk_operator.kinds import BY_PLURAL, CONFIG_MAP, LEASE, Kind
 from ropewalk_operator.names import FIELD_MANAGER, MANAGED_SELECTOR
 from ropewalk_operator.sockets import socket_that_forgets
-from ropewalk_operator.streams import Answer, Pace, list_anew, mend_empty_list, only_whole_lines
+from ropewalk_operator.streams import Answer, Pace, Refusals, list_anew, mend_empty_list, only_whole_lines
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -105,6 +105,7 @@ class Kube:
         self.timeout_seconds = timeout_seconds
         """How long a request may take, where nothing else is said."""
         self._pace = Pace(time.monotonic)
+        self._refusals = Refusals(time.monotonic)
 
     @classmethod
     async def connect(
@@ -259,7 +260,8 @@ class Kube:
         """A session for kopf. `on_watch(kind, namespace, is_watch)` is told of each listing and watch that begins.
 
         ConfigMaps are asked for by their metadata alone: those of all the cluster's users are none of our business,
-        and would fill the memory.
+        and would fill the memory. Raises ApiError where a listing or watch goes on being forbidden: kopf would ask for
+        ever.
         """
 
         async def middleware(
@@ -271,14 +273,19 @@ class Kube:
             if place is not None and place[0] is CONFIG_MAP:
                 request.headers["Accept"] = METADATA_ONLY if is_watch else METADATA_LIST_ONLY
             verb = "WATCH" if is_watch else "LIST" if place else "GET"
+            what = f"{verb} {request.url.path}"
             if place is not None and "continue" not in request.url.query:
-                await asyncio.sleep(self._pace.delay(f"{verb} {request.url.path}"))
+                await asyncio.sleep(self._pace.delay(what))
             try:
                 response = await handler(request)
             except (aiohttp.ClientError, TimeoutError, OSError):
                 self._observe(verb, 0)
                 raise
             self._observe(verb, response.status)
+            if (seconds := self._refusals.seconds(what, response.status)) >= streams.REFUSED_SECONDS:
+                said = _json(await response.read()).get("message", "")
+                advice = "see the role of the operator's ServiceAccount, which the chart brings"
+                raise ApiError(403, "Forbidden", f"{what}, for {seconds:.0f} s: {said}; {advice}")
             if place is not None and response.status == 410:
                 await list_anew(response, is_watch=is_watch)
             elif place is not None and response.status == 200:

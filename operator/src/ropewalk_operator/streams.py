@@ -15,6 +15,8 @@ import aiohttp
 SHORT_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 8.0
+REFUSED_SECONDS = 15.0
+"""So long a 403 may be that of an API server that has just started and does not know its rules yet."""
 
 _EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired"}}\n'
 
@@ -51,6 +53,22 @@ class Pace:
         pause = min(FIRST_PAUSE_SECONDS * float(2 ** min(streak - 1, 16)), LONGEST_PAUSE_SECONDS) if streak else 0.0
         self._due[place] = (now + pause, streak)
         return pause
+
+
+class Refusals:
+    """How long a place has answered with nothing but 403. `clock` gives seconds that never go back."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since: dict[str, float] = {}
+
+    def seconds(self, place: str, status: int) -> float:
+        """How long it has been so, now that the place has answered with this status."""
+        if status != 403:
+            self._since.pop(place, None)
+            return 0.0
+        now = self._clock()
+        return now - self._since.setdefault(place, now)
 
 
 class Answer(aiohttp.ClientResponse):

@@ -26,7 +26,7 @@ from ropewalk_operator.guard import Guard
 from ropewalk_operator.kinds import POD, SERVICE, Key
 from ropewalk_operator.kube import ApiError, Kube
 from ropewalk_operator.metrics import Metrics
-from ropewalk_operator.streams import LONGEST_PAUSE_SECONDS, SHORT_SECONDS, Backoffs, Pace
+from ropewalk_operator.streams import LONGEST_PAUSE_SECONDS, SHORT_SECONDS, Backoffs, Pace, Refusals
 from ropewalk_operator.workqueue import JITTER, MAX_DELAY_SECONDS, WorkQueue
 
 PODS = "/api/v1/namespaces/a/pods"
@@ -197,6 +197,17 @@ def test_who_gives_up_waiting_waits_no_longer_the_next_time() -> None:
     assert pace.delay("pods") == pytest.approx(0.06)
     clock.now += 0.07
     assert pace.delay("pods") == pytest.approx(0.2)
+
+
+def test_a_place_is_forbidden_for_as_long_as_it_says_nothing_else() -> None:
+    clock = Clock()
+    refusals = Refusals(clock)
+    assert refusals.seconds("pods", 403) == 0.0
+    clock.now += 7
+    assert refusals.seconds("agents", 403) == 0.0
+    assert refusals.seconds("pods", 403) == 7.0
+    assert refusals.seconds("pods", 200) == 0.0
+    assert refusals.seconds("pods", 403) == 0.0
 
 
 def test_the_pauses_between_attempts_have_a_bound_and_no_end() -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import Configuration
 
 from clock import Clock
 from operator_world import agent, mcp_server, pod
+from ropewalk_operator import streams
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.guard import Guard
 from ropewalk_operator.handlers import Watcher
 from ropewalk_operator.kinds import AGENT, MCP_SERVER, POD, Key, Kind
-from ropewalk_operator.kube import Kube
+from ropewalk_operator.kube import ApiError, Kube
 from ropewalk_operator.leader import uptime
 from ropewalk_operator.watches import Watches
 
@@ -24,13 +28,20 @@ CALC = Key("Agent", "default", "calc")
 MATH = Key("MCPServer", "default", "math")
 
 
-class Api:
-    """Lists nothing, and says on the watch of Agents what it is told to."""
+FORBIDDEN = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": 'User "ropewalk" cannot list'}
 
-    def __init__(self) -> None:
+
+class Api:
+    """Lists nothing, and says on the watch of Agents what it is told to; `forbids` so many of its listings."""
+
+    def __init__(self, forbids: float = 0) -> None:
         self.says: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.forbids = forbids
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/agents") and self.forbids:
+            self.forbids -= 1
+            return web.json_response(FORBIDDEN, status=403)
         if request.query.get("watch") != "true":
             return web.json_response({"kind": "List", "items": [], "metadata": {"resourceVersion": "1"}})
         stream = web.StreamResponse()
@@ -38,6 +49,26 @@ class Api:
         while True:
             event = await (self.says.get() if request.path.endswith("/agents") else asyncio.Future())
             await stream.write(json.dumps(event).encode() + b"\n")
+
+
+@asynccontextmanager
+async def watching(
+    api: Api, cache: Cache, enqueue: Callable[[Key, bool], None]
+) -> AsyncIterator[tuple[Watches, Collection[asyncio.Task[None]]]]:
+    """The watches of this API server, and their tasks."""
+    application = web.Application()
+    application.router.add_get("/{path:.*}", api.answer)
+    async with TestServer(application) as server:
+        configuration = Configuration()
+        configuration.host = str(server.make_url("")).rstrip("/")
+        kube = Kube(configuration, Guard(uptime))
+        watches = Watches([], Clock(0.0))
+        tasks = Watcher(cache, watches, kube, enqueue, silence_seconds=70).watch()
+        yield watches, tasks
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await kube.close()
 
 
 async def test_only_what_a_user_has_changed_goes_before_the_rest() -> None:
@@ -62,15 +93,7 @@ async def test_only_what_a_user_has_changed_goes_before_the_rest() -> None:
 
 async def test_an_event_that_cannot_be_understood_hides_no_other_one() -> None:
     api, cache, heard = Api(), Cache(), asyncio.Queue[tuple[Key, bool]]()
-    application = web.Application()
-    application.router.add_get("/{path:.*}", api.answer)
-    async with TestServer(application) as server:
-        configuration = Configuration()
-        configuration.host = str(server.make_url("")).rstrip("/")
-        kube = Kube(configuration, Guard(uptime))
-        watches = Watches([], Clock(0.0))
-        watcher = Watcher(cache, watches, kube, lambda key, urgent: heard.put_nowait((key, urgent)), silence_seconds=70)
-        tasks = watcher.watch()
+    async with watching(api, cache, lambda key, urgent: heard.put_nowait((key, urgent))) as (watches, tasks):
         await asyncio.wait_for(watches.begun(), 10)
         calc = agent()
         calc["metadata"] |= {"resourceVersion": "5"}
@@ -84,7 +107,20 @@ async def test_an_event_that_cannot_be_understood_hides_no_other_one() -> None:
         assert await asyncio.wait_for(heard.get(), 10) == (CALC, True)
         assert not cache.resources
         assert not any(task.done() for task in tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        await kube.close()
+
+
+async def test_rights_that_are_missing_end_the_watching_with_what_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "REFUSED_SECONDS", 0.01)
+    async with watching(Api(forbids=float("inf")), Cache(), lambda *_: None) as (_, tasks):
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        (error,) = [task.exception() for task in done]
+    assert isinstance(error, ApiError)
+    assert not error.is_trouble, "it would be waited for"
+    assert "LIST /apis/ropewalk.dev/v1alpha1/agents" in error.message
+    assert 'User "ropewalk" cannot list' in error.message
+
+
+async def test_an_api_server_that_does_not_know_its_rules_yet_is_asked_again() -> None:
+    async with watching(Api(forbids=1), Cache(), lambda *_: None) as (watches, tasks):
+        await asyncio.wait_for(watches.begun(), 10)
+        assert not any(task.done() for task in tasks)
