@@ -10,7 +10,14 @@ from dataclasses import replace
 from operator_election import pass_time, simulate
 from operator_world import pod as pod_body
 from ropewalk_operator import pods
-from ropewalk_operator.answers import AT_ONCE, FRESH_SECONDS, PATIENCE_SECONDS, REMEMBERED, Answers
+from ropewalk_operator.answers import (
+    AT_ONCE,
+    FORGOTTEN_SECONDS,
+    FRESH_SECONDS,
+    PATIENCE_SECONDS,
+    REMEMBERED,
+    Answers,
+)
 from ropewalk_operator.kinds import Key
 
 HELD_SECONDS = 1.5
@@ -108,6 +115,40 @@ def test_who_is_told_does_not_ask_anew_so_that_a_pod_that_never_says_the_same_ha
     simulate(world())
 
 
+def test_a_pod_that_now_answers_in_time_and_now_does_not_has_an_end_too() -> None:
+    async def world() -> None:
+        asked: list[float] = []
+
+        async def ready(_ip: str, _port: int | None) -> list[str]:
+            asked.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(HELD_SECONDS)
+            return ["x"] if len(asked) % 2 else []
+
+        looks: set[asyncio.Task[list[str]]] = set()
+        answers = Answers(ready, lambda _owner: looks.add(asyncio.create_task(answers.ready(POD))))
+        for number in range(4):
+            await answers.ready(POD)
+            await asyncio.sleep(30)
+            assert len(asked) == number + 1
+        assert len(looks) == 4
+
+    simulate(world())
+
+
+def test_what_a_pod_said_before_it_was_ready_is_not_said_of_it_when_it_is_not_ready_any_more() -> None:
+    async def world() -> None:
+        all_pods = Pods()
+        assert await all_pods.answers.ready(POD) == ["model"]
+        all_pods.after_seconds = HELD_SECONDS
+        for _ in range(10):
+            await asyncio.sleep(FORGOTTEN_SECONDS / 2)
+            assert await all_pods.answers.ready(POD) == ["model"], "it is looked at all the time"
+        await asyncio.sleep(FORGOTTEN_SECONDS + HELD_SECONDS)
+        assert await all_pods.answers.ready(POD) == []
+
+    simulate(world())
+
+
 def test_a_pod_is_not_blamed_with_the_words_of_another_that_had_its_address() -> None:
     async def world() -> None:
         all_pods = Pods()
@@ -129,6 +170,33 @@ def test_of_thousands_of_silent_pods_few_are_asked_at_a_time_and_all_have_their_
         await asyncio.gather(*(all_pods.answers.ready(numbered(number)) for number in range(AT_ONCE)))
         await pass_time(HELD_SECONDS * 2)
         assert len(set(all_pods.asked)) == AT_ONCE * 3
+
+    simulate(world())
+
+
+def test_nobody_waits_for_a_pod_that_has_not_been_asked_yet() -> None:
+    async def world() -> None:
+        all_pods = Pods(after_seconds=HELD_SECONDS)
+        await asyncio.gather(*(all_pods.answers.ready(numbered(number)) for number in range(AT_ONCE)))
+        began = asyncio.get_running_loop().time()
+        for number in range(AT_ONCE, AT_ONCE * 10):
+            assert await all_pods.answers.ready(numbered(number)) == []
+        assert asyncio.get_running_loop().time() == began
+        await asyncio.sleep(HELD_SECONDS * 11)
+        assert len(set(all_pods.asked)) == AT_ONCE * 10
+        assert len(all_pods.told) == AT_ONCE * 10, "their words are told all the same"
+
+    simulate(world())
+
+
+def test_a_pod_whose_turn_comes_is_asked_at_the_address_that_it_has_then() -> None:
+    async def world() -> None:
+        all_pods = Pods(after_seconds=HELD_SECONDS)
+        await asyncio.gather(*(all_pods.answers.ready(numbered(number)) for number in range(AT_ONCE)))
+        await all_pods.answers.ready(POD)
+        await all_pods.answers.ready(replace(POD, ip="10.9.9.9"))
+        await asyncio.sleep(HELD_SECONDS * 2)
+        assert all_pods.asked[AT_ONCE:] == ["10.9.9.9"]
 
     simulate(world())
 
