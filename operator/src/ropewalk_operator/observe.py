@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -15,11 +14,8 @@ from typing import Any
 import aiohttp
 
 from ropewalk_operator import names
-from ropewalk_operator.kube import ApiError
 from ropewalk_operator.pod_events import PodEvents
 from ropewalk_operator.pods import Pod, Trouble, missing
-
-logger = logging.getLogger(__name__)
 
 PODS_ASKED = 3
 READY_LIMIT_SECONDS = 3.0
@@ -79,11 +75,7 @@ def _told(reasons: Sequence[str], before: Trouble | None) -> Trouble | None:
 
 
 async def _from_events(pod: Pod, events: PodEvents) -> Trouble | None:
-    try:
-        said = await events.hindrance(pod)
-    except ApiError as error:
-        logger.debug("events were not read", extra={"fields": {"pod": pod.name, "error": str(error)}})
-        return None
+    said = await events.hindrance(pod)
     if said is None:
         return None
     return missing(said.message) or Trouble(said.reason, f"{said.message}; see kubectl describe pod {pod.name}")

@@ -75,7 +75,7 @@ class Reconciler:
     ) -> None:
         self._cache = cache
         self._applier = applier
-        self._pod_events = pod_events.PodEvents(connection)
+        self._pod_events = pod_events.PodEvents(connection, enqueue)
         self._discovery = discovery
         self._ask_ready = ask_ready
         self._options = options

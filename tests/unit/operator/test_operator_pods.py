@@ -90,7 +90,9 @@ async def test_the_bridge_of_a_stdio_server_is_asked_what_is_wrong_and_quoted() 
         asked.append((pod.ip, pod.bridge_port))
         return ["server 'files': it ended with exit code 1"]
 
-    (trouble,) = (await observe.extra_trouble([found], PodEvents(FakeApiServer()), ready, 0.0)).values()
+    (trouble,) = (
+        await observe.extra_trouble([found], PodEvents(FakeApiServer(), lambda _owner: None), ready, 0.0)
+    ).values()
     assert asked == [("10.0.0.9", 9000)]
     assert trouble == pods.Trouble(
         "NotReady",

@@ -35,7 +35,9 @@ async def asked(
 
     found = pods.pod(body)
     assert found is not None
-    return (await observe.extra_trouble([found], PodEvents(server), ready, found.created + seconds_old)).get(found.uid)
+    return (
+        await observe.extra_trouble([found], PodEvents(server, lambda _owner: None), ready, found.created + seconds_old)
+    ).get(found.uid)
 
 
 ANSWERS: list[tuple[str, dict[str, Any], tuple[str, ...], str | None]] = [
