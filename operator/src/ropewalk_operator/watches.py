@@ -36,8 +36,8 @@ class Watches:
         self._listed: set[tuple[str, str]] = set()
         self._seen: dict[str, float] = {kind.name: clock() for kind in WATCHED}
         self._begun = asyncio.Event()
-        self.relist: asyncio.Queue[Kind] = asyncio.Queue()
-        """Kinds that kopf has listed anew after it lost its place: deletions in the gap are unknown to it."""
+        self.relist: asyncio.Queue[tuple[Kind, str]] = asyncio.Queue()
+        """What kopf has listed anew, and where, after it lost its place: deletions in the gap are unknown to it."""
 
     def begin(self) -> None:
         """The API server answers: what is silent from now on is a problem."""
@@ -54,7 +54,7 @@ class Watches:
         if where in self._missing:
             self._missing.remove(where)
         elif where in self._listed:
-            self.relist.put_nowait(kind)
+            self.relist.put_nowait((kind, place))
         self._listed.discard(where)
         if not self._missing:
             self._begun.set()

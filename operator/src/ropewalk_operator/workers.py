@@ -9,8 +9,9 @@ import logging
 import random
 import time
 from asyncio import sleep, timeout
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.guard import NotLeading
@@ -92,28 +93,26 @@ async def resync(
     """List everything now and then and look at every resource: a safety net for whatever a watch may miss."""
     while True:
         await sleep(every_seconds * random.uniform(0.8, 1.2))
-        # What only a listing finds gone is in no cache any more, and has to be forgotten all the same.
-        concerned: set[Key] = set()
         try:
-            await list_into(cache, kube, WATCHED, watches.places, concerned.update)
+            # What only a listing finds gone is in no cache any more, and has to be forgotten all the same.
+            await list_into(cache, kube, WATCHED, watches.places, partial(_all, enqueue))
         except ApiError as error:
             logger.warning("resync failed", extra={"fields": {"error": str(error)}})
-        for key in concerned.union(cache.resources):
-            enqueue(key, False)
+        _all(enqueue, cache.resources)
 
 
 async def relist(cache: Cache, kube: Kube, watches: Watches, enqueue: Callable[[Key, bool], None]) -> None:
     """After a watch has lost its place, find out what vanished meanwhile."""
-
-    def concern(keys: set[Key]) -> None:
-        for key in keys:
-            enqueue(key, False)
-
     while True:
-        kind = await watches.relist.get()
+        kind, place = await watches.relist.get()
         try:
-            await list_into(cache, kube, [kind], watches.places, concern)
+            await list_into(cache, kube, [kind], [place], partial(_all, enqueue))
         except ApiError as error:
             logger.warning("listing failed", extra={"fields": {"kind": kind.name, "error": str(error)}})
             await sleep(RELIST_RETRY_SECONDS)
-            watches.relist.put_nowait(kind)
+            watches.relist.put_nowait((kind, place))
+
+
+def _all(enqueue: Callable[[Key, bool], None], keys: Iterable[Key]) -> None:
+    for key in keys:
+        enqueue(key, False)

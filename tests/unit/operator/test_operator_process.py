@@ -136,7 +136,7 @@ def test_a_watch_that_had_lost_its_place_has_its_kind_listed_once_however_many_p
     for _ in range(50):
         watches.on_request(POD, "", is_watch=False)
     watches.on_request(POD, "", is_watch=True)
-    assert watches.relist.get_nowait() is POD
+    assert watches.relist.get_nowait() == (POD, "")
     assert watches.relist.empty()
 
 
@@ -200,6 +200,48 @@ async def test_a_resync_looks_at_every_resource_and_at_those_that_only_it_finds_
     assert first == {Key("Agent", "default", "calc"), Key("Agent", "default", "gone")}
 
 
+async def test_what_a_resync_finds_is_looked_at_before_the_rest_of_it_is_listed() -> None:
+    api, cache = FakeApiServer(), Cache()
+    api.put(agent())
+    looked_at: asyncio.Queue[Key] = asyncio.Queue()
+
+    class HangsAfterTheAgents:
+        async def list_all(self, kind: Kind, *args: Any, **options: Any) -> Any:
+            if AGENT.name in [key.kind for key in cache.resources]:
+                await asyncio.Future()
+            return await api.list_all(kind, *args, **options)
+
+    watches = Watches([], Clock(0.0))
+    enqueue = lambda key, _urgent: looked_at.put_nowait(key)  # noqa: E731
+    task = asyncio.create_task(resync(cache, cast(Kube, HangsAfterTheAgents()), watches, enqueue, every_seconds=0.001))
+    assert await asyncio.wait_for(looked_at.get(), 10) == Key("Agent", "default", "calc")
+    task.cancel()
+
+
+async def test_only_the_place_that_a_watch_has_lost_is_listed_anew() -> None:
+    listed: list[tuple[str, str | None]] = []
+    watches = Watches(["a", "b", "c"], Clock(0.0))
+    over = asyncio.Event()
+
+    class Listing:
+        async def list_all(self, kind: Kind, namespace: str | None, **_: Any) -> tuple[list[Key], int]:
+            listed.append((kind.name, namespace))
+            if len(listed) == 2:
+                over.set()
+            return [], 1
+
+    for place in watches.places:
+        watches.on_request(POD, place, is_watch=True)
+    for place in ("a", "c"):
+        watches.on_request(POD, place, is_watch=False)
+        watches.on_request(POD, place, is_watch=True)
+    task = asyncio.create_task(workers.relist(Cache(), cast(Kube, Listing()), watches, lambda *_: None))
+    await asyncio.wait_for(over.wait(), 10)
+    await asyncio.sleep(0)
+    task.cancel()
+    assert listed == [("Pod", "a"), ("Pod", "c")]
+
+
 async def test_what_half_a_listing_has_shown_is_looked_at_though_the_rest_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -217,7 +259,7 @@ async def test_what_half_a_listing_has_shown_is_looked_at_though_the_rest_fails(
             raise ApiError(500, "InternalError", "the second page")
 
     watches = Watches([], Clock(0.0))
-    watches.relist.put_nowait(AGENT)
+    watches.relist.put_nowait((AGENT, ""))
     enqueue = lambda key, _urgent: looked_at.put_nowait(key)  # noqa: E731
     task = asyncio.create_task(workers.relist(cache, cast(Kube, HalfOfIt()), watches, enqueue))
     assert await asyncio.wait_for(looked_at.get(), 10) == Key("Agent", "default", "calc")
