@@ -79,13 +79,18 @@ def test_a_watch_that_is_refused_at_the_start_ends_the_process(api: tuple[Failin
     assert "no watches today" in said["error"]
 
 
-def test_a_watch_that_fails_later_ends_the_process(api: tuple[FailingApi, OperatorProcess]) -> None:
+def test_a_watch_that_fails_later_is_begun_anew(api: tuple[FailingApi, OperatorProcess]) -> None:
     server, process = api
     process.start()
+    until(process.leads, "it leads", 10)
+    before = server.listings
     server.fail_now.set()
-    assert process.wait(END_SECONDS) == 1
-    (said,) = errors(process)
-    assert "no more today" in said["error"]
+    until(lambda: "a watch was not understood, and begins anew" in process.log(), "it is told")
+    server.fail_now.clear()
+    until(lambda: server.listings > before, "the pods are listed anew", 20)
+    assert process.get("/ready")[0] == 200
+    assert process.stop() == 0
+    assert not errors(process)
 
 
 def test_a_signal_while_the_listings_hang_ends_the_process(api: tuple[FailingApi, OperatorProcess]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 
 import kopf
 from kopf._cogs.clients.auth import vault_var
-from kopf._cogs.clients.watching import Bookmark, infinite_watch
+from kopf._cogs.clients.watching import Bookmark, WatchingError, infinite_watch
 from kopf._cogs.structs.bodies import RawEvent
 from kopf._cogs.structs.credentials import Vault
 from kopf._cogs.structs.references import NamespaceName, Resource
@@ -28,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 50
 """After so many events whatever else waits has its turn: a watch may bring thousands in one piece."""
+
+NOT_UNDERSTOOD = (WatchingError, ValueError, KeyError, TypeError)
+"""What kopf makes of a watch's errors other than 410, of lines that are no JSON, and of JSON that is no event."""
+ERROR_CHARACTERS = 300
 
 
 class Watcher:
@@ -87,6 +91,15 @@ class Watcher:
         return (known["metadata"]["uid"], known["metadata"]["generation"]) if known is not None else None
 
     async def _follow(self, kind: Kind, place: str, chosen: kopf.OperatorSettings) -> None:
+        while True:
+            try:
+                await self._stream(kind, place, chosen)
+            except NOT_UNDERSTOOD as error:
+                # The listing that follows waits its turn, and ever longer where this happens again and again.
+                fields = {"kind": kind.name, "namespace": place, "error": repr(error)[:ERROR_CHARACTERS]}
+                logger.warning("a watch was not understood, and begins anew", extra={"fields": fields})
+
+    async def _stream(self, kind: Kind, place: str, chosen: kopf.OperatorSettings) -> None:
         resource = Resource(kind.group, kind.version, kind.plural, namespaced=True)
         namespace = NamespaceName(place) if place else None
         count = 0

@@ -26,7 +26,7 @@ from ropewalk_operator.guard import Guard
 from ropewalk_operator.kinds import BY_PLURAL, CONFIG_MAP, LEASE, Kind
 from ropewalk_operator.names import FIELD_MANAGER, MANAGED_SELECTOR
 from ropewalk_operator.sockets import socket_that_forgets
-from ropewalk_operator.streams import Answer, Pace, Refusals, list_anew, mend_empty_list, only_whole_lines
+from ropewalk_operator.streams import Answer, Pace, Refusals, list_anew, only_whole_lines
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -292,8 +292,6 @@ class Kube:
                 on_watch(place[0], place[1], is_watch)
                 if is_watch:
                     only_whole_lines(response)
-                elif place[0] is CONFIG_MAP:
-                    await mend_empty_list(response)
             return response
 
         connector = aiohttp.TCPConnector(limit=0, ssl=self._rest.ssl_context)

@@ -1,7 +1,7 @@
 """What kopf's watching cannot stand, mended on the way to it: the session of the watches is made of these.
 
-A lost place that is told as HTTP 410, JSON that breaks off, and a watch that ends as soon as it has begun, which kopf
-begins again without a pause. Decides nothing about what the objects mean.
+A lost place that is told as HTTP 410, a listing that is none, an event that breaks off, and a watch that ends as soon
+as it has begun, which kopf begins again without a pause. Decides nothing about what the objects mean.
 """
 
 from __future__ import annotations
@@ -72,16 +72,24 @@ class Refusals:
 
 
 class Answer(aiohttp.ClientResponse):
-    """An answer whose JSON may break off: kopf begins anew then, where a ValueError would end the operator."""
+    """An answer whose JSON may be anything: kopf begins anew then, where its own errors would end the operator."""
 
     async def json(self, **options: Any) -> Any:
-        """The body; raises ClientPayloadError where a success holds no JSON."""
-        try:
+        """The body; raises ClientPayloadError where a success is no listing."""
+        if self.status >= 400:
             return await super().json(**options)
+        try:
+            listing = json.loads(await self.read())
         except ValueError as error:
-            if self.status >= 400:
-                raise
             raise aiohttp.ClientPayloadError("the answer is not JSON") from error
+        # Kubernetes writes an empty list of metadata as `null`.
+        if isinstance(listing, dict) and listing.get("items") is None:
+            listing["items"] = []
+        if not isinstance(listing, dict) or not (
+            isinstance(listing.get("metadata"), dict) and isinstance(listing["items"], list)
+        ):
+            raise aiohttp.ClientPayloadError("the answer is no listing")
+        return listing
 
 
 def only_whole_lines(response: aiohttp.ClientResponse) -> None:
@@ -96,16 +104,6 @@ async def list_anew(response: aiohttp.ClientResponse, *, is_watch: bool) -> None
         raise aiohttp.ClientPayloadError("the version of the listing is gone")
     response.status = 200
     response.content = _Said(_EXPIRED)  # type: ignore[assignment]
-
-
-async def mend_empty_list(response: aiohttp.ClientResponse) -> None:
-    """Kubernetes writes an empty list of metadata as `null`, which ends kopf."""
-    try:
-        answer = json.loads(await response.read())
-    except ValueError:
-        return
-    if isinstance(answer, dict) and answer.get("items", ...) is None:
-        response._body = json.dumps({**answer, "items": []}).encode()
 
 
 class _WholeLines:

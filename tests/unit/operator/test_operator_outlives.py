@@ -143,9 +143,13 @@ async def test_a_listing_of_kopfs_that_is_gone_begins_anew() -> None:
             await session.get(f"{kube.server}{PODS}?continue=x")
 
 
-async def test_a_listing_of_kopfs_that_breaks_off_begins_anew() -> None:
-    half = always(text='{"items": [', content_type="application/json")
-    async with answering(half) as kube, kube.watch_session(lambda *_: None) as session:
+@pytest.mark.parametrize(
+    "body", ['{"items": [', "", "null", "[]", "{}", "<html>", '{"metadata": null}', '{"metadata": {}, "items": {}}']
+)
+@pytest.mark.parametrize("content_type", ["application/json", "text/html"])
+async def test_a_listing_of_kopfs_that_is_none_begins_anew(body: str, content_type: str) -> None:
+    wrong = always(text=body, content_type=content_type)
+    async with answering(wrong) as kube, kube.watch_session(lambda *_: None) as session:
         answer = await session.get(f"{kube.server}{PODS}")
         with pytest.raises(aiohttp.ClientPayloadError):
             await answer.json()

@@ -35,7 +35,7 @@ class Api:
     """Lists nothing, and says on the watch of Agents what it is told to; `forbids` so many of its listings."""
 
     def __init__(self, forbids: float = 0) -> None:
-        self.says: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.says: asyncio.Queue[Any] = asyncio.Queue()
         self.forbids = forbids
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -48,7 +48,7 @@ class Api:
         await stream.prepare(request)
         while True:
             event = await (self.says.get() if request.path.endswith("/agents") else asyncio.Future())
-            await stream.write(json.dumps(event).encode() + b"\n")
+            await stream.write((event if isinstance(event, str) else json.dumps(event)).encode() + b"\n")
 
 
 @asynccontextmanager
@@ -64,11 +64,13 @@ async def watching(
         kube = Kube(configuration, Guard(uptime))
         watches = Watches([], Clock(0.0))
         tasks = Watcher(cache, watches, kube, enqueue, silence_seconds=70).watch()
-        yield watches, tasks
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        await kube.close()
+        try:
+            yield watches, tasks
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await kube.close()
 
 
 async def test_only_what_a_user_has_changed_goes_before_the_rest() -> None:
@@ -106,6 +108,23 @@ async def test_an_event_that_cannot_be_understood_hides_no_other_one() -> None:
         )
         assert await asyncio.wait_for(heard.get(), 10) == (CALC, True)
         assert not cache.resources
+        assert not any(task.done() for task in tasks)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["<html>", '{"type": "ADDED", "obj', "null", "[]", "{}", {"type": "ERROR", "object": {"code": 500}}],
+)
+async def test_a_watch_that_cannot_be_understood_begins_anew(line: object) -> None:
+    api, heard = Api(), asyncio.Queue[Key]()
+    async with watching(api, Cache(), lambda key, _urgent: heard.put_nowait(key)) as (watches, tasks):
+        await asyncio.wait_for(watches.begun(), 10)
+        api.says.put_nowait(line)
+        assert await asyncio.wait_for(watches.relist.get(), 10) == (AGENT, ""), "it may have missed something"
+        calc = agent()
+        calc["metadata"] |= {"resourceVersion": "5"}
+        api.says.put_nowait({"type": "ADDED", "object": calc})
+        assert await asyncio.wait_for(heard.get(), 10) == CALC
         assert not any(task.done() for task in tasks)
 
 
