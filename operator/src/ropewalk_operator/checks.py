@@ -26,6 +26,7 @@ class Verdict:
 
 NEEDS_AN_AGENT = "NeedsAnAgent"
 DISCOVERY_FAILED = "DiscoveryFailed"
+DELETION_BLOCKED = "DeletionBlocked"
 CLASHES_NAMED = 10
 AGENTS_NAMED = 3
 FINALIZERS_NAMED = 5
@@ -224,7 +225,7 @@ def deletion_is_blocked(finalizers: Sequence[str], kind: str, name: str) -> Verd
             f"it was deleted, and waits for Kubernetes' garbage collector (metadata.finalizers {_quoted(own)}); see "
             "whether kube-controller-manager runs, and what else names it in metadata.ownerReferences"
         )
-        return Verdict("DeletionBlocked", message)
+        return Verdict(DELETION_BLOCKED, message)
     has_pods = kind in names.OWNER_LABELS and "foregroundDeletion" not in own
     pods = ", and its pods go on until then" if has_pods else ""
     patch = json.dumps({"metadata": {"finalizers": own or None}}, separators=(",", ":"))
@@ -232,7 +233,7 @@ def deletion_is_blocked(finalizers: Sequence[str], kind: str, name: str) -> Verd
         f"it was deleted, and waits for whoever set metadata.finalizers {_quoted(others)} to take them away{pods}; "
         f"where nobody will: kubectl patch {kind.lower()} {name} --type=merge -p '{patch}'"
     )
-    return Verdict("DeletionBlocked", message)
+    return Verdict(DELETION_BLOCKED, message)
 
 
 def _quoted(finalizers: Sequence[str]) -> str:

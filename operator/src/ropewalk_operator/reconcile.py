@@ -15,7 +15,7 @@ from ropewalk_operator import api, names, observe, pod_events, status
 from ropewalk_operator.apply import Applier, Outcome, Writer, may_take
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.changes import news
-from ropewalk_operator.checks import DISCOVERY_FAILED
+from ropewalk_operator.checks import DELETION_BLOCKED, DISCOVERY_FAILED
 from ropewalk_operator.children import Child
 from ropewalk_operator.deletions import Deletions
 from ropewalk_operator.discovery import Discovery, View
@@ -121,11 +121,12 @@ class Reconciler:
     ) -> float | None:
         metadata = body["metadata"]
         wait = self._deletions.wait_seconds(key, metadata["uid"], metadata.get("finalizers") or ())
-        if wait > 0:
-            return wait
-        new = status.blocked_deletion_status(key.kind, metadata, previous, now)
-        await self._report(key, body, new, Outcome(), now)
-        return None
+        is_told = any(c["reason"] == DELETION_BLOCKED for c in previous.get("conditions") or ())
+        if wait <= 0 or is_told:
+            # What has been said once is said anew as finalizers come and go.
+            new = status.blocked_deletion_status(key.kind, metadata, previous, now)
+            await self._report(key, body, new, Outcome(), now)
+        return wait if wait > 0 else None
 
     async def _agent(self, key: Key, body: Mapping[str, Any]) -> tuple[Facts, Outcome, float | None]:
         facts = self._blank(key, body)

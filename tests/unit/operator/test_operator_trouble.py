@@ -200,6 +200,16 @@ async def test_kubernetes_garbage_collector_has_a_minute_and_nobody_is_told_to_p
     assert "patch" not in ready["message"]
 
 
+async def test_whom_a_blocked_deletion_waits_for_is_told_anew_when_that_changes(world: World) -> None:
+    delete(world, "example.com/hold", "foregroundDeletion")
+    await blocked(world)
+    delete(world, "foregroundDeletion")
+    assert await world.reconciler.reconcile(AGENT) == 54.0
+    ready = world.condition("Ready")
+    assert "example.com/hold" not in ready["message"]
+    assert 'garbage collector (metadata.finalizers "foregroundDeletion")' in ready["message"]
+
+
 async def test_the_deletion_of_another_of_the_same_name_has_its_own_time(world: World) -> None:
     delete(world, "example.com/hold")
     await blocked(world)
