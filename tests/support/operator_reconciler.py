@@ -86,6 +86,7 @@ class World:
             is_pressed=lambda: self.pressed,
             clock=lambda: self.now + self.clock_is_off_by,
             uptime=lambda: self.now,
+            server_clock=lambda: self.now,
         )
 
     def put(self, body: dict[str, Any]) -> None:

@@ -83,6 +83,7 @@ class Operator:
             is_pressed=lambda: self._queue.is_pressed,
             clock=time.time,
             uptime=time.monotonic,
+            server_clock=kube.clock,
         )
         counted.read_at_scrape(self._cache, self._queue, self._watches.ages, lambda: election.leads)
 

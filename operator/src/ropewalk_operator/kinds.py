@@ -60,3 +60,15 @@ class Key(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}"
+
+
+def collection(path: str) -> tuple[Kind, str] | None:
+    """The watched kind and the namespace ("" for all) that an address speaks of."""
+    parts = path.strip("/").split("/")
+    kind = BY_PLURAL.get(parts[-1])
+    if kind is None:
+        return None
+    if path.endswith(kind.path(None)):
+        return kind, ""
+    namespace = parts[-2]
+    return (kind, namespace) if path.endswith(kind.path(namespace)) else None

@@ -23,8 +23,9 @@ from kubernetes.aio.client.rest import RESTClientObject
 
 from ropewalk_operator import __version__, streams
 from ropewalk_operator.guard import Guard
-from ropewalk_operator.kinds import BY_PLURAL, CONFIG_MAP, LEASE, Kind
+from ropewalk_operator.kinds import CONFIG_MAP, LEASE, Kind, collection
 from ropewalk_operator.names import FIELD_MANAGER, MANAGED_SELECTOR
+from ropewalk_operator.server_clock import ServerClock
 from ropewalk_operator.sockets import socket_that_forgets
 from ropewalk_operator.streams import Answer, Pace, Refusals, list_anew, only_whole_lines
 
@@ -104,6 +105,7 @@ class Kube:
         self._observe = observe or (lambda _verb, _code: None)
         self.timeout_seconds = timeout_seconds
         """How long a request may take, where nothing else is said."""
+        self.clock = ServerClock(time.monotonic, time.time)
         self._pace = Pace(time.monotonic)
         self._refusals = Refusals(time.monotonic)
 
@@ -268,7 +270,7 @@ class Kube:
             request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
         ) -> aiohttp.ClientResponse:
             request.headers.update(await self._authorization())
-            place = _collection(request.url.path)
+            place = collection(request.url.path)
             is_watch = request.url.query.get("watch") == "true"
             if place is not None and place[0] is CONFIG_MAP:
                 request.headers["Accept"] = METADATA_ONLY if is_watch else METADATA_LIST_ONLY
@@ -330,6 +332,7 @@ class Kube:
             said = str(error) or type(error).__name__
             raise ApiError(0, "Unreachable", f"{method} {path.split('?', 1)[0]}: {said}") from error
         self._observe(verb or method, response.status)
+        self.clock.heed(response.headers.get("Date", ""))
         answer = _json(text)
         if response.status >= 400:
             said = str(answer.get("message") or text[:200].decode(errors="replace"))
@@ -391,15 +394,3 @@ def _json(text: bytes) -> Json:
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}
-
-
-def _collection(path: str) -> tuple[Kind, str] | None:
-    """The watched kind and the namespace ("" for all) that an address speaks of."""
-    parts = path.strip("/").split("/")
-    kind = BY_PLURAL.get(parts[-1])
-    if kind is None:
-        return None
-    if path.endswith(kind.path(None)):
-        return kind, ""
-    namespace = parts[-2]
-    return (kind, namespace) if path.endswith(kind.path(namespace)) else None

@@ -40,14 +40,16 @@ AskReady = Callable[[Pod], Awaitable[list[str]]]
 
 
 async def extra_trouble(pods: Iterable[Pod], events: PodEvents, ask_ready: AskReady, now: float) -> dict[str, Trouble]:
-    """By pod uid, what the first few of these pods have to say; `now` in seconds since the epoch."""
+    """By pod uid, what the first few of these pods have to say; `now` in seconds since the epoch, by
+    the clock that stamps pods.
+    """
     asked = list(pods)[:PODS_ASKED]
     answers = await asyncio.gather(*(_ask(pod, events, ask_ready, now) for pod in asked))
     return {pod.uid: answer for pod, answer in zip(asked, answers, strict=True) if answer is not None}
 
 
 async def _ask(pod: Pod, events: PodEvents, ask_ready: AskReady, now: float) -> Trouble | None:
-    # Made in the future: this machine's clock is behind, and tells nothing.
+    # Made in the future: the clocks of several API servers are not the same, and tell nothing.
     if pod.creating and not 0 <= now - pod.created < CREATING_IS_SLOW_SECONDS:
         return await _from_events(pod, events)
     if not pod.running or not pod.ip:

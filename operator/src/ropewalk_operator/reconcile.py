@@ -53,8 +53,8 @@ class Options:
 
 
 class Reconciler:
-    """`clock` gives seconds since the epoch, `uptime` some that never go back; `is_pressed` tells
-    whether other resources wait that a user has just changed.
+    """`clock` gives seconds since the epoch, `server_clock` those of the API server, and `uptime` some that never go
+    back; `is_pressed` tells whether other resources wait that a user has just changed.
 
     Everything that talks to the outside is an argument.
     """
@@ -72,6 +72,7 @@ class Reconciler:
         is_pressed: Callable[[], bool],
         clock: Callable[[], float],
         uptime: Callable[[], float],
+        server_clock: Callable[[], float],
     ) -> None:
         self._cache = cache
         self._applier = applier
@@ -82,6 +83,7 @@ class Reconciler:
         self._enqueue = enqueue
         self._is_pressed = is_pressed
         self._clock = clock
+        self._server_clock = server_clock
         self._deletions = Deletions(uptime)
         self._users = Users(cache)
         self._prompts = Prompts(cache, connection)
@@ -257,7 +259,7 @@ class Reconciler:
             again = BLOCKED_SECONDS
         elif asked := [pod for pod in facts.fresh_pods if not pod.ready and (pod.creating or pod.running)]:
             # Of the others the watch tells all there is; these are asked until they are ready.
-            now = self._clock()
+            now = self._server_clock()
             extra = await observe.extra_trouble(asked, self._pod_events, self._ask_ready, now)
             facts = replace(facts, extra_trouble=extra)
             age = now - min(pod.created for pod in asked)

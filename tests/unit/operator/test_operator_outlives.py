@@ -17,7 +17,7 @@ from kubernetes.aio.client import Configuration
 
 from clock import Clock
 from operator_election import simulate
-from operator_reconciler import AGENT, World, edited
+from operator_reconciler import AGENT, NOW, World, edited
 from operator_world import FakeApiServer, agent
 from ropewalk_operator import workers
 from ropewalk_operator.apply import Applier
@@ -26,6 +26,7 @@ from ropewalk_operator.guard import Guard
 from ropewalk_operator.kinds import POD, SERVICE, Key
 from ropewalk_operator.kube import ApiError, Kube
 from ropewalk_operator.metrics import Metrics
+from ropewalk_operator.server_clock import ServerClock
 from ropewalk_operator.streams import LONGEST_PAUSE_SECONDS, SHORT_SECONDS, Backoffs, Pace, Refusals
 from ropewalk_operator.workqueue import JITTER, MAX_DELAY_SECONDS, WorkQueue
 
@@ -366,6 +367,29 @@ async def test_a_conflict_over_a_child_that_nobody_has_is_no_leave_to_take_one_o
     monkeypatch.setattr(world.api, "apply", conflict)
     with pytest.raises(ApiError, match="409"):
         await world.reconciler.reconcile(AGENT)
+
+
+def test_the_clock_of_the_api_server_goes_by_its_answers_and_not_by_this_machines() -> None:
+    uptime = Clock(7.0)
+    clock = ServerClock(uptime, lambda: 3600.0)
+    assert clock() == 3600.0
+    clock.heed("Thu, 01 Jan 2026 00:00:00 GMT")
+    assert clock() == NOW
+    uptime.now += 0.75
+    clock.heed("Thu, 01 Jan 2026 00:00:00 GMT")
+    assert clock() == NOW + 0.75, "it says whole seconds only"
+    uptime.now += 0.125
+    clock.heed("Thu, 01 Jan 2026 00:00:01 GMT")
+    assert clock() == NOW + 1
+    for nonsense in ("", "soon"):
+        clock.heed(nonsense)
+    assert clock() == NOW + 1
+
+
+async def test_every_answer_tells_what_time_it_is_at_the_api_server() -> None:
+    async with answering(always(status=404, headers={"Date": "Thu, 01 Jan 1970 01:00:00 GMT"})) as kube:
+        await kube.get(SERVICE, "a", "b")
+        assert 3600 <= kube.clock() < 7200
 
 
 async def test_a_clock_set_back_does_not_silence_events() -> None:

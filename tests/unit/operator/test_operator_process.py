@@ -15,8 +15,8 @@ from operator_world import FakeApiServer, agent
 from ropewalk_operator import server, settings, workers
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.guard import Guard
-from ropewalk_operator.kinds import AGENT, CONFIG_MAP, POD, WATCHED, Key, Kind
-from ropewalk_operator.kube import ApiError, Kube, _collection
+from ropewalk_operator.kinds import AGENT, CONFIG_MAP, POD, WATCHED, Key, Kind, collection
+from ropewalk_operator.kube import ApiError, Kube
 from ropewalk_operator.leader import uptime
 from ropewalk_operator.logs import JsonFormatter
 from ropewalk_operator.metrics import CONTENT_TYPE, Metrics
@@ -295,11 +295,11 @@ async def test_a_namespace_without_config_maps_can_be_watched() -> None:
 
 
 def test_an_address_tells_kind_and_namespace() -> None:
-    assert _collection("/apis/ropewalk.dev/v1alpha1/agents") == (AGENT, "")
-    assert _collection("/api/v1/namespaces/pods/pods") == (POD, "pods")
-    assert _collection("/api/v1/namespaces/a/pods/b") is None
-    assert _collection("/apis/other.dev/v1/agents") is None
-    assert _collection("/apis") is None
+    assert collection("/apis/ropewalk.dev/v1alpha1/agents") == (AGENT, "")
+    assert collection("/api/v1/namespaces/pods/pods") == (POD, "pods")
+    assert collection("/api/v1/namespaces/a/pods/b") is None
+    assert collection("/apis/other.dev/v1/agents") is None
+    assert collection("/apis") is None
 
 
 async def test_a_failed_reconcile_is_tried_again_and_the_worker_goes_on() -> None:

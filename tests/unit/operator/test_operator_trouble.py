@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
-from operator_reconciler import AGENT, STATUS, World
-from operator_world import FakeApiServer, agent
+from operator_reconciler import AGENT, SERVER, STATUS, World
+from operator_world import FakeApiServer, agent, mcp_server
 from operator_world import pod as pod_body
 from ropewalk_operator import observe, pods
 from ropewalk_operator.changes import news
+from ropewalk_operator.kinds import Key
+from ropewalk_operator.observe import LISTENING_IS_SLOW_SECONDS
 from ropewalk_operator.pod_events import PodEvents
+from ropewalk_operator.reconcile import LOOK_AGAIN_SECONDS
 
 CREATING = {"waiting": {"reason": "ContainerCreating"}}
 CRASHED = {"exitCode": 1, "message": "it is broken"}
@@ -123,6 +126,23 @@ async def world() -> World:
     world.rolled_out()
     await world.settle()
     return world
+
+
+@pytest.mark.parametrize("off_by", [-3600.0, 0.0, 3600.0])
+async def test_a_server_is_given_time_to_listen_whatever_the_clock_on_the_wall_says(off_by: float) -> None:
+    world = World()
+    world.clock_is_off_by = off_by
+    world.put(mcp_server())
+    await world.settle(SERVER)
+    deployment = world.api.objects[Key("Deployment", "default", "math-mcp")]
+    config_hash = deployment["spec"]["template"]["metadata"]["annotations"]["ropewalk.dev/config-hash"]
+    world.put(pod_body("math", kind="MCPServer", config_hash=config_hash, state={"running": {}}))
+    world.now += LISTENING_IS_SLOW_SECONDS - 1
+    assert await world.reconciler.reconcile(SERVER) == LOOK_AGAIN_SECONDS
+    assert world.condition("Available", SERVER)["reason"] == "Progressing"
+    world.now += 1
+    await world.reconciler.reconcile(SERVER)
+    assert world.condition("Available", SERVER)["reason"] == "NotListening"
 
 
 def delete(world: World, *finalizers: str) -> None:
