@@ -42,6 +42,8 @@ class World:
     told: list[Key] = field(default_factory=list)
     woken: list[Key] = field(default_factory=list)
     options: Options = OPTIONS
+    hurried: list[Key] = field(default_factory=list)
+    """Those of `woken` that are urgent."""
     _ask_ready: Any = None
 
     def __post_init__(self) -> None:
@@ -82,12 +84,17 @@ class World:
             discovery=self.discovery,
             ask_ready=ask_ready,
             options=self.options,
-            enqueue=self.woken.append,
+            enqueue=self._wake,
             is_pressed=lambda: self.pressed,
             clock=lambda: self.now + self.clock_is_off_by,
             uptime=lambda: self.now,
             server_clock=lambda: self.now,
         )
+
+    def _wake(self, key: Key, *, urgent: bool = False) -> None:
+        self.woken.append(key)
+        if urgent:
+            self.hurried.append(key)
 
     def put(self, body: dict[str, Any]) -> None:
         """Somebody else writes an object and the watch shows it."""

@@ -119,8 +119,8 @@ class Applier:
             await _all(self._prune(key) for key in surplus if key not in autoscalers)
         return outcome
 
-    async def patch_status(self, body: Mapping[str, Any], patch: Mapping[str, Any]) -> set[Key]:
-        """Write the changed fields of a status; of one that is gone, none.
+    async def patch_status(self, body: Mapping[str, Any], patch: Mapping[str, Any]) -> set[Key] | None:
+        """Write the changed fields of a status; None where the object is gone.
 
         Returns the keys to look at: resources that go by this status, and the object itself when its user has changed
         it meanwhile. The watch will not name them: it brings a version that is known by then.
@@ -132,7 +132,7 @@ class Applier:
             answer = await self._writer.merge_status(kind, metadata["namespace"], metadata["name"], merge)
         except ApiError as error:
             if error.status == 404:
-                return set()
+                return None
             # Also a 409: whether it was replaced, or changed at the wrong moment, the next look at it will tell.
             raise
         concerned = self._cache.see(body["kind"], answer)

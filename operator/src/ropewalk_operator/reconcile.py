@@ -41,6 +41,13 @@ class Connection(Writer, pod_events.Reader, Protocol):
     """Reading and writing."""
 
 
+class Enqueue(Protocol):
+    """Has a resource looked at; what a user has just changed is urgent."""
+
+    def __call__(self, key: Key, *, urgent: bool = False) -> None:
+        """Have it looked at soon."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What the renderers need from the operator's settings."""
@@ -68,7 +75,7 @@ class Reconciler:
         discovery: Discovery,
         ask_ready: observe.AskReady,
         options: Options,
-        enqueue: Callable[[Key], None],
+        enqueue: Enqueue,
         is_pressed: Callable[[], bool],
         clock: Callable[[], float],
         uptime: Callable[[], float],
@@ -282,9 +289,12 @@ class Reconciler:
         )
 
     def _own(self, kind: Kind, key: Key) -> Child | None:
-        """The child of this kind, unless what has its name is another's."""
+        """The child of this kind, unless what has its name is another's, be it of a former owner of this name."""
         child = self._cache.children.get(Key(kind.name, key.namespace, names.child_of(key.kind, key.name)))
-        return child if child is not None and child.owner == key else None
+        body = self._cache.resources.get(key)
+        if child is None or body is None or child.owner != key:
+            return None
+        return child if child.owner_uid == body["metadata"]["uid"] else None
 
     def _deployment(self, key: Key) -> Workload | None:
         child = self._own(DEPLOYMENT, key)
@@ -310,8 +320,12 @@ class Reconciler:
         previous = body.get("status") or {}
         patch = status.changed(previous, new)
         if patch is not None:
-            for other in await self._applier.patch_status(body, patch):
-                self._enqueue(other)
+            concerned = await self._applier.patch_status(body, patch)
+            if concerned is None:
+                return
+            for other in concerned:
+                # Its own key is among them only where its user has changed it meanwhile.
+                self._enqueue(other, urgent=other == key)
             self._log(key, previous, new)
         for type_, reason, message in news(previous, new, outcome.corrected):
             await self._applier.tell(body, type_, reason, message, now)

@@ -82,6 +82,19 @@ async def test_children_of_a_deleted_agent_of_the_same_name_are_waited_for(world
     assert world.condition("Available")["reason"] == "WaitingForDeletion"
 
 
+async def test_the_deployment_of_a_deleted_agent_of_the_same_name_is_not_counted(world: World) -> None:
+    world.put(agent())
+    await world.settle()
+    world.rolled_out()
+    await world.settle()
+    assert world.api.objects[AGENT]["status"]["readyReplicas"] == 1
+    reborn = agent()
+    reborn["metadata"]["uid"] = "another"
+    world.put(reborn)
+    await world.reconciler.reconcile(AGENT)
+    assert world.api.objects[AGENT]["status"]["readyReplicas"] == 0
+
+
 async def test_a_refused_child_is_reported_in_the_api_servers_words_and_the_deployment_waits(world: World) -> None:
     world.put(agent())
     world.api.refuse["Service"] = ApiError(403, "Forbidden", "exceeded quota: services=1")

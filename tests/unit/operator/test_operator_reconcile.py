@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -231,6 +232,18 @@ async def test_a_system_prompt_that_is_not_there_is_reported(
     assert not any(write.startswith("APPLY") for write in world.api.writes)
 
 
+async def test_of_what_is_gone_before_its_status_is_written_nothing_is_told(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.put(agent())
+    world.api.before_status = lambda: world.api.objects.pop(AGENT, None)
+    with caplog.at_level(logging.INFO):
+        await world.reconciler.reconcile(AGENT)
+    assert STATUS in world.api.writes
+    assert not [write for write in world.api.writes if write.startswith("EVENT")]
+    assert "condition changed" not in caplog.messages
+
+
 async def test_an_edit_that_arrives_together_with_the_status_is_not_lost(world: World) -> None:
     world.put(agent())
     edited = agent(systemPrompt="Be brief.")
@@ -238,4 +251,5 @@ async def test_an_edit_that_arrives_together_with_the_status_is_not_lost(world: 
     world.api.before_status = lambda: world.api.put(edited)
     await world.reconciler.reconcile(AGENT)
     assert world.woken == [AGENT], "the watch brings nothing newer than what the answer has brought"
+    assert world.hurried == [AGENT], "nor does it say any more that this is an edit"
     assert world.api.objects[AGENT]["status"]["observedGeneration"] == 1
