@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ropewalk_operator.apply import EVENT_LIMIT_SECONDS
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.kinds import BY_NAME, Key, Kind
 from ropewalk_operator.kube import ApiError
@@ -256,8 +257,11 @@ class FakeApiServer:
         live["metadata"]["resourceVersion"] = str(next(self._versions))
         return copy.deepcopy(live)
 
-    async def create(self, kind: Kind, namespace: str, manifest: Mapping[str, Any]) -> Body:
+    async def create(
+        self, kind: Kind, namespace: str, manifest: Mapping[str, Any], *, within_seconds: float | None = None
+    ) -> Body:
         assert kind.name == "Event", "everything else is applied"
+        assert within_seconds == EVENT_LIMIT_SECONDS, "no worker waits for an Event as long as for other writes"
         self.writes.append(f"EVENT {manifest['type']} {manifest['reason']}")
         return dict(manifest)
 

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 EVENTS_REMEMBERED = 2048
 EVENT_QUIET_SECONDS = 60.0
+EVENT_LIMIT_SECONDS = 2.0
+"""No worker waits longer for what is only told: Events may have an etcd of their own that is away."""
 EVENT_MESSAGE_CHARACTERS = 1000
 
 
@@ -57,7 +59,9 @@ class Writer(Protocol):
     async def merge_status(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> dict[str, Any]:
         """Merge patch of the status; the object as it is then."""
 
-    async def create(self, kind: Kind, namespace: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    async def create(
+        self, kind: Kind, namespace: str, manifest: Mapping[str, Any], *, within_seconds: float | None = None
+    ) -> dict[str, Any]:
         """Create an object."""
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
@@ -178,7 +182,7 @@ class Applier:
             "count": 1,
         }
         try:
-            await self._writer.create(EVENT, metadata["namespace"], event)
+            await self._writer.create(EVENT, metadata["namespace"], event, within_seconds=EVENT_LIMIT_SECONDS)
         except ApiError as error:
             logger.debug("an event was not recorded", extra={"fields": {"reason": reason, "error": str(error)}})
 

@@ -1,4 +1,4 @@
-"""The connection to the API server: credentials, pooled requests, listings, and the session that the watches use.
+"""The connection to the API server: credentials, pooled requests and listings.
 
 Knows addresses and HTTP, never what the objects mean. Tokens are read anew as they rotate. Nothing but a Lease is
 written without asking the guard.
@@ -6,8 +6,6 @@ written without asking the guard.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import re
 import time
@@ -21,25 +19,23 @@ from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
-from ropewalk_operator import __version__, streams
+from ropewalk_operator import __version__, retry_after
 from ropewalk_operator.guard import Guard
-from ropewalk_operator.kinds import CONFIG_MAP, LEASE, Kind, collection
+from ropewalk_operator.kinds import CONFIG_MAP, LEASE, Kind
 from ropewalk_operator.names import FIELD_MANAGER, MANAGED_SELECTOR
 from ropewalk_operator.server_clock import ServerClock
 from ropewalk_operator.sockets import socket_that_forgets
-from ropewalk_operator.streams import Answer, Pace, Refusals, list_anew, only_whole_lines
+from ropewalk_operator.streams import json_object
+from ropewalk_operator.watch_session import METADATA_LIST_ONLY, METADATA_ONLY, WatchSessions
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
-METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-METADATA_LIST_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 REQUEST_TIMEOUT_SECONDS = 15.0
 LIST_TIMEOUT_FACTOR = 4
 """A page of a listing may take so many times as long as another request."""
 PAGE = 100
 """Objects in one answer of a listing: parsed, each takes some 15 KB until it has been looked at."""
-LONGEST_RETRY_AFTER_SECONDS = 60.0
 
 NO_VERSION = "1"
 """A resourceVersion that no object has: it is etcd's revision before the first write. An apply that demands it succeeds
@@ -106,8 +102,7 @@ class Kube:
         self.timeout_seconds = timeout_seconds
         """How long a request may take, where nothing else is said."""
         self.clock = ServerClock(time.monotonic, time.time)
-        self._pace = Pace(time.monotonic)
-        self._refusals = Refusals(time.monotonic)
+        self._watching = WatchSessions(self._authorization, self._observe, time.monotonic)
 
     @classmethod
     async def connect(
@@ -163,7 +158,8 @@ class Kube:
         keep: Callable[[Json], Any] = lambda item: item,
     ) -> tuple[list[Any], int]:
         """What `keep` makes of every object of the kind, and the version of the listing; children and pods only where
-        they are managed. Never more than a page of objects is in memory, but for what is kept.
+        they are managed. Never more than a page of objects is in memory, but for what is kept, and where the
+        API server has dropped the version of the pages: then all are.
 
         Of ConfigMaps the metadata alone is listed of all, and the content of those that are managed.
         """
@@ -184,6 +180,8 @@ class Kube:
                 # The pages were read too slowly, and their version is gone. In one piece none can be lost.
                 items, token, limit = [], "", ""
                 continue
+            if not isinstance(page.get("metadata"), dict):
+                raise _not_understood(f"LIST {path}", "is no listing")
             # Items of a list do not say what they are.
             named = "PartialObjectMetadata" if metadata_only else kind.name
             items.extend(keep({**item, "kind": named}) for item in page.get("items") or ())
@@ -220,9 +218,12 @@ class Kube:
         path = f"{kind.path(namespace, name, 'status')}?fieldManager={FIELD_MANAGER}"
         return await self._request("PATCH", path, patch, headers={"Content-Type": MERGE})
 
-    async def create(self, kind: Kind, namespace: str, manifest: Mapping[str, Any]) -> Json:
+    async def create(
+        self, kind: Kind, namespace: str, manifest: Mapping[str, Any], *, within_seconds: float | None = None
+    ) -> Json:
         """Create an object."""
-        return await self._request("POST", f"{kind.path(namespace)}?fieldManager={FIELD_MANAGER}", manifest)
+        path = f"{kind.path(namespace)}?fieldManager={FIELD_MANAGER}"
+        return await self._request("POST", path, manifest, within_seconds=within_seconds)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Delete exactly the object with this uid; one that is gone already is fine. ApiError 409 for another one."""
@@ -259,47 +260,8 @@ class Kube:
         return frozenset(resource["name"] for resource in found.get("resources") or ())
 
     def watch_session(self, on_watch: Callable[[Kind, str, bool], None]) -> aiohttp.ClientSession:
-        """A session for kopf. `on_watch(kind, namespace, is_watch)` is told of each listing and watch that begins.
-
-        ConfigMaps are asked for by their metadata alone: those of all the cluster's users are none of our business,
-        and would fill the memory. Raises ApiError where a listing or watch goes on being forbidden: kopf would ask for
-        ever.
-        """
-
-        async def middleware(
-            request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-        ) -> aiohttp.ClientResponse:
-            request.headers.update(await self._authorization())
-            place = collection(request.url.path)
-            is_watch = request.url.query.get("watch") == "true"
-            if place is not None and place[0] is CONFIG_MAP:
-                request.headers["Accept"] = METADATA_ONLY if is_watch else METADATA_LIST_ONLY
-            verb = "WATCH" if is_watch else "LIST" if place else "GET"
-            what = f"{verb} {request.url.path}"
-            if place is not None and "continue" not in request.url.query:
-                await asyncio.sleep(self._pace.delay(what))
-            try:
-                response = await handler(request)
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                self._observe(verb, 0)
-                raise
-            self._observe(verb, response.status)
-            if (seconds := self._refusals.seconds(what, response.status)) >= streams.REFUSED_SECONDS:
-                said = _json(await response.read()).get("message", "")
-                advice = "see the role of the operator's ServiceAccount, which the chart brings"
-                raise ApiError(403, "Forbidden", f"{what}, for {seconds:.0f} s: {said}; {advice}")
-            if place is not None and response.status == 410:
-                await list_anew(response, is_watch=is_watch)
-            elif place is not None and response.status == 200:
-                on_watch(place[0], place[1], is_watch)
-                if is_watch:
-                    only_whole_lines(response)
-            return response
-
-        connector = aiohttp.TCPConnector(limit=0, ssl=self._rest.ssl_context)
-        return aiohttp.ClientSession(
-            connector=connector, middlewares=(middleware,), response_class=Answer, read_bufsize=2**21
-        )
+        """A session for kopf. `on_watch(kind, namespace, is_watch)` is told of each listing and watch that begins."""
+        return self._watching.session(on_watch, self._rest.ssl_context)
 
     async def _authorization(self) -> dict[str, str]:
         token = (await self._configuration.auth_settings()).get("BearerToken")
@@ -333,14 +295,13 @@ class Kube:
             raise ApiError(0, "Unreachable", f"{method} {path.split('?', 1)[0]}: {said}") from error
         self._observe(verb or method, response.status)
         self.clock.heed(response.headers.get("Date", ""))
-        answer = _json(text)
+        answer = json_object(text)
         if response.status >= 400:
             said = str(answer.get("message") or text[:200].decode(errors="replace"))
-            pause = _retry_after_seconds(response.headers.get("Retry-After", ""))
+            pause = retry_after.retry_after_seconds(response.headers.get(retry_after.RETRY_AFTER, ""))
             raise ApiError(response.status, str(answer.get("reason", "")), said, pause)
         if "metadata" not in answer and "kind" not in answer:
-            said = f"{method} {path.split('?', 1)[0]}: the answer of {len(text)} bytes is not a JSON object; see who"
-            raise ApiError(0, "NotUnderstood", f"{said} stands between the operator and the API server")
+            raise _not_understood(f"{method} {path}", f"of {len(text)} bytes is not a JSON object")
         return answer
 
     @contextmanager
@@ -351,6 +312,11 @@ class Kube:
             return
         with self._guard.writing() as left:
             yield left
+
+
+def _not_understood(asked: str, what: str) -> ApiError:
+    said = f"{asked.split('?', 1)[0]}: the answer {what}; see who stands between the operator and the API server"
+    return ApiError(0, "NotUnderstood", said)
 
 
 class _Rest(RESTClientObject):
@@ -381,16 +347,3 @@ def _asking_late(guard: Guard) -> aiohttp.TraceConfig:
     trace.on_connection_create_end.append(ask)
     trace.on_connection_reuseconn.append(ask)
     return trace
-
-
-def _retry_after_seconds(header: str) -> float:
-    """Of the header Retry-After, RFC 9110 section 10.2.3; Kubernetes gives whole seconds, never a date."""
-    return min(float(header), LONGEST_RETRY_AFTER_SECONDS) if header.isdecimal() else 0.0
-
-
-def _json(text: bytes) -> Json:
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}

@@ -29,7 +29,7 @@ class Settings(BaseModel):
     fixed_user: bool = True
     workers: Annotated[int, Field(ge=1, le=256)] = 8
     resync_seconds: Annotated[float, Field(ge=1)] = 600
-    api_timeout_seconds: Annotated[float, Field(gt=0)] = 15
+    api_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 15
     watch_silence_seconds: Annotated[float, Field(gt=0)] = 70
     host: str = "0.0.0.0"  # noqa: S104 - the kubelet and Prometheus come from outside the pod
     port: Annotated[int, Field(ge=0, le=65535)] = 8080

@@ -135,3 +135,12 @@ class _Said:
 
     async def iter_chunked(self, _size: int) -> AsyncIterator[bytes]:
         yield self._text
+
+
+def json_object(text: bytes) -> dict[str, Any]:
+    """The JSON object in it; an empty one where it is something else."""
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}

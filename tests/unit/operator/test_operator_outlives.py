@@ -23,11 +23,12 @@ from ropewalk_operator import workers
 from ropewalk_operator.apply import Applier
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.guard import Guard
-from ropewalk_operator.kinds import POD, SERVICE, Key
+from ropewalk_operator.kinds import EVENT, POD, SERVICE, Key
 from ropewalk_operator.kube import ApiError, Kube
 from ropewalk_operator.metrics import Metrics
 from ropewalk_operator.server_clock import ServerClock
 from ropewalk_operator.streams import LONGEST_PAUSE_SECONDS, SHORT_SECONDS, Backoffs, Pace, Refusals
+from ropewalk_operator.watch_session import LOGIN
 from ropewalk_operator.workqueue import JITTER, MAX_DELAY_SECONDS, WorkQueue
 
 PODS = "/api/v1/namespaces/a/pods"
@@ -121,6 +122,26 @@ async def test_a_listing_whose_pages_are_gone_is_read_in_one_piece() -> None:
     assert version == 5
 
 
+async def test_a_listing_without_metadata_is_trouble() -> None:
+    async with answering(always(text='{"kind": "PodList"}')) as kube:
+        with pytest.raises(ApiError, match="LIST /api/v1/namespaces/a/pods: the answer is no listing") as error:
+            await kube.list_all(POD, "a")
+    assert error.value.is_trouble
+
+
+async def test_an_event_has_less_time_than_other_writes() -> None:
+    over = asyncio.Event()
+
+    async def hang(_: web.Request) -> web.Response:
+        await over.wait()
+        return web.Response()
+
+    async with answering(hang) as kube:
+        with pytest.raises(ApiError, match="Unreachable"):
+            await kube.create(EVENT, "a", {}, within_seconds=0.01)
+        over.set()
+
+
 async def test_a_listing_that_is_gone_for_good_is_an_error() -> None:
     async with answering(always(status=410)) as kube:
         with pytest.raises(ApiError) as error:
@@ -142,6 +163,26 @@ async def test_a_listing_of_kopfs_that_is_gone_begins_anew() -> None:
     async with answering(always(status=410)) as kube, kube.watch_session(lambda *_: None) as session:
         with pytest.raises(aiohttp.ClientPayloadError):
             await session.get(f"{kube.server}{PODS}?continue=x")
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("7", "7"), ("100000", "60"), ("", "0"), ("Sat, 21 Nov 2026 20:00:00 GMT", "0")]
+)
+async def test_kopf_is_told_to_wait_for_a_number_of_seconds_that_has_a_bound(header: str, seconds: str) -> None:
+    busy = always(status=429, headers={"Retry-After": header})
+    async with answering(busy) as kube, kube.watch_session(lambda *_: None) as session:
+        answer = await session.get(f"{kube.server}{PODS}")
+        assert answer.headers["Retry-After"] == seconds
+
+
+async def test_credentials_that_are_refused_again_and_again_are_tried_ever_more_slowly() -> None:
+    clock = Clock()
+    async with answering(always(status=401)) as kube, kube.watch_session(lambda *_: None) as session:
+        kube._watching._pace = Pace(clock)
+        for _ in range(4):
+            await session.get(f"{kube.server}{PODS}?continue=x")
+        due, _ = kube._watching._pace._due[LOGIN]
+    assert due - clock.now == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(

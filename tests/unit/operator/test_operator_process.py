@@ -41,6 +41,8 @@ def test_settings_that_cannot_be_used_name_every_variable() -> None:
     assert "ROPEWALK_AGENT_IMAGE is not set" in str(error.value)
     assert "ROPEWALK_STDIO_IMAGE is not set" in str(error.value)
     assert "ROPEWALK_WORKERS is 'many'" in str(error.value)
+    with pytest.raises(settings.InvalidSettings, match="ROPEWALK_API_TIMEOUT_SECONDS is '3600'"):
+        settings.load({"ROPEWALK_API_TIMEOUT_SECONDS": "3600"})
 
 
 def test_who_may_scrape_is_the_peer_of_a_network_policy() -> None:

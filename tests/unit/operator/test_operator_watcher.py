@@ -20,8 +20,9 @@ from ropewalk_operator.cache import Cache
 from ropewalk_operator.guard import Guard
 from ropewalk_operator.handlers import Watcher
 from ropewalk_operator.kinds import AGENT, MCP_SERVER, POD, Key, Kind
-from ropewalk_operator.kube import ApiError, Kube
+from ropewalk_operator.kube import Kube
 from ropewalk_operator.leader import uptime
+from ropewalk_operator.watch_session import StaysForbidden
 from ropewalk_operator.watches import Watches
 
 CALC = Key("Agent", "default", "calc")
@@ -133,10 +134,9 @@ async def test_rights_that_are_missing_end_the_watching_with_what_is_forbidden(m
     async with watching(Api(forbids=float("inf")), Cache(), lambda *_: None) as (_, tasks):
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=10)
         (error,) = [task.exception() for task in done]
-    assert isinstance(error, ApiError)
-    assert not error.is_trouble, "it would be waited for"
-    assert "LIST /apis/ropewalk.dev/v1alpha1/agents" in error.message
-    assert 'User "ropewalk" cannot list' in error.message
+    assert isinstance(error, StaysForbidden)
+    assert "LIST /apis/ropewalk.dev/v1alpha1/agents is forbidden" in str(error)
+    assert 'User "ropewalk" cannot list' in str(error)
 
 
 async def test_an_api_server_that_does_not_know_its_rules_yet_is_asked_again() -> None:
