@@ -52,12 +52,12 @@ async def test_the_pauses_grow_and_stay_short_enough_to_go_on_soon_after_the_ser
 
 
 async def test_what_is_waited_for_is_known_meanwhile_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    patience, waited_for = Patience(), set()
+    waited_for: set[str] = set()
 
     async def sleep(_seconds: float) -> None:
         waited_for.add(patience.waits_for)
 
-    patience._sleep = sleep
+    patience = Patience(sleep)
     with caplog.at_level(logging.INFO):
         await patience.ask(Server(*[error(0, "Unreachable")] * 5, error(503, "Starting")).ask)
     assert waited_for == {"0 Unreachable: no", "503 Starting: no"}
