@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Generic, Protocol, TypeVar
 
@@ -43,7 +43,7 @@ class WorkQueue(Generic[K]):
         self._clock: Clock = clock or asyncio.get_running_loop()
         self._jitter = jitter
         self._urgent: deque[K] = deque()
-        self._ordinary: deque[K] = deque()
+        self._ordinary: OrderedDict[K, None] = OrderedDict()
         self._hurried: set[K] = set()
         self._waiting: set[K] = set()
         self._in_flight: set[K] = set()
@@ -59,6 +59,9 @@ class WorkQueue(Generic[K]):
         if urgent:
             self._hurried.add(key)
         if key in self._waiting:
+            if urgent and key in self._ordinary:
+                del self._ordinary[key]
+                self._hurry(key)
             return
         self._waiting.add(key)
         if key not in self._in_flight:
@@ -106,7 +109,7 @@ class WorkQueue(Generic[K]):
                 elif self.depth:
                     self._wake()
                 raise
-        key = self._urgent.popleft() if self._urgent else self._ordinary.popleft()
+        key = self._urgent.popleft() if self._urgent else self._ordinary.popitem(last=False)[0]
         if not self._urgent:
             self._pressed.clear()
         self._waiting.discard(key)
@@ -148,11 +151,14 @@ class WorkQueue(Generic[K]):
             self.add_after(key, seconds)
             return
         if key in self._hurried:
-            self._urgent.append(key)
-            self._pressed.set()
+            self._hurry(key)
         else:
-            self._ordinary.append(key)
+            self._ordinary[key] = None
         self._wake()
+
+    def _hurry(self, key: K) -> None:
+        self._urgent.append(key)
+        self._pressed.set()
 
     def _wake(self) -> None:
         while self._getters:

@@ -50,6 +50,15 @@ def queue(clock: FakeClock) -> WorkQueue[str]:
     return WorkQueue(clock, jitter=lambda: 0.0)
 
 
+async def test_a_key_that_waits_among_the_others_goes_before_them_once_it_is_urgent(queue: WorkQueue[str]) -> None:
+    for key in "abc":
+        queue.add(key)
+    queue.add("c", urgent=True)
+    await asyncio.wait_for(queue.pressed(), 10)
+    assert [await queue.get() for _ in range(3)] == ["c", "a", "b"]
+    assert queue.depth == 0
+
+
 async def test_a_key_that_waits_is_not_added_twice(queue: WorkQueue[str]) -> None:
     queue.add("a")
     queue.add("a")
