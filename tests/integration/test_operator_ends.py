@@ -11,6 +11,7 @@ import pytest
 
 from operator_fake_api import FailingApi, failing_api
 from operator_process import OperatorProcess
+from ropewalk_operator.streams import REFUSED_SECONDS
 from waiting import until
 
 END_SECONDS = 8
@@ -77,6 +78,17 @@ def test_a_watch_that_is_refused_at_the_start_ends_the_process(api: tuple[Failin
     assert process.start(wait=False).wait(END_SECONDS) == 1
     (said,) = errors(process)
     assert "no watches today" in said["error"]
+
+
+def test_a_missing_right_ends_the_process_with_what_is_forbidden(api: tuple[FailingApi, OperatorProcess]) -> None:
+    server, process = api
+    server.forbidden = "mcpservers"
+    assert process.start(wait=False).wait(REFUSED_SECONDS + 3 * END_SECONDS) == 1
+    *of_kopf, said = errors(process)
+    assert all("will retry" in each["message"] for each in of_kopf)
+    assert "LIST /apis/ropewalk.dev/v1alpha1/mcpservers is forbidden" in said["error"]
+    assert "mcpservers are not for you" in said["error"]
+    assert "see the role of the operator's ServiceAccount" in said["error"]
 
 
 def test_a_watch_that_fails_later_is_begun_anew(api: tuple[FailingApi, OperatorProcess]) -> None:

@@ -44,6 +44,8 @@ class FailingApi:
         self.listings = 0
         self.without_crds: tuple[str, ...] = ()
         """Plural names of the kinds that it does not know."""
+        self.forbidden = ""
+        """Plural name of the kind whose listings are answered 403."""
         self.agents: list[dict[str, Any]] = []
         """What a listing of Agents holds; no watch ever tells of them."""
         self.applied: list[str] = []
@@ -105,6 +107,8 @@ def failing_api(folder: Path) -> Iterator[tuple[FailingApi, Path]]:
                 self.answer(404, {"kind": "Status", "code": 404, "message": "not served"})
             elif "watch" in parse_qs(parts.query):
                 self._watch(is_pods=is_pods)
+            elif api.forbidden and parts.path.endswith(f"/{api.forbidden}"):
+                self.answer(403, {"kind": "Status", "code": 403, "message": f"{api.forbidden} are not for you"})
             else:
                 api.listings += is_pods
                 if is_pods and api.hang_listings:

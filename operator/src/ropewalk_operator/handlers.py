@@ -29,8 +29,9 @@ logger = logging.getLogger(__name__)
 AT_ONCE = 50
 """After so many events whatever else waits has its turn: a watch may bring thousands in one piece."""
 
-NOT_UNDERSTOOD = (WatchingError, ValueError, KeyError, TypeError)
-"""What kopf makes of a watch's errors other than 410, of lines that are no JSON, and of JSON that is no event."""
+NOT_UNDERSTOOD = (WatchingError, ValueError, KeyError, TypeError, AttributeError)
+"""What kopf makes of a watch's errors other than 410, of lines that are no JSON, and of JSON that is no event or no
+object."""
 ERROR_CHARACTERS = 300
 
 

@@ -288,13 +288,13 @@ class Kube:
                     body,
                     _request_timeout=aiohttp.ClientTimeout(total=min(within_seconds or self.timeout_seconds, left)),
                 )
+                self.clock.heed(response.headers.get("Date", ""))
                 text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._observe(verb or method, 0)
             said = str(error) or type(error).__name__
             raise ApiError(0, "Unreachable", f"{method} {path.split('?', 1)[0]}: {said}") from error
         self._observe(verb or method, response.status)
-        self.clock.heed(response.headers.get("Date", ""))
         answer = json_object(text)
         if response.status >= 400:
             said = str(answer.get("message") or text[:200].decode(errors="replace"))

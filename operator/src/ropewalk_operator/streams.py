@@ -65,10 +65,14 @@ class Refusals:
     def seconds(self, place: str, status: int) -> float:
         """How long it has been so, now that the place has answered with this status."""
         if status != 403:
-            self._since.pop(place, None)
+            self.forget(place)
             return 0.0
         now = self._clock()
         return now - self._since.setdefault(place, now)
+
+    def forget(self, place: str) -> None:
+        """The place has not answered: who does so next may have just started."""
+        self._since.pop(place, None)
 
 
 class Answer(aiohttp.ClientResponse):

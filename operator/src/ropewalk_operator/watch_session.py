@@ -66,6 +66,7 @@ class WatchSessions:
                 response = await handler(request)
             except (aiohttp.ClientError, TimeoutError, OSError):
                 self._observe(verb, 0)
+                self._refusals.forget(what)
                 raise
             self._observe(verb, response.status)
             await self._mend_error(response, what)

@@ -121,14 +121,14 @@ def test_a_pod_that_now_answers_in_time_and_now_does_not_has_an_end_too() -> Non
 
         async def ready(_ip: str, _port: int | None) -> list[str]:
             asked.append(asyncio.get_running_loop().time())
-            await asyncio.sleep(HELD_SECONDS)
+            await pass_time(HELD_SECONDS)
             return ["x"] if len(asked) % 2 else []
 
         looks: set[asyncio.Task[list[str]]] = set()
         answers = Answers(ready, lambda _owner: looks.add(asyncio.create_task(answers.ready(POD))))
         for number in range(4):
             await answers.ready(POD)
-            await asyncio.sleep(30)
+            await pass_time(30)
             assert len(asked) == number + 1
         assert len(looks) == 4
 
@@ -141,9 +141,9 @@ def test_what_a_pod_said_before_it_was_ready_is_not_said_of_it_when_it_is_not_re
         assert await all_pods.answers.ready(POD) == ["model"]
         all_pods.after_seconds = HELD_SECONDS
         for _ in range(10):
-            await asyncio.sleep(FORGOTTEN_SECONDS / 2)
+            await pass_time(FORGOTTEN_SECONDS / 2)
             assert await all_pods.answers.ready(POD) == ["model"], "it is looked at all the time"
-        await asyncio.sleep(FORGOTTEN_SECONDS + HELD_SECONDS)
+        await pass_time(FORGOTTEN_SECONDS + HELD_SECONDS)
         assert await all_pods.answers.ready(POD) == []
 
     simulate(world())
@@ -182,7 +182,7 @@ def test_nobody_waits_for_a_pod_that_has_not_been_asked_yet() -> None:
         for number in range(AT_ONCE, AT_ONCE * 10):
             assert await all_pods.answers.ready(numbered(number)) == []
         assert asyncio.get_running_loop().time() == began
-        await asyncio.sleep(HELD_SECONDS * 11)
+        await pass_time(HELD_SECONDS * 11)
         assert len(set(all_pods.asked)) == AT_ONCE * 10
         assert len(all_pods.told) == AT_ONCE * 10, "their words are told all the same"
 
@@ -195,7 +195,7 @@ def test_a_pod_whose_turn_comes_is_asked_at_the_address_that_it_has_then() -> No
         await asyncio.gather(*(all_pods.answers.ready(numbered(number)) for number in range(AT_ONCE)))
         await all_pods.answers.ready(POD)
         await all_pods.answers.ready(replace(POD, ip="10.9.9.9"))
-        await asyncio.sleep(HELD_SECONDS * 2)
+        await pass_time(HELD_SECONDS * 2)
         assert all_pods.asked[AT_ONCE:] == ["10.9.9.9"]
 
     simulate(world())

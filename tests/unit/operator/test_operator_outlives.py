@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import Configuration
 
 from clock import Clock
-from operator_election import simulate
+from operator_election import pass_time, simulate
 from operator_reconciler import AGENT, NOW, World, edited
 from operator_world import FakeApiServer, agent
 from ropewalk_operator import workers
@@ -254,6 +254,10 @@ def test_a_place_is_forbidden_for_as_long_as_it_says_nothing_else() -> None:
     assert refusals.seconds("pods", 403) == 7.0
     assert refusals.seconds("pods", 200) == 0.0
     assert refusals.seconds("pods", 403) == 0.0
+    clock.now += 7
+    refusals.forget("pods")
+    assert refusals.seconds("pods", 403) == 0.0
+    assert refusals.seconds("agents", 403) == 7.0
 
 
 def test_the_pauses_between_attempts_have_a_bound_and_no_end() -> None:
@@ -282,7 +286,7 @@ def test_a_worker_pauses_while_the_api_server_is_in_trouble() -> None:
         for name in "abcdef":
             queue.add(Key("Agent", "default", name))
         async with working(queue, reconcile):
-            await asyncio.sleep(60)
+            await pass_time(60)
 
     simulate(world())
     assert "".join(name for name, _ in seen[:6]) == "abcdef"
@@ -309,10 +313,10 @@ def test_what_a_user_has_changed_is_tried_at_once_while_the_api_server_is_in_tro
         for number in range(100):
             queue.add(Key("Agent", "default", str(number)))
         async with working(queue, reconcile):
-            await asyncio.sleep(60)
+            await pass_time(60)
             began = clock()
             queue.add(Key("Agent", "default", "edited"), urgent=True)
-            await asyncio.sleep(60)
+            await pass_time(60)
             assert tried
             assert tried[0] - began <= workers.URGENT_PAUSE_SECONDS
 
@@ -331,7 +335,7 @@ def test_an_api_server_that_wants_to_be_left_alone_is_left_alone_whatever_a_user
         for number in range(10):
             queue.add(Key("Agent", "default", str(number)), urgent=True)
         async with working(queue, reconcile):
-            await asyncio.sleep(100)
+            await pass_time(100)
 
     simulate(world())
     assert len(tried) > 2
@@ -352,7 +356,7 @@ def test_a_webhook_that_is_away_slows_nobody_whose_objects_it_does_not_see() -> 
         for number in range(50):
             queue.add(Key("Agent", "broken", str(number)))
         async with working(queue, reconcile):
-            await asyncio.sleep(60)
+            await pass_time(60)
             began = asyncio.get_running_loop().time()
             queue.add(healthy := Key("Agent", "healthy", "calc"))
             await asyncio.sleep(0)

@@ -33,11 +33,15 @@ FORBIDDEN = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": 'U
 
 
 class Api:
-    """Lists nothing, and says on the watch of Agents what it is told to; `forbids` so many of its listings."""
+    """Lists nothing, and says on the last watch of Agents what it is told to; `forbids` so many of its listings."""
 
     def __init__(self, forbids: float = 0) -> None:
-        self.says: asyncio.Queue[Any] = asyncio.Queue()
         self.forbids = forbids
+        self._agents = web.StreamResponse()
+
+    async def say(self, event: object) -> None:
+        """A line of its own; what is no text as JSON."""
+        await self._agents.write((event if isinstance(event, str) else json.dumps(event)).encode() + b"\n")
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.path.endswith("/agents") and self.forbids:
@@ -46,10 +50,11 @@ class Api:
         if request.query.get("watch") != "true":
             return web.json_response({"kind": "List", "items": [], "metadata": {"resourceVersion": "1"}})
         stream = web.StreamResponse()
+        if request.path.endswith("/agents"):
+            self._agents = stream
         await stream.prepare(request)
-        while True:
-            event = await (self.says.get() if request.path.endswith("/agents") else asyncio.Future())
-            await stream.write((event if isinstance(event, str) else json.dumps(event)).encode() + b"\n")
+        await asyncio.Event().wait()
+        return stream
 
 
 @asynccontextmanager
@@ -100,13 +105,11 @@ async def test_an_event_that_cannot_be_understood_hides_no_other_one() -> None:
         await asyncio.wait_for(watches.begun(), 10)
         calc = agent()
         calc["metadata"] |= {"resourceVersion": "5"}
-        api.says.put_nowait({"type": "ADDED", "object": {"metadata": {"name": "odd"}}})
-        api.says.put_nowait({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "4"}}})
-        api.says.put_nowait({"type": "ADDED", "object": calc})
+        await api.say({"type": "ADDED", "object": {"metadata": {"name": "odd"}}})
+        await api.say({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "4"}}})
+        await api.say({"type": "ADDED", "object": calc})
         assert await asyncio.wait_for(heard.get(), 10) == (CALC, True)
-        api.says.put_nowait(
-            {"type": "DELETED", "object": {**calc, "metadata": calc["metadata"] | {"resourceVersion": "6"}}}
-        )
+        await api.say({"type": "DELETED", "object": {**calc, "metadata": calc["metadata"] | {"resourceVersion": "6"}}})
         assert await asyncio.wait_for(heard.get(), 10) == (CALC, True)
         assert not cache.resources
         assert not any(task.done() for task in tasks)
@@ -114,17 +117,25 @@ async def test_an_event_that_cannot_be_understood_hides_no_other_one() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["<html>", '{"type": "ADDED", "obj', "null", "[]", "{}", {"type": "ERROR", "object": {"code": 500}}],
+    [
+        "<html>",
+        '{"type": "ADDED", "obj',
+        "null",
+        "[]",
+        "{}",
+        {"type": "ADDED", "object": None},
+        {"type": "ERROR", "object": {"code": 500}},
+    ],
 )
 async def test_a_watch_that_cannot_be_understood_begins_anew(line: object) -> None:
     api, heard = Api(), asyncio.Queue[Key]()
     async with watching(api, Cache(), lambda key, _urgent: heard.put_nowait(key)) as (watches, tasks):
         await asyncio.wait_for(watches.begun(), 10)
-        api.says.put_nowait(line)
+        await api.say(line)
         assert await asyncio.wait_for(watches.relist.get(), 10) == (AGENT, ""), "it may have missed something"
         calc = agent()
         calc["metadata"] |= {"resourceVersion": "5"}
-        api.says.put_nowait({"type": "ADDED", "object": calc})
+        await api.say({"type": "ADDED", "object": calc})
         assert await asyncio.wait_for(heard.get(), 10) == CALC
         assert not any(task.done() for task in tasks)
 
