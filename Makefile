@@ -118,22 +118,11 @@ clean: ## remove the Python environments and the tools' own caches from the chec
 	rm -rf .venv .venv-mcp .venv-checkov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 .venv/.ready: dev/requirements.txt
-	@$(CLUSTER) machine
-	@echo "==> Making the Python environment .venv (about a minute)"
-	@$(PYTHON) -m venv .venv
-	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r dev/requirements.txt
-	@touch $@
-
 .venv-mcp/.ready: dev/requirements-mcp.txt
-	@$(CLUSTER) machine
-	@echo "==> Making the Python environment .venv-mcp (about half a minute)"
-	@$(PYTHON) -m venv .venv-mcp
-	@.venv-mcp/bin/pip install --quiet --disable-pip-version-check --require-hashes -r dev/requirements-mcp.txt
-	@touch $@
-
 .venv-checkov/.ready: dev/requirements-checkov.txt
+.venv/.ready .venv-mcp/.ready .venv-checkov/.ready:
 	@$(CLUSTER) machine
-	@echo "==> Making the Python environment .venv-checkov (about half a minute)"
-	@$(PYTHON) -m venv .venv-checkov
-	@.venv-checkov/bin/pip install --quiet --disable-pip-version-check --require-hashes -r dev/requirements-checkov.txt
+	@echo "==> Making the Python environment $(@D) (about a minute)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
