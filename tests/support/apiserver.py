@@ -5,6 +5,7 @@ There is no kubelet and no scheduler: pods are never run, and a test that wants 
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
@@ -12,12 +13,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import yaml
 
 import apiserver_audit as audit
+from cluster import pki
 from cluster.controlplane import ControlPlane
 from cluster.layout import REPOSITORY, Layout
 from ports import free_port
@@ -62,6 +64,7 @@ class ApiServer:
     def start(self, *, controllers: bool = True) -> ApiServer:
         """Return when the API server is ready and the controllers, if any, have made the default service account."""
         try:
+            shutil.copytree(_keys(), self._plane.pki, dirs_exist_ok=True)
             self._plane.start_api()
             if controllers:
                 self.start_controllers()
@@ -105,6 +108,10 @@ class ApiServer:
 
     def stop(self) -> None:
         """End the processes and remove the folder."""
+        # At once: an orderly end takes more than a second, and nothing is kept.
+        for name in ("controller-manager", "apiserver", "etcd"):
+            if (pid := self._plane.process(name).pid) is not None:
+                os.kill(pid, signal.SIGKILL)
         self._plane.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -120,6 +127,15 @@ class ApiServer:
         )  # fmt: skip
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done.stdout
+
+
+@cache
+def _keys() -> Path:
+    """Keys and certificates for every API server of this process: they take longer than anything else of its start."""
+    folder = Path(tempfile.mkdtemp(prefix="ropewalk-keys-"))
+    atexit.register(shutil.rmtree, folder)
+    pki.make(folder)
+    return folder
 
 
 @contextmanager
