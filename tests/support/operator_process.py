@@ -121,10 +121,10 @@ class OperatorProcess:
         """SIGTERM; the exit code."""
         return self._end(signal.SIGTERM)
 
-    def wait(self, timeout_seconds: float = END_SECONDS) -> int:
+    def wait(self) -> int:
         """The exit code, once it has ended by itself."""
         assert self._process is not None
-        code = self._process.wait(timeout=timeout_seconds)
+        code = self._process.wait(timeout=END_SECONDS)
         self._process = None
         return code
 
