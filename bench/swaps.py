@@ -38,11 +38,12 @@ def _row(
             swap(space, kind, queries)
         queries.more(50)
     counted = Counter(queries.outcomes)
-    failed = counted.total() - counted[RIGHT] - counted[UNAVAILABLE]
+    failed = {said: count for said, count in counted.items() if said not in (RIGHT, UNAVAILABLE)}
+    words = "".join(f"; {count} × {said}" for said, count in failed.items())
     same = "not restarted" if life(space, f"{kind}-user") == before else "RESTARTED"
     figure = (
         f"{counted.total()} queries: {counted[RIGHT]} right, {counted[UNAVAILABLE]} told that it is unavailable, "
-        f"{failed} failed; slowest {queries.slowest_seconds:.1f} s; agent {same}"
+        f"{sum(failed.values())} failed{words}; slowest {queries.slowest_seconds:.1f} s; agent {same}"
     )
     return f"{kind} server {what}", figure, goal
 

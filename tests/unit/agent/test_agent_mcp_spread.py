@@ -1,12 +1,12 @@
-"""Calls spread over the replicas behind one address: connections to a server without sessions end now and then."""
+"""Requests to a server without sessions go over connections that are young, and so to every replica of its Service."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from agent_mcp import Asked, Rogue, connected_to, named
@@ -14,7 +14,8 @@ from clock import Clock
 from mcp_wire import served
 from private_ca import PrivateCa
 from ropewalk_agent.tools import mcp, spread
-from ropewalk_agent.tools.spread import Spread
+from ropewalk_agent.tools.spread import YoungConnections
+from waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +24,8 @@ def no_listing_but_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def short_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spread, "REQUESTS", 8)
+def old_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spread, "SECONDS", 0.0)
 
 
 class Balancer:
@@ -33,7 +34,7 @@ class Balancer:
     def __init__(self, *ports: int) -> None:
         self.ports = list(ports)
         self.connections = 0
-        self._pipes: set[asyncio.Task[None]] = set()
+        self.open = 0
 
     async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -48,11 +49,14 @@ class Balancer:
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         port = self.ports[self.connections % len(self.ports)]
         self.connections += 1
+        self.open += 1
         replica_reader, replica_writer = await asyncio.open_connection("127.0.0.1", port)
-        for pipe in (self._pipe(reader, replica_writer), self._pipe(replica_reader, writer)):
-            task = asyncio.create_task(pipe)
-            self._pipes.add(task)
-            task.add_done_callback(self._pipes.discard)
+        to_client = asyncio.create_task(self._pipe(replica_reader, writer))
+        try:
+            await self._pipe(reader, replica_writer)
+            await to_client
+        finally:
+            self.open -= 1
 
 
 @asynccontextmanager
@@ -68,45 +72,121 @@ def port(base: str) -> int:
     return int(base.rsplit(":", 1)[1])
 
 
-@pytest.mark.usefixtures("short_connections")
-async def test_calls_one_after_the_other_reach_every_replica_and_one_that_comes_later() -> None:
+@pytest.mark.usefixtures("old_at_once")
+async def test_calls_reach_every_replica_and_one_that_comes_later() -> None:
     replicas = [Rogue(), Rogue(), Rogue()]
     async with served(replicas[0]) as one, served(replicas[1]) as two, served(replicas[2]) as three:
         balancer = Balancer(port(one), port(two))
         async with balanced(balancer) as url, connected_to(url) as connection:
-            add = named(connection, "add")
-
-            async def calls(count: int) -> Counter[int]:
-                before = [replica.count("tools/call") for replica in replicas]
-                for _ in range(count):
-                    assert (await add.call({})).outcome == "ok"
-                return Counter({i: each.count("tools/call") - before[i] for i, each in enumerate(replicas)})
-
-            first = await calls(6 * spread.REQUESTS)
-            assert min(first[0], first[1]) >= 2 * spread.REQUESTS
+            for _ in range(4):
+                assert (await named(connection, "add").call({})).outcome == "ok"
             balancer.ports.append(port(three))
-            assert (await calls(6 * spread.REQUESTS))[2] >= spread.REQUESTS
-        # One connection more for each REQUESTS requests, and not one for each request.
-        assert balancer.connections <= 12 + 4
-
-
-@pytest.mark.usefixtures("short_connections")
-async def test_calls_at_once_spread_too() -> None:
-    replicas = [Rogue(), Rogue(), Rogue()]
-    async with served(replicas[0]) as one, served(replicas[1]) as two, served(replicas[2]) as three:
-        balancer = Balancer(port(one), port(two))
-        async with balanced(balancer) as url, connected_to(url) as connection:
-
-            async def calls(rounds: int) -> None:
-                for _ in range(rounds):
-                    await asyncio.gather(*(named(connection, "add").call({}) for _ in range(8)))
-
-            await calls(10)
-            balancer.ports.append(port(three))
-            await calls(10)
+            for _ in range(6):
+                assert (await named(connection, "add").call({})).outcome == "ok"
     counts = [replica.count("tools/call") for replica in replicas]
-    assert min(counts[:2]) >= 20
-    assert counts[2] > 0, "what comes later is reached too"
+    assert min(counts[:2]) >= 4
+    assert counts[2] >= 2, "what comes later is reached too"
+
+
+@asynccontextmanager
+async def young(rogue: Rogue, clock: Clock) -> AsyncIterator[tuple[httpx2.AsyncClient, Balancer]]:
+    """A client over young connections to one server, and what counts them on the way."""
+    async with served(rogue) as base:
+        balancer = Balancer(port(base))
+        async with balanced(balancer) as url:
+            connections = YoungConnections(httpx2.AsyncHTTPTransport, clock)
+            async with httpx2.AsyncClient(transport=connections, base_url=url) as client:
+                yield client, balancer
+
+
+def call(**headers: str) -> dict[str, Any]:
+    """The options of a request that calls a tool."""
+    return {"url": "", "json": {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}, "headers": headers}
+
+
+async def test_no_request_is_sent_on_a_connection_older_than_a_second_and_an_idle_old_one_is_closed() -> None:
+    clock = Clock(0.0)
+    async with young(Rogue(), clock) as (client, balancer):
+        for _ in range(3):
+            assert (await client.post(**call())).is_success
+        assert balancer.connections == 1
+        clock.now += spread.SECONDS
+        assert (await client.post(**call())).is_success
+        assert balancer.connections == 2
+        await eventually(lambda: balancer.open == 1)
+
+
+async def test_requests_at_once_all_leave_their_old_connections() -> None:
+    clock = Clock(0.0)
+    async with young(Rogue(), clock) as (client, balancer):
+        await asyncio.gather(*(client.post(**call()) for _ in range(4)))
+        before = balancer.connections
+        clock.now += spread.SECONDS
+        await asyncio.gather(*(client.post(**call()) for _ in range(4)))
+        assert balancer.connections == before + 4
+        await eventually(lambda: balancer.open == 4)
+
+
+class Slow(Rogue):
+    """Answers its first call when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer = asyncio.Event()
+        self.on_call = self._wait
+
+    async def _wait(self, asked: Asked) -> None:
+        self.on_call = None
+        await self.may_answer.wait()
+        await asked.text("at last")
+
+
+async def test_an_answer_under_way_keeps_its_connection_until_it_has_arrived() -> None:
+    clock, slow = Clock(0.0), Slow()
+    async with young(slow, clock) as (client, balancer):
+        waiting = asyncio.create_task(client.post(**call()))
+        await eventually(lambda: len(slow.asked) == 1)
+        clock.now += spread.SECONDS
+        assert (await client.post(**call())).is_success
+        assert balancer.open == 2
+        slow.may_answer.set()
+        assert "at last" in (await waiting).text
+        await eventually(lambda: balancer.open == 1)
+
+
+async def test_a_request_that_is_given_up_lets_its_old_connection_go() -> None:
+    clock, slow = Clock(0.0), Slow()
+    async with young(slow, clock) as (client, balancer):
+        waiting = asyncio.create_task(client.post(**call()))
+        await eventually(lambda: len(slow.asked) == 1)
+        clock.now += spread.SECONDS
+        assert (await client.post(**call())).is_success
+        waiting.cancel()
+        await eventually(lambda: balancer.open == 1)
+        slow.may_answer.set()
+
+
+async def test_all_connections_end_with_the_client() -> None:
+    clock, slow = Clock(0.0), Slow()
+    async with young(slow, clock) as (client, balancer):
+        waiting = asyncio.create_task(client.post(**call()))
+        await eventually(lambda: len(slow.asked) == 1)
+        clock.now += spread.SECONDS
+        assert (await client.post(**call())).is_success
+        await client.aclose()
+        slow.may_answer.set()
+        await eventually(lambda: balancer.open == 0)
+        with pytest.raises(httpx2.HTTPError):
+            await waiting
+
+
+async def test_requests_in_a_session_stay_with_their_connection() -> None:
+    clock = Clock(0.0)
+    async with young(Rogue(), clock) as (client, balancer):
+        for _ in range(3):
+            assert (await client.post(**call(**{"mcp-session-id": "one"}))).is_success
+            clock.now += spread.SECONDS
+        assert balancer.connections == 1
 
 
 class Sessions(Rogue):
@@ -132,20 +212,22 @@ class Sessions(Rogue):
             await super()._serve(asked)
 
 
-async def test_a_server_that_hands_out_sessions_keeps_its_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spread, "REQUESTS", 4)
+@pytest.mark.usefixtures("old_at_once")
+async def test_a_server_that_hands_out_sessions_keeps_its_connections() -> None:
     server = Sessions()
-    async with served(server) as base, connected_to(f"{base}/mcp") as connection:
-        for _ in range(10):
-            assert (await named(connection, "add").call({})).outcome == "ok"
-        assert connection.status.info is not None
-        assert connection.status.info.has_session
-    in_session = [one for one in server.asked if "mcp-session-id" in one.headers]
-    assert len(in_session) > 10
-    assert not any(one.headers.get("connection") == "close" for one in in_session)
+    async with served(server) as base:
+        balancer = Balancer(port(base))
+        async with balanced(balancer) as url, connected_to(url) as connection:
+            before = balancer.connections
+            for _ in range(10):
+                assert (await named(connection, "add").call({})).outcome == "ok"
+            assert connection.status.info is not None
+            assert connection.status.info.has_session
+            assert balancer.connections == before
 
 
-async def test_a_redirect_costs_no_connection() -> None:
+async def test_a_redirect_costs_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spread, "SECONDS", 3600.0)
     rogue = Rogue()
 
     async def redirect(asked: Asked) -> bool:
@@ -162,21 +244,16 @@ async def test_a_redirect_costs_no_connection() -> None:
     assert balancer.connections <= 2
 
 
-async def test_a_server_behind_tls_keeps_its_connections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(spread, "REQUESTS", 2)
+@pytest.mark.usefixtures("old_at_once")
+async def test_a_server_behind_tls_keeps_its_connections(tmp_path: Path) -> None:
     authority, server = PrivateCa(), Rogue()
-    async with (
-        served(server, **authority.server(tmp_path)) as base,
-        connected_to(f"{base}/mcp", caBundle=authority.pem) as connection,
-    ):
-        for _ in range(5):
-            await named(connection, "add").call({})
-    assert not any(one.headers.get("connection") == "close" for one in server.asked)
-
-
-def test_a_connection_ends_after_so_many_requests_or_so_much_time() -> None:
-    clock = Clock(0.0)
-    due = Spread(clock)
-    assert [due.is_due() for _ in range(2 * spread.REQUESTS)].count(True) == 2
-    clock.now += spread.SECONDS
-    assert [due.is_due(), due.is_due()] == [True, False]
+    async with served(server, **authority.server(tmp_path)) as base:
+        balancer = Balancer(port(base))
+        async with (
+            balanced(balancer) as url,
+            connected_to(url.replace("http:", "https:"), caBundle=authority.pem) as connection,
+        ):
+            before = balancer.connections
+            for _ in range(5):
+                assert (await named(connection, "add").call({})).outcome == "ok"
+            assert balancer.connections == before

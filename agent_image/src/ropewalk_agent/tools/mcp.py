@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -36,6 +37,7 @@ from ropewalk_agent.tools.headers import MountedHeaders
 from ropewalk_agent.tools.mcp_calls import Calls, fault_of
 from ropewalk_agent.tools.mcp_session import LenientSession, SiftingDispatcher, subscribe_to_changes
 from ropewalk_agent.tools.sieve import Sieve
+from ropewalk_agent.tools.spread import YoungConnections
 from ropewalk_agent.tools.trust import trust
 from ropewalk_agent.tools.wire import Fault, GuardedTransport, WireError, exchange
 
@@ -223,12 +225,11 @@ class Connection:
 
     async def _open(self, stack: AsyncExitStack) -> ClientSession:
         transport = GuardedTransport(
-            httpx2.AsyncHTTPTransport(verify=trust(self._config)),
+            self._connections(),
             self._config.url,
             self._auth,
             self._headers,
             has_bundle=self._config.ca_bundle is not None,
-            clock=self._clock,
         )
         http = httpx2.AsyncClient(
             transport=transport,
@@ -250,6 +251,11 @@ class Connection:
         transport.connecting = False
         self._info = self._server_info(session, has_session=transport.has_session)
         return session
+
+    def _connections(self) -> httpx2.AsyncBaseTransport:
+        make = partial(httpx2.AsyncHTTPTransport, verify=trust(self._config))
+        # Over TLS a connection costs more, and what stands behind the address is somebody else's to balance.
+        return YoungConnections(make, self._clock) if self._config.url.startswith("http://") else make()
 
     async def _told(self, message: IncomingMessage) -> None:
         if isinstance(message, mcp_types.ToolListChangedNotification):

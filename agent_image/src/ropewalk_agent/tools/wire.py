@@ -7,8 +7,7 @@ in the request's `Exchange`, which travels in a context variable, because the pa
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ import httpx2
 
 from ropewalk_agent.tools.auth import AuthError, TokenSource
 from ropewalk_agent.tools.headers import MountedHeaders
-from ropewalk_agent.tools.spread import Spread
 from ropewalk_agent.tools.trust import tls_words
 
 LARGEST_ANSWER = 10_000_000
@@ -94,7 +92,6 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         headers: MountedHeaders,
         *,
         has_bundle: bool = False,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`url` is the server's; requests to another scheme, host or port are refused.
 
@@ -105,8 +102,6 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         self._auth = auth
         self._headers = headers
         self._has_bundle = has_bundle
-        # Over TLS a connection costs more, and what stands behind the address is somebody else's to balance.
-        self._spread = Spread(clock) if url.startswith("http://") else None
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self.connecting = True
         self.has_session = False
@@ -133,8 +128,6 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         if request.method == "GET" or request.headers.get("mcp-method") == "subscriptions/listen":
             # A stream of notifications may be silent for as long as it likes.
             request.extensions["timeout"]["read"] = None
-        elif self._spread is not None and "mcp-session-id" not in request.headers and self._spread.is_due():
-            request.headers["connection"] = "close"
         response = await self._arrived(request)
         self.has_session = self.has_session or "mcp-session-id" in response.headers
         encoding = response.headers.get("content-encoding", "identity")
