@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+import e2e_queries
 from e2e_cluster import Json, Workspace, agent, image, mcpserver
 from waiting import until
 
@@ -53,9 +54,11 @@ def pod_of(space: Workspace, name: str) -> str:
     return str(pods[0]["metadata"]["name"]) if len(pods) == 1 else ""
 
 
-def test_a_new_prompt_rolls_the_pods_without_a_failed_query(space: Workspace) -> None:
+def test_a_new_prompt_rolls_the_pods_without_a_failed_query_on_new_connections_or_kept_ones(space: Workspace) -> None:
     before = pod_of(space, "calculator")
-    with constant_queries(space.url("calculator-agent")) as seen:
+    url = space.url("calculator-agent")
+    with constant_queries(url) as seen, e2e_queries.constant_queries(url) as kept:
+        kept.more(50)
         space.patch("agent/calculator", {"systemPrompt": "You are a very good calculator."})
         space.wait("agent/calculator")
 
@@ -64,8 +67,10 @@ def test_a_new_prompt_rolls_the_pods_without_a_failed_query(space: Workspace) ->
             return len(names) == 1 and names != [f"pod/{before}"]
 
         until(old_pod_is_gone, "the old pod is gone")
+        kept.more(50)
     assert len(seen) > 20
     assert set(seen) == {200}
+    assert set(kept.outcomes) == {e2e_queries.RIGHT}
 
 
 def test_a_deleted_deployment_comes_back(space: Workspace) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75
 _CLOSE_SECONDS = 2
+_LEAVE_SECONDS = 0.25
+"""So long turns are still taken on connections that are open at the end: whoever keeps one comes here whatever the
+Service says, until an answer closes it."""
 
 
 def main() -> int:
@@ -94,6 +97,9 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
     )
 
     async def drain() -> None:
+        runtime.leave()
+        if server.server_state.connections:
+            await asyncio.sleep(_LEAVE_SECONDS)
         # The socket stays open meanwhile, so that whoever still comes gets an answer rather than a refusal.
         await runtime.drain(settings.drain_seconds)
         server.should_exit = True

@@ -122,7 +122,7 @@ class RequestScope:
                     *state.get("headers", ()),
                     (b"x-request-id", request_id.encode()),
                 ]
-                if self._runtime.draining:
+                if self._runtime.leaving:
                     headers.append((b"connection", b"close"))
                 message = {**message, "headers": headers}
             await send(message)

@@ -272,11 +272,6 @@ class Bridge(Generic[RequestT, EventT]):
         """How many turns wait for a place."""
         return self._admission.waiting
 
-    @property
-    def draining(self) -> bool:
-        """Whether new turns are refused because the pod is going away."""
-        return self._draining
-
     def stuck_seconds(self) -> float:
         """How long the worker's loop has failed to answer a ping; 0.0 if it answered the last one.
 

@@ -71,6 +71,7 @@ class Runtime:
         self._catalogue: tuple[tuple[Tool, ...], tuple[Any, ...]] = ((), ())
         self._server: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
+        self._leaving = False
         self._drain_begun = asyncio.Event()
         self._ever_ready = False
         metrics.watch(
@@ -89,9 +90,14 @@ class Runtime:
         self._bridge.spawn(self._open())
         self._bridge.spawn(self._watch_sessions())
 
-    async def drain(self, seconds: float) -> None:
-        """Be not ready, refuse new turns, and let those that are there finish within the time given."""
+    def leave(self) -> None:
+        """Be not ready and let every answer close its connection, but still answer."""
+        self._leaving = True
         self._changed.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Leave, refuse new turns, and let those that are there finish within the time given."""
+        self.leave()
         self._drain_begun.set()
         if not await self._bridge.drain(seconds):
             _log.warning("turns were cut off at the end of the drain", extra={"fields": {"seconds": seconds}})
@@ -133,9 +139,9 @@ class Runtime:
     # The truth about the pod
 
     @property
-    def draining(self) -> bool:
+    def leaving(self) -> bool:
         """Whether the pod is going away."""
-        return self._bridge.draining
+        return self._leaving
 
     async def wait_until_draining(self) -> None:
         """Return once the pod is going away."""
@@ -165,7 +171,7 @@ class Runtime:
     def reasons_not_ready(self) -> list[str]:
         """Return a sentence for each thing that keeps the agent from answering; empty when it is ready."""
         reasons: list[str] = []
-        if self._bridge.draining:
+        if self._leaving:
             reasons.append("the agent is shutting down")
         if self._failure is not None:
             reasons.append(self._failure)
@@ -190,7 +196,7 @@ class Runtime:
         It spares a starting pod a whole period of the readiness probe.
         """
         deadline = time.monotonic() + seconds
-        while not self._ever_ready and not self._bridge.draining:
+        while not self._ever_ready and not self._leaving:
             if self._runner is not None and not self.reasons_not_ready():
                 self._ever_ready = True
                 # What is here now stays for the life of the pod; collections need not look at it again.

@@ -159,7 +159,7 @@ async def test_a_drain_finishes_a_stream_and_rejects_what_comes_later() -> None:
         asking = asyncio.create_task(sent(client, said("a")))
         await gate.wait_reached()
         draining = asyncio.create_task(agent.runtime.drain(5))
-        await eventually(lambda: agent.runtime.draining)
+        await eventually(lambda: agent.runtime.leaving)
         async with talking(agent, streaming=False) as other:
             late, _ = await sent(other, said("b", "another"))
         assert late.status.state == TaskState.rejected

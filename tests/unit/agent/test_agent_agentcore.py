@@ -457,7 +457,7 @@ async def test_a_drain_lets_the_turn_of_a_socket_finish_and_refuses_those_behind
         await socket.send('{"prompt": "a"}')
         await gate.wait_reached()
         draining = asyncio.create_task(agent.runtime.drain(5))
-        await eventually(lambda: agent.runtime.draining)
+        await eventually(lambda: agent.runtime.leaving)
         await socket.send('{"prompt": "b"}')
         await (await socket.ping())
         gate.open()

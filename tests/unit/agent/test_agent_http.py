@@ -183,6 +183,16 @@ async def test_two_turns_of_a_session_are_answered_in_order_and_a_full_queue_is_
         assert agent.model.texts_asked == ["first", "second"]
 
 
+async def test_an_agent_that_leaves_is_not_ready_but_answers_and_closes_connections() -> None:
+    async with running_agent(ScriptedModel(["done"])) as agent:
+        agent.runtime.leave()
+        ready = await agent.client.get("/ready")
+        assert (ready.status_code, ready.json()["reasons"]) == (503, ["the agent is shutting down"])
+        answered = await agent.query("a")
+        assert (answered.status_code, answered.json()["response"]) == (200, "done")
+        assert answered.headers["connection"] == "close"
+
+
 async def test_a_drain_finishes_running_turns_refuses_new_ones_and_closes_connections() -> None:
     gate = Gate()
     async with running_agent(ScriptedModel([gate, "done"])) as agent:

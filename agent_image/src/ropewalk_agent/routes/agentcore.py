@@ -187,7 +187,7 @@ class Sockets:
         await receive()  # websocket.connect
         request_id: str = scope["state"]["request_id"]
         try:
-            if self._runtime.draining:
+            if self._runtime.leaving:
                 raise AgentError("not_ready", "the agent is shutting down; connect again, another pod will answer")
             if self._open >= self._most:
                 raise AgentError("queue_full", f"{self._most} websockets are open already", retry_after_seconds=1)
