@@ -25,7 +25,7 @@ def api(tmp_path: Path) -> Iterator[tuple[FailingApi, OperatorProcess]]:
 
 
 def errors(process: OperatorProcess) -> list[dict[str, Any]]:
-    """The lines of the operator's own logger at level error; every line must be JSON."""
+    """The lines at level error; every line must be JSON."""
     lines = [json.loads(line) for line in process.log().splitlines()]
     return [line for line in lines if line["level"] == "error"]
 

@@ -27,7 +27,14 @@ from ropewalk_operator.kinds import EVENT, POD, SERVICE, Key
 from ropewalk_operator.kube import ApiError, Kube
 from ropewalk_operator.metrics import Metrics
 from ropewalk_operator.server_clock import ServerClock
-from ropewalk_operator.streams import LONGEST_PAUSE_SECONDS, SHORT_SECONDS, Backoffs, Pace, Refusals
+from ropewalk_operator.streams import (
+    LONGEST_PAUSE_SECONDS,
+    REFUSED_SECONDS,
+    SHORT_SECONDS,
+    Backoffs,
+    Pace,
+    Refusals,
+)
 from ropewalk_operator.watch_session import LOGIN
 from ropewalk_operator.workqueue import JITTER, MAX_DELAY_SECONDS, WorkQueue
 
@@ -258,6 +265,25 @@ def test_a_place_is_forbidden_for_as_long_as_it_says_nothing_else() -> None:
     refusals.forget("pods")
     assert refusals.seconds("pods", 403) == 0.0
     assert refusals.seconds("agents", 403) == 7.0
+
+
+async def test_rights_that_were_missing_before_the_api_server_went_away_may_be_there_soon() -> None:
+    clock, is_away = Clock(), False
+
+    async def answer(request: web.Request) -> web.Response:
+        if is_away and request.transport is not None:
+            request.transport.close()
+        return web.Response(status=403)
+
+    async with answering(answer) as kube, kube.watch_session(lambda *_: None) as session:
+        kube._watching._refusals = Refusals(clock)
+        assert (await session.get(f"{kube.server}{PODS}?continue=x")).status == 403
+        clock.now += REFUSED_SECONDS
+        is_away = True
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await session.get(f"{kube.server}{PODS}?continue=x")
+        is_away = False
+        assert (await session.get(f"{kube.server}{PODS}?continue=x")).status == 403
 
 
 def test_the_pauses_between_attempts_have_a_bound_and_no_end() -> None:

@@ -59,6 +59,17 @@ async def test_a_key_that_waits_among_the_others_goes_before_them_once_it_is_urg
     assert queue.depth == 0
 
 
+async def test_nothing_is_urgent_any_more_once_the_last_urgent_key_runs(queue: WorkQueue[str]) -> None:
+    for key in "abc":
+        queue.add(key, urgent=key != "c")
+    for expected in (True, False, False):
+        await queue.get()
+        pressed = asyncio.create_task(queue.pressed())
+        await asyncio.sleep(0)
+        assert pressed.done() == expected
+        pressed.cancel()
+
+
 async def test_a_key_that_waits_is_not_added_twice(queue: WorkQueue[str]) -> None:
     queue.add("a")
     queue.add("a")
