@@ -31,6 +31,9 @@ class Write:
     what: str
     code: int
 
+    def __str__(self) -> str:
+        return f"{self.what} (received {self.received:%T.%f}, over {self.over:%T.%f}, {self.code})"
+
     @classmethod
     def of(cls, event: Mapping[str, Any]) -> Write:
         """From an event of the audit log."""

@@ -60,7 +60,7 @@ class Operators:
         for author, group in itertools.groupby(sorted(self.writes(), key=lambda each: each.author), lambda e: e.author):
             mine = list(group)
             first, last = min(mine, key=lambda each: each.received), max(mine, key=lambda each: each.over)
-            spans.append((first.received, last.over, f"{author}: {first.what}", f"{author}: {last.what}"))
+            spans.append((first.received, last.over, f"{author}: {first}", f"{author}: {last}"))
         return [
             f"{after[2]} came {(before[1] - after[0]).total_seconds():.3f} s before the end of {before[3]}"
             for before, after in itertools.pairwise(sorted(spans))
