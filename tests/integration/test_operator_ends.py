@@ -54,10 +54,19 @@ def test_an_api_server_that_is_starting_is_waited_for(api: tuple[FailingApi, Ope
     assert "the API server answers" in process.log()
 
 
-def test_a_listing_that_breaks_at_the_start_is_begun_anew(api: tuple[FailingApi, OperatorProcess]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "broken"),
+    [
+        pytest.param("pods", {1, 2}, id="kopf's"),
+        # The first one is kopf's.
+        pytest.param("configmaps", {2, 3}, id="that of the settings"),
+    ],
+)
+def test_a_listing_that_breaks_at_the_start_is_begun_anew(
+    api: tuple[FailingApi, OperatorProcess], kind: str, broken: set[int]
+) -> None:
     server, process = api
-    # The first one is kopf's.
-    server.broken_listings = {2, 3}
+    server.breaks, server.broken_listings = kind, broken
     process.start()
     until(process.leads, "it leads")
     assert "no listing now" in process.log()

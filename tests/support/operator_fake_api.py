@@ -39,8 +39,10 @@ class FailingApi:
         self.hang_listings = False
         self.is_starting = False
         """Answers 503 to everything."""
+        self.breaks = "pods"
+        """Of which kind listings may break."""
         self.broken_listings: set[int] = set()
-        """Which listings of pods are answered 500, the first being 1."""
+        """Which ones of them are answered 500, the first being 1."""
         self.listings = 0
         self.without_crds: tuple[str, ...] = ()
         """Plural names of the kinds that it does not know."""
@@ -110,11 +112,12 @@ def failing_api(folder: Path) -> Iterator[tuple[FailingApi, Path]]:
             elif api.forbidden and parts.path.endswith(f"/{api.forbidden}"):
                 self.answer(403, {"kind": "Status", "code": 403, "message": f"{api.forbidden} are not for you"})
             else:
-                api.listings += is_pods
+                is_counted = parts.path.endswith(f"/{api.breaks}")
+                api.listings += is_counted
                 if is_pods and api.hang_listings:
                     api.listing.set()
                     api.closing.wait()
-                if is_pods and api.listings in api.broken_listings:
+                if is_counted and api.listings in api.broken_listings:
                     self.answer(500, {"kind": "Status", "code": 500, "message": "no listing now"})
                     return
                 items = api.agents if parts.path.endswith("/agents") else []

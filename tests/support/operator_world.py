@@ -109,6 +109,16 @@ def owns_replicas(manager: str, operation: str = "Apply") -> Body:
     return {"manager": manager, "operation": operation, "fieldsV1": {"f:spec": {"f:replicas": {}}}}
 
 
+class Nobody:
+    """Listens to what becomes of watches, and does nothing."""
+
+    def begin_listing(self, kind: Kind, place: str) -> None:
+        """A listing has begun."""
+
+    def begin_watch(self, kind: Kind, place: str, version: str) -> None:
+        """A watch has begun."""
+
+
 class FakeApiServer:
     """Objects by key; every write is recorded in `writes` as `VERB Kind name`."""
 

@@ -55,6 +55,8 @@ class Watcher:
         self._kube = kube
         self._enqueue = enqueue
         self._silence_seconds = silence_seconds
+        self._listed: dict[tuple[Kind, str], set[Key]] = {}
+        """What the listing under way has brought, by kind and place."""
 
     def watch(self) -> Collection[asyncio.Task[None]]:
         """Begin to watch; the tasks, none of which ends while watching is possible."""
@@ -71,14 +73,32 @@ class Watcher:
         ]
         return [asyncio.create_task(self._log_in(vault), name="login"), *watching]
 
-    def take(self, kind: Kind, event: RawEvent) -> None:
-        """Take in one event of a watch or of the listing before it."""
+    def begin_listing(self, kind: Kind, place: str) -> None:
+        """The first page of a listing has an answer."""
+        self._watches.on_event(kind.name)
+        self._listed[kind, place] = set()
+
+    def begin_watch(self, kind: Kind, place: str, version: str) -> None:
+        """A watch has begun after this version: with the first one after it, a listing is complete.
+
+        Of what vanished before that, be it since half a listing, no event will tell.
+        """
+        listed = self._listed.pop((kind, place), None)
+        if listed is not None:
+            for key in self._cache.lose_others(kind.name, place or None, listed, int(version)):
+                self._enqueue(key, False)
+        self._watches.on_watch(kind, place)
+
+    def take(self, kind: Kind, place: str, event: RawEvent) -> None:
+        """Take in one event of a place's watch or of the listing before it."""
         self._watches.on_event(kind.name)
         if event["type"] == "BOOKMARK":
             return
         take = self._cache.lose if event["type"] == "DELETED" else self._cache.see
         metadata = event["object"]["metadata"]
         changed = Key(kind.name, metadata["namespace"], metadata["name"])
+        if (listed := self._listed.get((kind, place))) is not None:
+            listed.add(changed)
         before = self._edition(changed)
         concerned = take(kind.name, event["object"])
         is_edit = self._edition(changed) != before
@@ -108,7 +128,7 @@ class Watcher:
             if isinstance(event, Bookmark):
                 continue
             try:
-                self.take(kind, event)
+                self.take(kind, place, event)
             except Exception:
                 # One object that cannot be understood must not hide the others.
                 logger.exception("an event was not understood", extra={"fields": {"kind": kind.name}})
@@ -119,7 +139,7 @@ class Watcher:
     async def _log_in(self, vault: Vault) -> None:
         while True:
             await vault.wait_for_emptiness()
-            session = self._kube.watch_session(self._watches.on_request)
+            session = self._kube.watch_session(self)
             await vault.populate({"operator": kopf.AiohttpSession(server=self._kube.server, aiohttp_session=session)})
 
     def _settings(self) -> kopf.OperatorSettings:

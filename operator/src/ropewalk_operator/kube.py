@@ -26,7 +26,7 @@ from ropewalk_operator.names import FIELD_MANAGER, MANAGED_SELECTOR
 from ropewalk_operator.server_clock import ServerClock
 from ropewalk_operator.sockets import socket_that_forgets
 from ropewalk_operator.streams import json_object
-from ropewalk_operator.watch_session import METADATA_LIST_ONLY, METADATA_ONLY, WatchSessions
+from ropewalk_operator.watch_session import METADATA_LIST_ONLY, METADATA_ONLY, Listener, WatchSessions
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -259,9 +259,9 @@ class Kube:
             raise
         return frozenset(resource["name"] for resource in found.get("resources") or ())
 
-    def watch_session(self, on_watch: Callable[[Kind, str, bool], None]) -> aiohttp.ClientSession:
-        """A session for kopf. `on_watch(kind, namespace, is_watch)` is told of each listing and watch that begins."""
-        return self._watching.session(on_watch, self._rest.ssl_context)
+    def watch_session(self, listener: Listener) -> aiohttp.ClientSession:
+        """A session for kopf. `listener` is told of each listing and watch that begins."""
+        return self._watching.session(listener, self._rest.ssl_context)
 
     async def _authorization(self) -> dict[str, str]:
         token = (await self._configuration.auth_settings()).get("BearerToken")

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from ropewalk_operator import lease
@@ -77,6 +78,9 @@ class Election:
         self._sight = lease.Sight()
         self._held: lease.Lease | None = None
         self._may_hold = False
+        self._vacant: str | None = None
+        """The version of a Lease that nobody else held when `look` saw it."""
+        self._took: str | None = None
         self._said = ""
         self._refusal = ""
 
@@ -88,6 +92,18 @@ class Election:
     def problems(self) -> list[str]:
         """Why this process can never lead; what passes by itself is none."""
         return [self._refusal] if self._refusal else []
+
+    @property
+    def follows_nobody(self) -> bool:
+        """Whether nobody can have led between `look` and this process: it took the very Lease that was free then."""
+        return self._vacant is not None and self._took == self._vacant
+
+    async def look(self) -> None:
+        """See whether nobody leads just now. Without an answer that is not known."""
+        with suppress(ApiError):
+            found = await self._read(REQUEST_SECONDS)
+            if found is not None and found.holder in ("", self._identity):
+                self._vacant = found.version
 
     async def campaign(self) -> None:
         """Return once this process leads; until then look at the Lease and write nothing."""
@@ -148,6 +164,7 @@ class Election:
         if not await self._write(found, REQUEST_SECONDS):
             return RETRY_SECONDS
         self._refusal = ""
+        self._took = found.version if found is not None else None
         logger.info("leading", extra=self._fields(identity=self._identity, before=self._sight.holder))
         return 0.0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from ssl import SSLContext
+from typing import Protocol
 
 import aiohttp
 
@@ -22,6 +23,16 @@ LOGIN = "login"
 
 class StaysForbidden(Exception):
     """The operator lacks rights without which it can do nothing."""
+
+
+class Listener(Protocol):
+    """Is told what becomes of a place's watching; `place` is a namespace, or "" for all."""
+
+    def begin_listing(self, kind: Kind, place: str) -> None:
+        """The first page of a listing has an answer. What came before it may be half a listing."""
+
+    def begin_watch(self, kind: Kind, place: str, version: str) -> None:
+        """A watch has begun after this version. After a listing, the first one begins after that one's version."""
 
 
 class WatchSessions:
@@ -42,8 +53,8 @@ class WatchSessions:
         self._pace = streams.Pace(clock)
         self._refusals = streams.Refusals(clock)
 
-    def session(self, on_watch: Callable[[Kind, str, bool], None], ssl: SSLContext) -> aiohttp.ClientSession:
-        """`on_watch(kind, namespace, is_watch)` is told of each listing and watch that begins.
+    def session(self, listener: Listener, ssl: SSLContext) -> aiohttp.ClientSession:
+        """`listener` is told of each listing and watch that begins.
 
         ConfigMaps are asked for by their metadata alone: those of all the cluster's users are none of our business,
         and would fill the memory. Raises StaysForbidden where a listing or watch goes on being forbidden: kopf would
@@ -60,7 +71,8 @@ class WatchSessions:
                 request.headers["Accept"] = METADATA_ONLY if is_watch else METADATA_LIST_ONLY
             verb = "WATCH" if is_watch else "LIST" if place else "GET"
             what = f"{verb} {request.url.path}"
-            if place is not None and "continue" not in request.url.query:
+            is_begin = "continue" not in request.url.query
+            if place is not None and is_begin:
                 await asyncio.sleep(self._pace.delay(what))
             try:
                 response = await handler(request)
@@ -73,9 +85,11 @@ class WatchSessions:
             if place is not None and response.status == 410:
                 await streams.list_anew(response, is_watch=is_watch)
             elif place is not None and response.status == 200:
-                on_watch(place[0], place[1], is_watch)
                 if is_watch:
+                    listener.begin_watch(*place, request.url.query.get("resourceVersion", ""))
                     streams.only_whole_lines(response)
+                elif is_begin:
+                    listener.begin_listing(*place)
             return response
 
         return aiohttp.ClientSession(

@@ -1,9 +1,7 @@
-"""Whether the watches are alive, and the listings that fill the cache before any work begins.
+"""Whether the watches are alive, and listings besides theirs.
 
-kopf starts a watch after a listing of its own and says nothing of objects that vanished in between. So each kind is
-listed here once more after its watch has begun: what is in that listing exists, and what is not is gone. Until all
-kinds have been listed nothing is reconciled: an MCPServer that has not been read yet is not a missing one, and so a
-restart writes nothing.
+Each watch begins with a listing, and that fills the cache. Until all kinds have been listed nothing is reconciled: an
+MCPServer that has not been read yet is not a missing one, and so a restart writes nothing.
 """
 
 from __future__ import annotations
@@ -33,34 +31,23 @@ class Watches:
         self._started: float | None = None
         self.places: tuple[str, ...] = tuple(namespaces) or ("",)
         self._missing = {(kind.name, place) for kind in WATCHED for place in self.places}
-        self._listed: set[tuple[str, str]] = set()
         self._seen: dict[str, float] = {kind.name: clock() for kind in WATCHED}
         self._begun = asyncio.Event()
-        self.relist: asyncio.Queue[tuple[Kind, str]] = asyncio.Queue()
-        """What kopf has listed anew, and where, after it lost its place: deletions in the gap are unknown to it."""
 
     def begin(self) -> None:
         """The API server answers: what is silent from now on is a problem."""
         self._started = self._clock()
         self._seen = {kind.name: self._started for kind in WATCHED}
 
-    def on_request(self, kind: Kind, place: str, is_watch: bool) -> None:
-        """A page of a listing was answered, or a watch has begun."""
+    def on_watch(self, kind: Kind, place: str) -> None:
+        """A watch has begun, and all that was listed before it has been taken in."""
         self._seen[kind.name] = self._clock()
-        where = (kind.name, place)
-        if not is_watch:
-            self._listed.add(where)
-            return
-        if where in self._missing:
-            self._missing.remove(where)
-        elif where in self._listed:
-            self.relist.put_nowait((kind, place))
-        self._listed.discard(where)
+        self._missing.discard((kind.name, place))
         if not self._missing:
             self._begun.set()
 
     def on_event(self, kind: str) -> None:
-        """An event has come."""
+        """An event has come, or an answer to a listing."""
         self._seen[kind] = self._clock()
 
     async def begun(self) -> None:
@@ -87,6 +74,13 @@ class Watches:
         return silent
 
 
+async def list_contents(
+    cache: Cache, kube: Kube, place: str, concern: Callable[[set[Key]], None] = lambda _keys: None
+) -> None:
+    """List the operator's own ConfigMaps into the cache: their watch brings no content. See list_into for `concern`."""
+    await kube.list_all(CONFIG_MAP, place or None, keep=lambda item: concern(cache.see(CONFIG_MAP.name, item)))
+
+
 async def list_into(
     cache: Cache,
     kube: Kube,
@@ -104,8 +98,8 @@ async def list_into(
             return Key(kind.name, item["metadata"]["namespace"], item["metadata"]["name"])
 
         if kind is CONFIG_MAP:
-            # The content of the operator's own, and then the names of all: users' prompts may be gone as well.
-            await kube.list_all(kind, place or None, keep=keep)
+            # And then the names of all: users' prompts may be gone as well.
+            await list_contents(cache, kube, place, concern)
         listed, version = await kube.list_all(kind, place or None, metadata_only=kind is CONFIG_MAP, keep=keep)
         concern(cache.lose_others(kind.name, place or None, set(listed), version))
 

@@ -1,4 +1,4 @@
-"""The loops around the work queue: workers, the slow resync, and listing anew what a watch has lost.
+"""The loops around the work queue: workers and the slow resync.
 
 They never end by themselves; a worker does when it may write no more.
 """
@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 URGENT_PAUSE_SECONDS = 1.0
 """However long the API server is in trouble, a try for each worker and second is no storm."""
-RELIST_RETRY_SECONDS = 5.0
 
 
 async def work(queue: WorkQueue[Key], reconcile: Callable[[Key], Awaitable[float | None]], metrics: Metrics) -> None:
@@ -99,18 +98,6 @@ async def resync(
         except ApiError as error:
             logger.warning("resync failed", extra={"fields": {"error": str(error)}})
         _all(enqueue, cache.resources)
-
-
-async def relist(cache: Cache, kube: Kube, watches: Watches, enqueue: Callable[[Key, bool], None]) -> None:
-    """After a watch has lost its place, find out what vanished meanwhile."""
-    while True:
-        kind, place = await watches.relist.get()
-        try:
-            await list_into(cache, kube, [kind], [place], partial(_all, enqueue))
-        except ApiError as error:
-            logger.warning("listing failed", extra={"fields": {"kind": kind.name, "error": str(error)}})
-            await sleep(RELIST_RETRY_SECONDS)
-            watches.relist.put_nowait((kind, place))
 
 
 def _all(enqueue: Callable[[Key, bool], None], keys: Iterable[Key]) -> None:

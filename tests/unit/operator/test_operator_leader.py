@@ -192,6 +192,75 @@ def test_a_leader_whose_lease_names_another_gives_up() -> None:
     simulate(world())
 
 
+def test_a_process_that_takes_the_very_lease_that_was_free_when_it_looked_follows_nobody() -> None:
+    async def world() -> None:
+        store = Store()
+        first = Process("a", store).start()
+        await until_leading(first)
+        assert not first.election.follows_nobody, "it has not looked"
+        first.kill()
+        again = Process("a", store)
+        await again.election.look()
+        assert not again.election.follows_nobody, "it has not taken it"
+        await until_leading(again.start())
+        assert again.election.follows_nobody, "what it found was its own"
+        await again.stop()
+        next_pod = Process("b", store)
+        await next_pod.election.look()
+        await until_leading(next_pod.start())
+        assert next_pod.election.follows_nobody, "the one before has released it"
+
+    simulate(world())
+
+
+def test_who_leads_after_somebody_else_knows_it() -> None:
+    async def world() -> None:
+        store = Store()
+        early = Process("early", store)
+        await early.election.look()
+        before = Process("before", store).start()
+        await until_leading(before)
+        standby, late = Process("standby", store), Process("late", store)
+        await standby.election.look()
+        await before.stop()
+        await late.election.look()
+        for process in (standby, late, early):
+            await until_leading(process.start())
+            assert not process.election.follows_nobody
+            await process.stop()
+
+    simulate(world())
+
+
+def test_who_takes_the_lease_of_a_leader_that_led_until_it_was_killed_follows_it() -> None:
+    async def world() -> None:
+        store = Store()
+        leader = Process("a", store).start()
+        await until_leading(leader)
+        standby = Process("b", store)
+        await standby.election.look()
+        leader.kill()
+        await until_leading(standby.start())
+        assert not standby.election.follows_nobody, "it may have written after the look, though it did not renew"
+
+    simulate(world())
+
+
+def test_a_process_that_got_no_answer_about_the_lease_does_not_know_whom_it_follows() -> None:
+    async def world() -> None:
+        store = Store()
+        before = Process("before", store).start()
+        await until_leading(before)
+        await before.stop()
+        process = Process("a", store, weather=AWAY)
+        await process.election.look()
+        process.weather = Weather()
+        await until_leading(process.start())
+        assert not process.election.follows_nobody
+
+    simulate(world())
+
+
 async def problems_of_a_campaign(at: LeaseStore) -> list[str]:
     """What a process says that has campaigned for a while."""
     election = Election(at, Guard(now), PLACE, identity="a", clock=now, wall_clock=now)

@@ -18,7 +18,7 @@ from kubernetes.aio.client import Configuration
 from clock import Clock
 from operator_election import pass_time, simulate
 from operator_reconciler import AGENT, NOW, World, edited
-from operator_world import FakeApiServer, agent
+from operator_world import FakeApiServer, Nobody, agent
 from ropewalk_operator import workers
 from ropewalk_operator.apply import Applier
 from ropewalk_operator.cache import Cache
@@ -157,7 +157,7 @@ async def test_a_listing_that_is_gone_for_good_is_an_error() -> None:
 
 
 async def test_a_watch_refused_with_410_tells_of_a_lost_place() -> None:
-    async with answering(always(status=410)) as kube, kube.watch_session(lambda *_: None) as session:
+    async with answering(always(status=410)) as kube, kube.watch_session(Nobody()) as session:
         answer = await session.get(f"{kube.server}{PODS}?watch=true")
         lines = [line async for line in answer.content.iter_chunked(100)]
         assert answer.status == 200
@@ -167,7 +167,7 @@ async def test_a_watch_refused_with_410_tells_of_a_lost_place() -> None:
 
 
 async def test_a_listing_of_kopfs_that_is_gone_begins_anew() -> None:
-    async with answering(always(status=410)) as kube, kube.watch_session(lambda *_: None) as session:
+    async with answering(always(status=410)) as kube, kube.watch_session(Nobody()) as session:
         with pytest.raises(aiohttp.ClientPayloadError):
             await session.get(f"{kube.server}{PODS}?continue=x")
 
@@ -177,14 +177,14 @@ async def test_a_listing_of_kopfs_that_is_gone_begins_anew() -> None:
 )
 async def test_kopf_is_told_to_wait_for_a_number_of_seconds_that_has_a_bound(header: str, seconds: str) -> None:
     busy = always(status=429, headers={"Retry-After": header})
-    async with answering(busy) as kube, kube.watch_session(lambda *_: None) as session:
+    async with answering(busy) as kube, kube.watch_session(Nobody()) as session:
         answer = await session.get(f"{kube.server}{PODS}")
         assert answer.headers["Retry-After"] == seconds
 
 
 async def test_credentials_that_are_refused_again_and_again_are_tried_ever_more_slowly() -> None:
     clock = Clock()
-    async with answering(always(status=401)) as kube, kube.watch_session(lambda *_: None) as session:
+    async with answering(always(status=401)) as kube, kube.watch_session(Nobody()) as session:
         kube._watching._pace = Pace(clock)
         for _ in range(4):
             await session.get(f"{kube.server}{PODS}?continue=x")
@@ -198,7 +198,7 @@ async def test_credentials_that_are_refused_again_and_again_are_tried_ever_more_
 @pytest.mark.parametrize("content_type", ["application/json", "text/html"])
 async def test_a_listing_of_kopfs_that_is_none_begins_anew(body: str, content_type: str) -> None:
     wrong = always(text=body, content_type=content_type)
-    async with answering(wrong) as kube, kube.watch_session(lambda *_: None) as session:
+    async with answering(wrong) as kube, kube.watch_session(Nobody()) as session:
         answer = await session.get(f"{kube.server}{PODS}")
         with pytest.raises(aiohttp.ClientPayloadError):
             await answer.json()
@@ -206,7 +206,7 @@ async def test_a_listing_of_kopfs_that_is_none_begins_anew(body: str, content_ty
 
 async def test_an_error_that_is_no_json_stays_what_it_is() -> None:
     broken = always(status=500, text="{", content_type="application/json")
-    async with answering(broken) as kube, kube.watch_session(lambda *_: None) as session:
+    async with answering(broken) as kube, kube.watch_session(Nobody()) as session:
         answer = await session.get(f"{kube.server}{PODS}")
         with pytest.raises(ValueError, match="Expecting"):
             await answer.json()
@@ -221,7 +221,7 @@ async def test_an_event_that_breaks_off_is_left_out() -> None:
         await response.write_eof()
         return response
 
-    async with answering(watch) as kube, kube.watch_session(lambda *_: None) as session:
+    async with answering(watch) as kube, kube.watch_session(Nobody()) as session:
         answer = await session.get(f"{kube.server}{PODS}?watch=true")
         text = b"".join([piece async for piece in answer.content.iter_chunked(100)])
     assert text == b'{"a": 1}\n{"b": 2}\n'

@@ -11,8 +11,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from kubernetes.aio.client import Configuration
 
 from clock import Clock
-from operator_world import FakeApiServer, agent
-from ropewalk_operator import server, settings, workers
+from operator_world import FakeApiServer, Nobody, agent
+from ropewalk_operator import server, settings
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.guard import Guard
 from ropewalk_operator.kinds import AGENT, CONFIG_MAP, POD, WATCHED, Key, Kind, collection
@@ -124,22 +124,8 @@ async def test_watching_has_begun_when_every_kind_is_watched_in_every_namespace(
         for kind in WATCHED:
             await asyncio.sleep(0)
             assert not begun.done()
-            watches.on_request(kind, place, is_watch=False)
-            watches.on_request(kind, place, is_watch=True)
+            watches.on_watch(kind, place)
     await begun
-    assert watches.relist.empty()
-
-
-def test_a_watch_that_had_lost_its_place_has_its_kind_listed_once_however_many_pages_kopf_has_read() -> None:
-    watches = Watches([], Clock(0.0))
-    watches.on_request(POD, "", is_watch=True)
-    watches.on_request(POD, "", is_watch=True)
-    assert watches.relist.empty(), "each watch ends after a while, and goes on where it was"
-    for _ in range(50):
-        watches.on_request(POD, "", is_watch=False)
-    watches.on_request(POD, "", is_watch=True)
-    assert watches.relist.get_nowait() == (POD, "")
-    assert watches.relist.empty()
 
 
 def test_a_silent_watch_and_one_that_never_began_are_problems() -> None:
@@ -149,11 +135,11 @@ def test_a_silent_watch_and_one_that_never_began_are_problems() -> None:
     assert watches.problems() == []
     for kind in WATCHED:
         if kind is not AGENT:
-            watches.on_request(kind, "", is_watch=True)
+            watches.on_watch(kind, "")
     clock.now = SLOW_START_SECONDS + 1
     (problem,) = watches.problems()
     assert problem.startswith("not watched since the start: Agent")
-    watches.on_request(AGENT, "", is_watch=True)
+    watches.on_watch(AGENT, "")
     assert watches.problems() == []
     clock.now += SILENCE_SECONDS
     watches.on_event("Agent")
@@ -220,60 +206,12 @@ async def test_what_a_resync_finds_is_looked_at_before_the_rest_of_it_is_listed(
     task.cancel()
 
 
-async def test_only_the_place_that_a_watch_has_lost_is_listed_anew() -> None:
-    listed: list[tuple[str, str | None]] = []
-    watches = Watches(["a", "b", "c"], Clock(0.0))
-    over = asyncio.Event()
-
-    class Listing:
-        async def list_all(self, kind: Kind, namespace: str | None, **_: Any) -> tuple[list[Key], int]:
-            listed.append((kind.name, namespace))
-            if len(listed) == 2:
-                over.set()
-            return [], 1
-
-    for place in watches.places:
-        watches.on_request(POD, place, is_watch=True)
-    for place in ("a", "c"):
-        watches.on_request(POD, place, is_watch=False)
-        watches.on_request(POD, place, is_watch=True)
-    task = asyncio.create_task(workers.relist(Cache(), cast(Kube, Listing()), watches, lambda *_: None))
-    await asyncio.wait_for(over.wait(), 10)
-    await asyncio.sleep(0)
-    task.cancel()
-    assert listed == [("Pod", "a"), ("Pod", "c")]
-
-
-async def test_what_half_a_listing_has_shown_is_looked_at_though_the_rest_fails(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(workers, "RELIST_RETRY_SECONDS", 0.001)
-    api, cache = FakeApiServer(), Cache()
-    api.put(agent())
-    looked_at: asyncio.Queue[Key] = asyncio.Queue()
-    failed = asyncio.Event()
-
-    class HalfOfIt:
-        async def list_all(self, kind: Kind, *args: Any, **options: Any) -> None:
-            if not failed.is_set():
-                await api.list_all(kind, *args, **options)
-                failed.set()
-            raise ApiError(500, "InternalError", "the second page")
-
-    watches = Watches([], Clock(0.0))
-    watches.relist.put_nowait((AGENT, ""))
-    enqueue = lambda key, _urgent: looked_at.put_nowait(key)  # noqa: E731
-    task = asyncio.create_task(workers.relist(cache, cast(Kube, HalfOfIt()), watches, enqueue))
-    assert await asyncio.wait_for(looked_at.get(), 10) == Key("Agent", "default", "calc")
-    task.cancel()
-
-
 async def test_requests_without_an_answer_are_counted() -> None:
     seen: list[tuple[str, int]] = []
     configuration = Configuration()
     configuration.host = "http://127.0.0.1:1"
     kube = Kube(configuration, Guard(uptime), lambda verb, code: seen.append((verb, code)))
-    async with kube.watch_session(lambda *_: None) as session:
+    async with kube.watch_session(Nobody()) as session:
         with pytest.raises(ClientConnectionError):
             await session.get(f"{kube.server}/api/v1/pods?watch=true")
     await kube.close()
@@ -290,7 +228,7 @@ async def test_a_namespace_without_config_maps_can_be_watched() -> None:
         configuration = Configuration()
         configuration.host = str(server.make_url(""))
         kube = Kube(configuration, Guard(uptime))
-        async with kube.watch_session(lambda *_: None) as session:
+        async with kube.watch_session(Nobody()) as session:
             answer = await session.get(server.make_url("/api/v1/namespaces/empty/configmaps"))
             assert (await answer.json())["items"] == []
         await kube.close()

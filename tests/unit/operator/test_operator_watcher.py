@@ -24,19 +24,30 @@ from ropewalk_operator.kube import Kube
 from ropewalk_operator.leader import uptime
 from ropewalk_operator.watch_session import StaysForbidden
 from ropewalk_operator.watches import Watches
+from waiting import eventually
 
 CALC = Key("Agent", "default", "calc")
+OTHER = Key("Agent", "default", "other")
 MATH = Key("MCPServer", "default", "math")
 
 
+GONE = {"kind": "Status", "code": 410, "reason": "Expired", "message": "The provided continue parameter is too old"}
 FORBIDDEN = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": 'User "ropewalk" cannot list'}
 
 
 class Api:
-    """Lists nothing, and says on the last watch of Agents what it is told to; `forbids` so many of its listings."""
+    """Lists no Agents but `agents`, and says on their last watch what it is told to; `forbids` so many of the listings.
 
-    def __init__(self, forbids: float = 0) -> None:
+    Everything is of version `version`. With `loses_pages` the first listing of Agents has a second page, which is gone.
+    """
+
+    def __init__(self, forbids: float = 0, *, loses_pages: bool = False) -> None:
         self.forbids = forbids
+        self.loses_pages = loses_pages
+        self.agents: list[dict[str, Any]] = []
+        self.version = 1
+        self.watches = 0
+        """How many of Agents have begun."""
         self._agents = web.StreamResponse()
 
     async def say(self, event: object) -> None:
@@ -48,13 +59,23 @@ class Api:
             self.forbids -= 1
             return web.json_response(FORBIDDEN, status=403)
         if request.query.get("watch") != "true":
-            return web.json_response({"kind": "List", "items": [], "metadata": {"resourceVersion": "1"}})
+            return self._list(request)
         stream = web.StreamResponse()
+        await stream.prepare(request)
         if request.path.endswith("/agents"):
             self._agents = stream
-        await stream.prepare(request)
+            self.watches += 1
         await asyncio.Event().wait()
         return stream
+
+    def _list(self, request: web.Request) -> web.Response:
+        if "continue" in request.query:
+            self.loses_pages, self.agents = False, []
+            return web.json_response(GONE, status=410)
+        is_agents = request.path.endswith("/agents")
+        more = {"continue": "more"} if is_agents and self.loses_pages else {}
+        metadata = {"resourceVersion": str(self.version), **more}
+        return web.json_response({"kind": "List", "items": self.agents if is_agents else [], "metadata": metadata})
 
 
 @asynccontextmanager
@@ -79,6 +100,11 @@ async def watching(
             await kube.close()
 
 
+def versioned(body: dict[str, Any], version: int) -> dict[str, Any]:
+    """The body as the API server gives it at this version."""
+    return {**body, "metadata": {**body["metadata"], "resourceVersion": str(version)}}
+
+
 async def test_only_what_a_user_has_changed_goes_before_the_rest() -> None:
     heard: list[tuple[Key, bool]] = []
     kube = Kube(Configuration(), Guard(uptime))
@@ -88,7 +114,7 @@ async def test_only_what_a_user_has_changed_goes_before_the_rest() -> None:
     def heard_of(kind: Kind, body: dict[str, Any], version: int, **metadata: Any) -> dict[Key, bool]:
         heard.clear()
         body = {**body, "metadata": {**body["metadata"], "resourceVersion": str(version), **metadata}}
-        watcher.take(kind, {"type": "MODIFIED", "object": body})  # type: ignore[typeddict-item]
+        watcher.take(kind, "", {"type": "MODIFIED", "object": body})  # type: ignore[typeddict-item]
         return dict(heard)
 
     assert heard_of(AGENT, agent(mcpServers=[{"name": "math"}]), 1) == {CALC: True}
@@ -131,13 +157,53 @@ async def test_a_watch_that_cannot_be_understood_begins_anew(line: object) -> No
     api, heard = Api(), asyncio.Queue[Key]()
     async with watching(api, Cache(), lambda key, _urgent: heard.put_nowait(key)) as (watches, tasks):
         await asyncio.wait_for(watches.begun(), 10)
+        missed, calc = versioned(agent("missed"), 4), versioned(agent(), 5)
+        api.agents, api.version = [missed], 4
         await api.say(line)
-        assert await asyncio.wait_for(watches.relist.get(), 10) == (AGENT, ""), "it may have missed something"
-        calc = agent()
-        calc["metadata"] |= {"resourceVersion": "5"}
+        assert await asyncio.wait_for(heard.get(), 10) == Key("Agent", "default", "missed"), "it is listed anew"
+        await eventually(lambda: api.watches == 2, "it is watched anew")
         await api.say({"type": "ADDED", "object": calc})
         assert await asyncio.wait_for(heard.get(), 10) == CALC
         assert not any(task.done() for task in tasks)
+
+
+async def test_what_has_vanished_while_a_watch_had_lost_its_place_is_gone() -> None:
+    api, cache, heard = Api(), Cache(), asyncio.Queue[Key]()
+    api.agents, api.version = [versioned(agent(), 5), versioned(agent("other"), 6)], 6
+    async with watching(api, cache, lambda key, _urgent: heard.put_nowait(key)) as (watches, _):
+        await asyncio.wait_for(watches.begun(), 10)
+        assert {heard.get_nowait(), heard.get_nowait()} == set(cache.resources) == {CALC, OTHER}
+        api.agents, api.version = [versioned(agent("other"), 6)], 7
+        await api.say({"type": "ERROR", "object": {"code": 410}})
+        assert await asyncio.wait_for(heard.get(), 10) == CALC
+        assert set(cache.resources) == {OTHER}
+
+
+async def test_what_only_half_a_listing_has_shown_is_gone_when_the_watch_begins() -> None:
+    api, cache = Api(loses_pages=True), Cache()
+    api.agents = [versioned(agent(), 1)]
+    heard: list[Key] = []
+    async with watching(api, cache, lambda key, _urgent: heard.append(key)) as (watches, _):
+        await asyncio.wait_for(watches.begun(), 10)
+    assert heard == [CALC, CALC], "it came with the first page, and was deleted before the next listing"
+    assert not cache.resources
+
+
+async def test_a_listing_takes_nothing_away_that_is_newer_or_of_another_place() -> None:
+    cache, heard = Cache(), list[Key]()
+    kube = Kube(Configuration(), Guard(uptime))
+    watches = Watches(["default", "other"], Clock(0.0))
+    watcher = Watcher(cache, watches, kube, lambda key, _urgent: heard.append(key), silence_seconds=70)
+    elsewhere = versioned(agent(), 2)
+    elsewhere["metadata"] |= {"namespace": "other", "uid": "elsewhere"}
+    watcher.begin_listing(AGENT, "default")
+    for body in (versioned(agent("old"), 3), elsewhere, versioned(agent(), 9)):
+        cache.see(AGENT.name, body)
+    watcher.begin_watch(AGENT, "default", "8")
+    assert heard == [Key("Agent", "default", "old")]
+    watcher.begin_watch(AGENT, "default", "10")
+    assert len(cache.resources) == 2, "a watch that goes on where it was has listed nothing"
+    await kube.close()
 
 
 async def test_rights_that_are_missing_end_the_watching_with_what_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
