@@ -275,7 +275,7 @@ async def test_rights_that_were_missing_before_the_api_server_went_away_may_be_t
             request.transport.close()
         return web.Response(status=403)
 
-    async with answering(answer) as kube, kube.watch_session(lambda *_: None) as session:
+    async with answering(answer) as kube, kube.watch_session(Nobody()) as session:
         kube._watching._refusals = Refusals(clock)
         assert (await session.get(f"{kube.server}{PODS}?continue=x")).status == 403
         clock.now += REFUSED_SECONDS
