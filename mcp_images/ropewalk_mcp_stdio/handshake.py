@@ -62,7 +62,8 @@ def _asked(link: Link, method: str, params: Message) -> Call:
 
 async def _discovered(call: Call, patience_seconds: float | None) -> Greeting | None:
     try:
-        answer = await asyncio.wait_for(call.answer(), patience_seconds)
+        async with asyncio.timeout(patience_seconds):
+            answer = await call.answer()
     except TimeoutError:
         return None
     return _stateless_greeting(answer)

@@ -112,7 +112,8 @@ class Link:
         call = Call(None, jsonrpc.request(0, method, params), long=True)
         self.call(call)
         try:
-            return await asyncio.wait_for(call.answer(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                return await call.answer()
         except TimeoutError:
             self.cancel(call, "no answer in time", answer=False)
             raise

@@ -122,7 +122,8 @@ class PerSession:
         try:
             await link.open(*await self.program.command())
             link.call(call)
-            answer = await asyncio.wait_for(call.answer(), self.program.timing.start)
+            async with asyncio.timeout(self.program.timing.start):
+                answer = await call.answer()
         except StartError as problem:
             raise Refusal(jsonrpc.UNAVAILABLE, f"server {self.program.name!r}: {problem}", 503, 5) from None
         except TimeoutError:

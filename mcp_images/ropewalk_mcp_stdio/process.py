@@ -160,7 +160,8 @@ class Process(asyncio.SubprocessProtocol):
         if polite:
             self._signal_group(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._gone(), _TERMINATION_SECONDS)
+                async with asyncio.timeout(_TERMINATION_SECONDS):
+                    await self._gone()
         self._signal_group(signal.SIGKILL)
         await self._exited.wait()
         self._transport.close()

@@ -75,7 +75,8 @@ async def serve(options: ServeOptions, program: Program, listener: socket.socket
         # It begins with closing idle connections: the next calls of their clients go to another pod.
         server.should_exit = True
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(application.drained(), program.timing.drain)
+            async with asyncio.timeout(program.timing.drain):
+                await application.drained()
     finally:
         application.draining = True
         application.end_streams()

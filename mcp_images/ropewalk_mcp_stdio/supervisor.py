@@ -80,7 +80,8 @@ class Supervisor:
                 break
             self._news.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._news.wait()
         problem = f"the process of server {self.program.name!r} is not running: {self.problem}; try again later"
         raise Refusal(jsonrpc.UNAVAILABLE, problem, 503, max(1, math.ceil(pause)))
 
@@ -94,7 +95,6 @@ class Supervisor:
 
     async def stop(self) -> None:
         """End the child for good."""
-        # A cancellation that meets an answer may be lost in Python 3.11, where wait_for returns the answer instead.
         self._stopped = True
         if self.link is not None:
             await self.link.close("stopped with the bridge")
@@ -152,7 +152,8 @@ class Supervisor:
 
     async def _pause(self, link: Link, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(link.ended.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await link.ended.wait()
 
 
 async def tools_problem(link: Link, greeting: Greeting, timeout_seconds: float) -> str | None:

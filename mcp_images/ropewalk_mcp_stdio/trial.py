@@ -36,7 +36,8 @@ class Trial:
     async def greeting(self) -> Greeting:
         """Return how the server greets, once it has; Refusal where it failed to, or takes too long."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._tried.wait(), self._program.timing.start)
+            async with asyncio.timeout(self._program.timing.start):
+                await self._tried.wait()
         if self._greeting is None:
             problem = f"server {self._program.name!r} has not started yet: {self.problem}; try again later"
             raise Refusal(jsonrpc.UNAVAILABLE, problem, 503, 1)
