@@ -244,8 +244,8 @@ def main() -> int:
         logger.error("the operator cannot start", extra={"fields": {"error": str(error)}})
         return 2
     logs.configure(chosen.log_level)
-    # Listings bring thousands of objects that stay. To look for garbage among them after every 700 was a fifth of a
-    # start's CPU.
+    # Listings bring thousands of objects that stay. To look for garbage among them after every few hundred was a
+    # fifth of a start's CPU.
     gc.freeze()
     gc.set_threshold(OBJECTS_PER_COLLECTION)
     loop = asyncio.new_event_loop()

@@ -92,11 +92,15 @@ class Cache:
         for key in self._known(kind):
             is_listed = key in listed or namespace not in (None, key.namespace)
             if not is_listed and self._version(key) <= version:
+                # Of another listing, which was answered before, a page may still arrive.
                 if kind in RESOURCE_KINDS:
+                    self._bury(self.resources[key]["metadata"]["uid"], version)
                     concerned |= self._drop_resource(key)
                 elif kind == POD.name:
+                    self._bury(self.pods[key].uid, version)
                     concerned |= self._drop_pod(key)
                 else:
+                    self._bury(self.children[key].uid, version)
                     concerned |= self._drop_child(key)
         return concerned
 
@@ -216,7 +220,7 @@ class Cache:
         ]
         concerned: set[Key] = set()
         for place in gone:
-            del self.config_maps[place]
+            self._bury(self.config_maps.pop(place)[0], version)
             concerned |= self._agents_of_config_map.get(place, set())
         return concerned
 

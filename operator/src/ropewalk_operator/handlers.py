@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 
+import aiohttp
 import kopf
 from kopf._cogs.clients.auth import vault_var
 from kopf._cogs.clients.watching import Bookmark, WatchingError, infinite_watch
@@ -29,9 +30,9 @@ logger = logging.getLogger(__name__)
 AT_ONCE = 50
 """After so many events whatever else waits has its turn: a watch may bring thousands in one piece."""
 
-NOT_UNDERSTOOD = (WatchingError, ValueError, KeyError, TypeError, AttributeError)
+NOT_UNDERSTOOD = (WatchingError, ValueError, KeyError, TypeError, AttributeError, aiohttp.ClientResponseError)
 """What kopf makes of a watch's errors other than 410, of lines that are no JSON, and of JSON that is no event or no
-object."""
+object; and what aiohttp makes of an answer that is no HTTP."""
 ERROR_CHARACTERS = 300
 
 

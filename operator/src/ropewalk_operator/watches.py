@@ -7,15 +7,12 @@ MCPServer that has not been read yet is not a missing one, and so a restart writ
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.kinds import CONFIG_MAP, WATCHED, Key, Kind
 from ropewalk_operator.kube import Kube
-
-logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 240
 """How long one watch request lasts: each new one is a sign of life."""

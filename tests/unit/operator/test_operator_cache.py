@@ -129,6 +129,15 @@ def test_what_is_not_in_a_listing_and_is_older_is_gone(cache: Cache) -> None:
     assert list(cache.resources) == [Key("Agent", "default", "new")]
 
 
+def test_what_a_listing_has_shown_to_be_gone_does_not_come_back_with_an_older_listing(cache: Cache) -> None:
+    prompts = at({"metadata": {"name": "prompts", "namespace": "default", "uid": "p"}}, 1)
+    for kind, body in {"Agent": at(agent("calc"), 1), "Service": child(1), "Pod": pod(), "ConfigMap": prompts}.items():
+        cache.see(kind, body)
+        cache.lose_others(kind, None, set(), 5)
+        assert cache.see(kind, body) == set(), kind
+    assert not any((cache.resources, cache.children, cache.pods, cache.config_maps))
+
+
 def test_a_listing_of_one_namespace_says_nothing_of_another(cache: Cache) -> None:
     cache.see("Agent", at(agent("calc"), 1))
     cache.see("Service", child(1))

@@ -38,11 +38,13 @@ FORBIDDEN = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": 'U
 class Api:
     """Lists no Agents but `agents`, and says on their last watch what it is told to; `forbids` so many of the listings.
 
-    Everything is of version `version`. With `loses_pages` the first listing of Agents has a second page, which is gone.
+    Everything is of version `version`. Its answers to the first `garbles` watches of Agents are no HTTP. With
+    `loses_pages` the first listing of Agents has a second page, which is gone.
     """
 
-    def __init__(self, forbids: float = 0, *, loses_pages: bool = False) -> None:
+    def __init__(self, forbids: float = 0, *, loses_pages: bool = False, garbles: int = 0) -> None:
         self.forbids = forbids
+        self.garbles = garbles
         self.loses_pages = loses_pages
         self.agents: list[dict[str, Any]] = []
         self.version = 1
@@ -60,6 +62,10 @@ class Api:
             return web.json_response(FORBIDDEN, status=403)
         if request.query.get("watch") != "true":
             return self._list(request)
+        if request.path.endswith("/agents") and self.garbles:
+            self.garbles -= 1
+            assert isinstance(request.transport, asyncio.WriteTransport)
+            request.transport.write(b"what is this?\r\n\r\n")
         stream = web.StreamResponse()
         await stream.prepare(request)
         if request.path.endswith("/agents"):
@@ -164,6 +170,14 @@ async def test_a_watch_that_cannot_be_understood_begins_anew(line: object) -> No
         await eventually(lambda: api.watches == 2, "it is watched anew")
         await api.say({"type": "ADDED", "object": calc})
         assert await asyncio.wait_for(heard.get(), 10) == CALC
+        assert not any(task.done() for task in tasks)
+
+
+async def test_an_answer_that_is_no_http_does_not_end_the_watching() -> None:
+    api = Api(garbles=1)
+    async with watching(api, Cache(), lambda *_: None) as (watches, tasks):
+        await asyncio.wait_for(watches.begun(), 10)
+        assert not api.garbles
         assert not any(task.done() for task in tasks)
 
 
