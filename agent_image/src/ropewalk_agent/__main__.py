@@ -23,7 +23,7 @@ _KEEP_ALIVE_SECONDS = 75
 _CLOSE_SECONDS = 2
 _LEAVE_SECONDS = 0.25
 """So long turns are still taken on connections that are open at the end: whoever keeps one comes here whatever the
-Service says, until an answer closes it."""
+Service says, until an answer closes it. Those that are idle then are closed: a turn would be refused from here on."""
 
 
 def main() -> int:
@@ -67,7 +67,7 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
     from ropewalk_agent.metrics import Metrics
     from ropewalk_agent.routes.turns import LARGEST_BODY
     from ropewalk_agent.runtime import Runtime
-    from ropewalk_agent.transport import Protocol
+    from ropewalk_agent.transport import Protocol, close_kept
 
     metrics = Metrics()
     traces = tracing.start(os.environ, agent)
@@ -100,6 +100,7 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
         runtime.leave()
         if server.server_state.connections:
             await asyncio.sleep(_LEAVE_SECONDS)
+            close_kept(server.server_state.connections)
         # The socket stays open meanwhile, so that whoever still comes gets an answer rather than a refusal.
         await runtime.drain(settings.drain_seconds)
         server.should_exit = True

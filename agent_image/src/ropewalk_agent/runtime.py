@@ -144,7 +144,7 @@ class Runtime:
         return self._leaving
 
     async def wait_until_draining(self) -> None:
-        """Return once the pod is going away."""
+        """Return once new turns are refused."""
         await self._drain_begun.wait()
 
     @property

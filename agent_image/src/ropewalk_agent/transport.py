@@ -5,6 +5,7 @@ the interpreter's lock, which the worker then holds for a while. Delays nothing 
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -16,6 +17,14 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Put the gathering transport in between."""
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
+
+
+def close_kept(connections: Iterable[object]) -> None:
+    """Close those of a server's connections that are idle, and the others with the answers that they wait for."""
+    for connection in tuple(connections):
+        # Websockets are told by their own routes.
+        if isinstance(connection, Protocol):
+            connection.shutdown()
 
 
 class GatheringTransport:

@@ -90,8 +90,8 @@ async def test_calls_reach_every_replica_and_one_that_comes_later() -> None:
 
 @asynccontextmanager
 async def young(rogue: Rogue, clock: Clock) -> AsyncIterator[tuple[httpx2.AsyncClient, Balancer]]:
-    """A client over young connections to one server, and what counts them on the way."""
-    async with served(rogue) as base:
+    """A client over young connections to one server, which closes none by itself, and what counts them on the way."""
+    async with served(rogue, timeout_keep_alive=3600) as base:
         balancer = Balancer(port(base))
         async with balanced(balancer) as url:
             connections = YoungConnections(httpx2.AsyncHTTPTransport, clock)
@@ -151,6 +151,21 @@ async def test_an_answer_under_way_keeps_its_connection_until_it_has_arrived() -
         assert balancer.open == 2
         slow.may_answer.set()
         assert "at last" in (await waiting).text
+        await eventually(lambda: balancer.open == 1)
+
+
+async def test_a_stream_without_an_end_keeps_no_connection_but_its_own() -> None:
+    clock, slow = Clock(0.0), Slow()
+    async with young(slow, clock) as (client, balancer):
+        endless = httpx2.Timeout(5, read=None)
+        stream = asyncio.create_task(client.post(**call(), timeout=endless))
+        await eventually(lambda: len(slow.asked) == 1)
+        assert (await client.post(**call())).is_success
+        clock.now += spread.SECONDS
+        assert (await client.post(**call())).is_success
+        await eventually(lambda: balancer.open == 2, "the stream's and the young one")
+        slow.may_answer.set()
+        assert (await stream).is_success
         await eventually(lambda: balancer.open == 1)
 
 

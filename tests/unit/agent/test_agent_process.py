@@ -49,11 +49,11 @@ def write_config(folder: Path, provider: str, fields: dict[str, str]) -> Path:
 
 @asynccontextmanager
 async def process(
-    folder: Path, provider: str, *arguments: str
+    folder: Path, provider: str, *arguments: str, fields: dict[str, str] | None = None
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
     port = free_port()
     variables = environment(
-        ROPEWALK_CONFIG_FILE=str(write_config(folder, provider, PROVIDERS[provider])),
+        ROPEWALK_CONFIG_FILE=str(write_config(folder, provider, fields or PROVIDERS[provider])),
         ROPEWALK_PORT=str(port),
         ROPEWALK_DRAIN_SECONDS="5",
     )
@@ -86,6 +86,34 @@ async def test_an_agent_of_each_provider_starts_and_ends_with_0_on_sigterm(provi
     lines = [json.loads(line) for line in out.decode().splitlines()]
     assert all(line["level"] in {"info", "warning"} for line in lines)
     assert (lines[0]["message"], lines[0]["agent"], lines[0]["namespace"]) == ("agent starting", "tested", "")
+
+
+async def test_a_kept_connection_that_is_idle_is_closed_while_a_turn_goes_on_to_its_end(tmp_path: Path) -> None:
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def model(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await may_answer.wait()
+        writer.close()
+
+    server = await asyncio.start_server(model, "127.0.0.1", 0)
+    base = {"baseURL": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"}
+    async with process(tmp_path, "openai-compatible", fields=base) as (child, client):
+        address = client.base_url.host, client.base_url.port
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: kept\r\n\r\n")
+        assert b"200 OK" in await reader.readuntil(b"healthy")
+        turn = asyncio.create_task(client.post("/query", json={"query": "a"}))
+        await asked.wait()
+        child.send_signal(signal.SIGTERM)
+        await reader.read()
+        assert not turn.done()
+        may_answer.set()
+        answer = await turn
+        assert (answer.status_code, answer.json()["error"]["code"]) == (502, "model_error")
+        assert await child.wait() == 0
+    writer.close()
+    server.close()
 
 
 HANGS = """

@@ -37,7 +37,7 @@ from ropewalk_agent.tools.headers import MountedHeaders
 from ropewalk_agent.tools.mcp_calls import Calls, fault_of
 from ropewalk_agent.tools.mcp_session import LenientSession, SiftingDispatcher, subscribe_to_changes
 from ropewalk_agent.tools.sieve import Sieve
-from ropewalk_agent.tools.spread import YoungConnections
+from ropewalk_agent.tools.spread import LIMITS, YoungConnections
 from ropewalk_agent.tools.trust import trust
 from ropewalk_agent.tools.wire import Fault, GuardedTransport, WireError, exchange
 
@@ -253,9 +253,11 @@ class Connection:
         return session
 
     def _connections(self) -> httpx2.AsyncBaseTransport:
-        make = partial(httpx2.AsyncHTTPTransport, verify=trust(self._config))
+        if self._config.url.startswith("http://"):
+            make = partial(httpx2.AsyncHTTPTransport, verify=trust(self._config), limits=LIMITS)
+            return YoungConnections(make, self._clock)
         # Over TLS a connection costs more, and what stands behind the address is somebody else's to balance.
-        return YoungConnections(make, self._clock) if self._config.url.startswith("http://") else make()
+        return httpx2.AsyncHTTPTransport(verify=trust(self._config))
 
     async def _told(self, message: IncomingMessage) -> None:
         if isinstance(message, mcp_types.ToolListChangedNotification):

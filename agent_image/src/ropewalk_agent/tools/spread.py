@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import httpx2
 
 SECONDS = 1.0
-"""Much less than a pod that goes still serves (PRE_STOP_SECONDS of the operator), and than its leaving takes to be
-known everywhere."""
+"""With the time until a pod's leaving is known everywhere it must be less than such a pod still serves
+(PRE_STOP_SECONDS of the operator)."""
+LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=SECONDS)
+"""Of the connections of one age: those that are idle end with the next answer, also where others are still busy."""
 
 
 @dataclass(eq=False, slots=True)
@@ -26,7 +28,8 @@ class _Pool:
 class YoungConnections(httpx2.AsyncBaseTransport):
     """A transport made anew by `make` when it is SECONDS old; the former one ends with its last answer.
 
-    Requests in a session stay with the connections that they have. The clock returns seconds.
+    Requests in a session stay with the connections that they have; answers without an end have one each. The clock
+    returns seconds.
     """
 
     def __init__(self, make: Callable[[], httpx2.AsyncBaseTransport], clock: Callable[[], float]) -> None:
@@ -41,6 +44,10 @@ class YoungConnections(httpx2.AsyncBaseTransport):
         if "mcp-session-id" not in request.headers and self._clock() - self._since >= SECONDS:
             await self._renew()
         pool = self._pool
+        if request.extensions["timeout"]["read"] is None:
+            # A stream without an end would keep all that were opened beside it.
+            pool = _Pool(self._make())
+            self._former.add(pool)
         pool.answers += 1
         try:
             response = await pool.transport.handle_async_request(request)
