@@ -84,7 +84,9 @@ def _server(**settings: str) -> Iterator[str]:
 
 def _asked(prometheus: str, path: str, **query: str) -> Json:
     """What Prometheus itself says."""
-    return dict(httpx.get(f"{prometheus}/api/v1/{path}", params=query, timeout=60).json()["data"])
+    answer = httpx.get(f"{prometheus}/api/v1/{path}", params=query, timeout=60)
+    # Until it has read its own files it says 503, in plain text.
+    return dict(answer.raise_for_status().json()["data"])
 
 
 def _refused(prometheus: str, path: str, **query: str) -> str:

@@ -229,7 +229,11 @@ def test_a_dot_on_latency_names_the_trace_of_one_request(world: World) -> None:
         world.ask("What is 6 times 7?")
         url = f"http://127.0.0.1:{world.prometheus_port}/api/v1/query_exemplars"
         now = time.time()
-        data = httpx.get(url, params={"query": expression, "start": now - 900, "end": now}).json()["data"]
+        data = (
+            httpx.get(url, params={"query": expression, "start": now - 900, "end": now})
+            .raise_for_status()
+            .json()["data"]
+        )
         return {exemplar["labels"]["trace_id"] for series in data for exemplar in series["exemplars"]}
 
     assert all(re.fullmatch("[0-9a-f]{32}", trace) for trace in until(traces, "exemplars"))
