@@ -141,13 +141,19 @@ class Slow(Rogue):
         await asked.text("at last")
 
 
+async def grown_old(client: httpx2.AsyncClient, slow: Slow, clock: Clock) -> asyncio.Task[httpx2.Response]:
+    """A call that is under way on a connection which has become old, while another is on a young one."""
+    waiting = asyncio.create_task(client.post(**call()))
+    await eventually(lambda: len(slow.asked) == 1)
+    clock.now += spread.SECONDS
+    assert (await client.post(**call())).is_success
+    return waiting
+
+
 async def test_an_answer_under_way_keeps_its_connection_until_it_has_arrived() -> None:
     clock, slow = Clock(0.0), Slow()
     async with young(slow, clock) as (client, balancer):
-        waiting = asyncio.create_task(client.post(**call()))
-        await eventually(lambda: len(slow.asked) == 1)
-        clock.now += spread.SECONDS
-        assert (await client.post(**call())).is_success
+        waiting = await grown_old(client, slow, clock)
         assert balancer.open == 2
         slow.may_answer.set()
         assert "at last" in (await waiting).text
@@ -172,10 +178,7 @@ async def test_a_stream_without_an_end_keeps_no_connection_but_its_own() -> None
 async def test_a_request_that_is_given_up_lets_its_old_connection_go() -> None:
     clock, slow = Clock(0.0), Slow()
     async with young(slow, clock) as (client, balancer):
-        waiting = asyncio.create_task(client.post(**call()))
-        await eventually(lambda: len(slow.asked) == 1)
-        clock.now += spread.SECONDS
-        assert (await client.post(**call())).is_success
+        waiting = await grown_old(client, slow, clock)
         waiting.cancel()
         await eventually(lambda: balancer.open == 1)
         slow.may_answer.set()
@@ -184,10 +187,7 @@ async def test_a_request_that_is_given_up_lets_its_old_connection_go() -> None:
 async def test_all_connections_end_with_the_client() -> None:
     clock, slow = Clock(0.0), Slow()
     async with young(slow, clock) as (client, balancer):
-        waiting = asyncio.create_task(client.post(**call()))
-        await eventually(lambda: len(slow.asked) == 1)
-        clock.now += spread.SECONDS
-        assert (await client.post(**call())).is_success
+        waiting = await grown_old(client, slow, clock)
         await client.aclose()
         slow.may_answer.set()
         await eventually(lambda: balancer.open == 0)
