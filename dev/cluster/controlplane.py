@@ -110,6 +110,13 @@ class ControlPlane:
             "--service-account-issuer", "https://kubernetes.default.svc",
             "--service-account-key-file", self.pki / "sa.pub",
             "--service-account-signing-key-file", self.pki / "sa.key",
+            # How servers of further APIs, such as metrics-server, know that the API server asks them, and for whom.
+            "--proxy-client-cert-file", self.pki / "front-proxy.crt",
+            "--proxy-client-key-file", self.pki / "front-proxy.key",
+            "--requestheader-client-ca-file", self.pki / "front-proxy-ca.crt",
+            "--requestheader-allowed-names", "front-proxy",
+            "--requestheader-username-headers", "X-Remote-User", "--requestheader-group-headers", "X-Remote-Group",
+            "--requestheader-extra-headers-prefix", "X-Remote-Extra-",
             "--authorization-mode", "Node,RBAC", "--enable-admission-plugins", "NodeRestriction",
             "--allow-privileged=true", "--profiling=false", *self.api_flags,
         ]  # fmt: skip

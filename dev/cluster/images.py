@@ -7,6 +7,7 @@ which the examples name, and the version with the content's fingerprint, which m
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from cluster.node import PAUSE_IMAGE, ctr
 
 VERSION = "0.1.0"
 COREDNS_IMAGE = f"{where.IMAGE_PREFIX}/coredns:local"
+METRICS_SERVER_IMAGE = f"{where.IMAGE_PREFIX}/metrics-server:local"
 _BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 # Made again when what is in it changes.
 _BASE = f"localhost/ropewalk-base:trixie-{hashlib.sha256(_BASE_PACKAGES.encode()).hexdigest()[:12]}"
@@ -92,28 +94,34 @@ def load_local(layout: Layout) -> None:
 
 def load_system_images(layout: Layout) -> None:
     """The two images that the cluster itself runs: pods' pause process and CoreDNS, each one static binary."""
-    present = set(ctr("images", "ls", "--quiet").stdout.split())
     catatonit = Path(shutil.which("catatonit") or "/usr/bin/catatonit")
-    for reference, binary, entrypoint in (
-        (PAUSE_IMAGE, catatonit, '["/catatonit", "-P"]'),
-        (COREDNS_IMAGE, layout.bin / "coredns", '["/coredns"]'),
-    ):
-        if reference in present:
-            continue
-        name = reference.rpartition("/")[2].partition(":")[0]
-        fingerprint = hashlib.sha256(binary.read_bytes()).hexdigest()[:12]
+    _load_binary(layout, PAUSE_IMAGE, catatonit, "-P")
+    _load_binary(layout, COREDNS_IMAGE, layout.bin / "coredns")
 
-        def build(binary: Path = binary, entrypoint: str = entrypoint, name: str = name) -> str:
-            folder = layout.cache / "contexts" / name
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(binary, folder / binary.name)
-            (folder / "Dockerfile").write_text(f"FROM scratch\nCOPY {binary.name} /\nENTRYPOINT {entrypoint}\n")
-            tag = _built_name(name)
-            _buildah(layout, "bud", "--isolation=chroot", "--tag", tag, folder)
-            return tag
 
-        archive = _archive(layout, name, fingerprint, build)
-        _import(archive, name, [reference])
+def load_metrics_server(layout: Layout) -> None:
+    """What measures pods, for those who have built it."""
+    _load_binary(layout, METRICS_SERVER_IMAGE, layout.bin / "metrics-server")
+
+
+def _load_binary(layout: Layout, reference: str, binary: Path, *arguments: str) -> None:
+    """An image that holds one static binary and nothing else, unless there is one of that name."""
+    if reference in ctr("images", "ls", "--quiet").stdout.split():
+        return
+    name = reference.rpartition("/")[2].partition(":")[0]
+
+    def build() -> str:
+        folder = layout.cache / "contexts" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(binary, folder / binary.name)
+        entrypoint = json.dumps([f"/{binary.name}", *arguments])
+        (folder / "Dockerfile").write_text(f"FROM scratch\nCOPY {binary.name} /\nENTRYPOINT {entrypoint}\n")
+        tag = _built_name(name)
+        _buildah(layout, "bud", "--isolation=chroot", "--tag", tag, folder)
+        return tag
+
+    fingerprint = hashlib.sha256(binary.read_bytes()).hexdigest()[:12]
+    _import(_archive(layout, name, fingerprint, build), name, [reference])
 
 
 def push(registry: str, context: str) -> None:

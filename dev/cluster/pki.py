@@ -1,4 +1,4 @@
-"""The cluster's keys and certificates, made by openssl: one authority, one certificate for each user.
+"""The cluster's keys and certificates, made by openssl: one certificate for each user, and who vouches for it.
 
 They live for a year inside the state folder and are gone with it. Nothing here is for production.
 """
@@ -26,6 +26,8 @@ class User:
     name: str
     subject: str
     alternative_names: str
+    authority: str = "ca"
+    """Who has signed it."""
 
 
 USERS = (
@@ -44,15 +46,19 @@ USERS = (
         f"/O=system:nodes/CN=system:node:{layout.NODE_NAME}",
         f"DNS:{layout.NODE_NAME},IP:{layout.NODE_ADDRESS},IP:127.0.0.1",
     ),
+    # The API server before servers of further APIs. They believe whom it names, so nobody else may have its authority.
+    User("front-proxy", "/CN=front-proxy", "DNS:front-proxy", "front-proxy-ca"),
 )
 
 
 def make(folder: Path) -> None:
-    """Make what is missing of the authority, the service account key and every user's certificate."""
+    """Make what is missing of the authorities, the service account key and every user's certificate."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not (folder / "ca.crt").exists():
-        _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt",
-                 "-subj", "/CN=ropewalk-local-ca", "-days", "365", *_CA_EXTENSIONS, folder=folder)  # fmt: skip
+    for authority in sorted({user.authority for user in USERS}):
+        if not (folder / f"{authority}.crt").exists():
+            _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{authority}.key",
+                     "-out", f"{authority}.crt", "-subj", f"/CN=ropewalk-local-{authority}", "-days", "365",
+                     *_CA_EXTENSIONS, folder=folder)  # fmt: skip
     if not (folder / "sa.pub").exists():
         _openssl("genrsa", "-out", "sa.key", "2048", folder=folder)
         _openssl("rsa", "-in", "sa.key", "-pubout", "-out", "sa.pub", folder=folder)
@@ -82,8 +88,9 @@ def _certificate(folder: Path, user: User) -> None:
     extensions.write_text(f"subjectAltName={user.alternative_names}\nextendedKeyUsage=serverAuth,clientAuth\n")
     _openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{user.name}.key", "-out", f"{user.name}.csr",
              "-subj", user.subject, folder=folder)  # fmt: skip
-    _openssl("x509", "-req", "-in", f"{user.name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
-             "-days", "365", "-out", f"{user.name}.crt", "-extfile", extensions.name, folder=folder)  # fmt: skip
+    _openssl("x509", "-req", "-in", f"{user.name}.csr", "-CA", f"{user.authority}.crt",
+             "-CAkey", f"{user.authority}.key", "-CAcreateserial", "-days", "365", "-out", f"{user.name}.crt",
+             "-extfile", extensions.name, folder=folder)  # fmt: skip
 
 
 def _openssl(*arguments: str, folder: Path) -> None:

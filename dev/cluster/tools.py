@@ -91,6 +91,9 @@ CHART_TOOLS = (
 SIMULATION = (Tool("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}, "2 minutes"),)
 """Nodes and pods for bench/scale.py, which nothing else needs."""
 
+METRICS = (Tool("metrics-server", {"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"}, "2 minutes"),)
+"""What pods use, for bench/autoscaling.py, which nothing else needs."""
+
 # What is taken from Debian's packages for tests and `make observe`, by its path there; binaries go to the cache's
 # bin, other files to its share.
 DEBIAN = {

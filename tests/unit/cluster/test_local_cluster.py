@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from cluster import __main__ as cli
-from cluster import images, machine, tools
+from cluster import images, machine, pki, tools
 from cluster import layout as where
 from cluster.console import Failure
 from cluster.layout import Layout
@@ -151,3 +151,7 @@ def test_the_dns_manifests_are_whole_and_at_the_address_that_pods_are_told() -> 
     assert manifests["Service"]["spec"]["clusterIP"] == where.DNS_SERVICE_ADDRESS
     (container,) = manifests["Deployment"]["spec"]["template"]["spec"]["containers"]
     assert container["image"] == images.COREDNS_IMAGE
+
+
+def test_nobody_but_the_api_server_is_believed_when_it_names_others() -> None:
+    assert [user.name for user in pki.USERS if user.authority == "front-proxy-ca"] == ["front-proxy"]
