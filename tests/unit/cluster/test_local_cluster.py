@@ -155,3 +155,11 @@ def test_the_dns_manifests_are_whole_and_at_the_address_that_pods_are_told() -> 
 
 def test_nobody_but_the_api_server_is_believed_when_it_names_others() -> None:
     assert [user.name for user in pki.USERS if user.authority == "front-proxy-ca"] == ["front-proxy"]
+
+
+@pytest.mark.parametrize(
+    "tool", [*TOOLS, *tools.CHART_TOOLS, *tools.SIMULATION, *tools.METRICS], ids=lambda it: it.folder
+)
+def test_the_go_that_is_installed_is_new_enough_for_every_tool(tool: tools.Tool) -> None:
+    (line,) = (line for line in (tool.source / "go.mod").read_text().splitlines() if line.startswith("go "))
+    assert tuple(int(number) for number in line.removeprefix("go ").split(".")) <= machine._GO_NEEDED
