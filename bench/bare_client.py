@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ AT_ONCE = 32
 _MANAGED = "app.kubernetes.io%2Fmanaged-by%3Dropewalk-operator"
 _PATHS = {
     "Agent": "apis/ropewalk.dev/v1alpha1/namespaces/bench/agents",
+    "Model": "apis/ropewalk.dev/v1alpha1/namespaces/bench/models",
     "ConfigMap": "api/v1/namespaces/bench/configmaps",
     "ServiceAccount": "api/v1/namespaces/bench/serviceaccounts",
     "Service": "api/v1/namespaces/bench/services",
@@ -26,6 +27,17 @@ _PATHS = {
 }
 
 Object = dict[str, Any]
+
+
+async def at_once(work: Iterable[Awaitable[Any]]) -> None:
+    """Await all of it, 32 at once, in this order."""
+    waiting = iter(work)
+
+    async def take() -> None:
+        for each in waiting:
+            await each
+
+    await asyncio.gather(*(take() for _ in range(AT_ONCE)))
 
 
 class BareClient:
@@ -52,15 +64,12 @@ class BareClient:
             kind: await self._dynamic.resources.get(api_version=version, kind=kind)
             for kind, version in versions.items()
         }
-        waiting = iter(objects)
-
-        async def work() -> None:
-            for each in waiting:
-                await resources[each["kind"]].server_side_apply(
-                    each, namespace=NAMESPACE, field_manager="bench", force_conflicts=True
-                )
-
-        await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+        await at_once(
+            resources[each["kind"]].server_side_apply(
+                each, namespace=NAMESPACE, field_manager="bench", force_conflicts=True
+            )
+            for each in objects
+        )
 
     async def merge(self, kind: str, name: str, patch: Object) -> Object:
         """Merge patch; the object as it is then."""
@@ -87,9 +96,12 @@ class BareClient:
         """Everything of a kind."""
         return list((await self._request("GET", _PATHS[kind]))["items"])
 
-    async def events(self, kind: str) -> AsyncIterator[Object]:
-        """What changes from now on, as watch events."""
-        version = (await self._request("GET", f"{_PATHS[kind]}?limit=1"))["metadata"]["resourceVersion"]
+    async def version(self, kind: str) -> str:
+        """Where `events` is to begin, to see all that changes from now on."""
+        return str((await self._request("GET", f"{_PATHS[kind]}?limit=1"))["metadata"]["resourceVersion"])
+
+    async def events(self, kind: str, version: str) -> AsyncIterator[Object]:
+        """What has changed since a version, as watch events."""
         path = f"{_PATHS[kind]}?watch=true&resourceVersion={version}"
         session = self._api.rest_client.pool_manager
         assert session is not None, "the request before has made it"

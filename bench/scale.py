@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import re
 import statistics
 import time
@@ -23,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.bare_client import NAMESPACE, BareClient
+from bench.edits import EDITS, MODEL_SPEC, edit, edit_model, model, share_a_model, users
 from bench.simulated import Cluster, cpu_seconds, memory_mib
 from cluster.layout import REPOSITORY
 from operator_process import OperatorProcess
@@ -30,9 +30,10 @@ from operator_process import OperatorProcess
 _KINDS = ("ConfigMap", "ServiceAccount", "Service", "NetworkPolicy", "Deployment")
 _WRITES = ("APPLY", "PATCH", "POST", "DELETE")
 _SERVER_MADE = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences")
-_EDITS = 100
 _RESYNC_SECONDS = 30
-_LONGEST_SECONDS = 900
+_SCRAPE_SECONDS = 15
+_REST_SECONDS = 1.0
+_LONGEST_SECONDS = 2400
 
 
 @dataclass
@@ -64,6 +65,9 @@ class Run:
     resync_peak_mib: float = 0.0
     edit_seconds: list[float] = field(default_factory=list)
     bare_edit_seconds: list[float] = field(default_factory=list)
+    model_seconds: float = 0.0
+    model_writes: float = 0.0
+    bare_model_seconds: float = 0.0
 
 
 def run() -> list[tuple[str, str, str]]:
@@ -121,9 +125,16 @@ def _kept(each: Run, where: str) -> list[tuple[str, str, str]]:
             "≤ 200 MiB at 5000",
         ),
         (
-            f"{each.agents} Agents, {where}: an edit until its Deployment is changed, p50 and p99 of {_EDITS}",
+            f"{each.agents} Agents, {where}: an edit until its Deployment is changed, p50 and p99 of {EDITS}",
             f"{_percentiles(each.edit_seconds)}; the bare client {_percentiles(each.bare_edit_seconds)}",
             "≤ 50 ms, ≤ 250 ms",
+        ),
+        (
+            f"{each.agents} Agents, {where}: an edit of a Model until the Deployments of all {len(users(each.agents))} "
+            "Agents that use it are changed, writes for each",
+            f"{each.model_seconds:.1f} s, {each.model_writes / len(users(each.agents)):.2f}; the bare client "
+            f"{each.bare_model_seconds:.1f} s",
+            "",
         ),
         (
             f"{each.agents} Agents, {where}: a restart until every one was looked at (caches filled), CPU, writes, RSS",
@@ -153,8 +164,14 @@ async def _compare(size: int, *, pods: bool) -> Run:
             operator = _operator(cluster, folder)
             try:
                 children = await _create(done, cluster, user, operator, pods)
-                done.edit_seconds = await _edit(size, user, bare=False)
+                done.edit_seconds = await edit(size, user, bare=False)
                 await _until(partial(_is_settled, user, "True" if pods else None), 2.0)
+                await share_a_model(size, user)
+                await asyncio.to_thread(_at_rest, operator)
+                before = _writes(_by_verb(_figures(operator)))
+                done.model_seconds = await edit_model(size, user, bare=False)
+                await asyncio.to_thread(_at_rest, operator)
+                done.model_writes = _writes(_by_verb(_figures(operator))) - before
                 await asyncio.to_thread(_restart, done, cluster, operator, folder)
             finally:
                 operator.kill()
@@ -166,7 +183,9 @@ async def _compare(size: int, *, pods: bool) -> Run:
         await user.apply(_in_order([_copy(child) for child in children]))
         done.bare_seconds = time.perf_counter() - began
         done.bare_api_cpu = cluster.cpu_seconds() - api_before
-        done.bare_edit_seconds = await _edit(size, user, bare=True)
+        done.bare_edit_seconds = await edit(size, user, bare=True)
+        await user.apply([model()])
+        done.bare_model_seconds = await edit_model(size, user, bare=True)
     return done
 
 
@@ -210,64 +229,47 @@ async def _create(
     return children
 
 
-async def _edit(size: int, user: BareClient, *, bare: bool) -> list[float]:
-    """Seconds that each edit took; the next one is made when the Deployment has changed.
-
-    `bare`: there is no operator, and the client changes the ConfigMap and then the Deployment itself.
-    """
-    chosen, taken = random.Random(size), []
-    seen: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-    listening = asyncio.create_task(_listen(user, seen))
-    async with asyncio.timeout(_LONGEST_SECONDS):
-        for number in range(_EDITS):
-            name = f"agent-{chosen.randrange(size):05}"
-            before = _config_hash(await user.get("Deployment", f"{name}-agent"))
-            began = time.perf_counter()
-            await user.merge("Agent", name, {"spec": {"systemPrompt": f"You are calculator {number}."}})
-            if bare:
-                await user.merge("ConfigMap", f"{name}-agent", {"data": {"agent.json": str(number)}})
-                template = {"metadata": {"annotations": {"ropewalk.dev/config-hash": str(number)}}}
-                await user.merge("Deployment", f"{name}-agent", {"spec": {"template": template}})
-            while True:
-                deployment, after = await seen.get()
-                if deployment == f"{name}-agent" and after != before:
-                    break
-            taken.append(time.perf_counter() - began)
-    listening.cancel()
-    return taken
-
-
-async def _listen(user: BareClient, seen: asyncio.Queue[tuple[str, str]]) -> None:
-    async for event in user.events("Deployment"):
-        seen.put_nowait((event["object"]["metadata"]["name"], _config_hash(event["object"])))
-
-
 def _restart(done: Run, cluster: Cluster, operator: OperatorProcess, folder: str) -> None:
     operator.stop()
     began = time.perf_counter()
     after = _operator(cluster, folder, ROPEWALK_RESYNC_SECONDS=str(_RESYNC_SECONDS))
     try:
         done.filled_seconds = time.perf_counter() - began
-        figures = _looked_at(after, done.agents)
-        done.restart_seconds, done.restart_cpu = time.perf_counter() - began, cpu_seconds(after.pid)
+        figures, ended, done.restart_cpu = _looked_at(after, done.agents)
+        done.restart_seconds = ended - began
         done.restart_writes, done.restart_rss_mib = _writes(_by_verb(figures)), memory_mib(after.pid, "VmRSS")
-        figures = _looked_at(after, done.agents * 2)
-        done.resync_cpu = cpu_seconds(after.pid) - done.restart_cpu
+        before = cpu_seconds(after.pid)
+        figures, _ended, used = _looked_at(after, done.agents * 2)
+        done.resync_cpu = used - before
         done.resync_writes = _writes(_by_verb(figures)) - done.restart_writes
         done.resync_rss_mib, done.resync_peak_mib = memory_mib(after.pid, "VmRSS"), memory_mib(after.pid, "VmHWM")
     finally:
         after.kill()
 
 
-def _looked_at(operator: OperatorProcess, times: int) -> str:
-    """The metrics, once there have been so many reconciles."""
-    ends = time.monotonic() + _LONGEST_SECONDS
-    while _reconciles(figures := _figures(operator)) < times:
-        if time.monotonic() > ends:
+def _looked_at(operator: OperatorProcess, times: int) -> tuple[str, float, float]:
+    """The metrics, once there have been so many reconciles; when the work for them was over, and its CPU until then.
+
+    To show the state of thousands of Agents is work for the operator, so it is asked only while it has nothing to do.
+    """
+    gives_up = time.monotonic() + _LONGEST_SECONDS
+    while True:
+        ended, used = _at_rest(operator)
+        if _reconciles(figures := _figures(operator)) >= times:
+            return figures, ended, used
+        if time.monotonic() > gives_up:
             raise RuntimeError(f"{times} reconciles were not seen: {figures}")
-        # Seldom: to show the state of thousands of Agents is work for the operator.
-        time.sleep(1)
-    return figures
+        time.sleep(_SCRAPE_SECONDS)
+
+
+def _at_rest(operator: OperatorProcess) -> tuple[float, float]:
+    """Since when the operator has used next to no CPU for a second, and its CPU until then."""
+    since, used = time.perf_counter(), cpu_seconds(operator.pid)
+    while time.perf_counter() - since < _REST_SECONDS:
+        time.sleep(0.1)
+        if (now := cpu_seconds(operator.pid)) - used > _REST_SECONDS * 0.1:
+            since, used = time.perf_counter(), now
+    return since, used
 
 
 def _figures(operator: OperatorProcess) -> str:
@@ -313,10 +315,6 @@ async def _until(look: Callable[[], Awaitable[bool]], pause_seconds: float) -> N
             await asyncio.sleep(pause_seconds)
 
 
-def _config_hash(deployment: dict[str, Any]) -> str:
-    return str(deployment["spec"]["template"]["metadata"]["annotations"])
-
-
 def _in_order(children: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Agent by Agent, each Deployment after its settings. Kind by kind would spare the bare client the controllers,
     which begin with the first Deployment.
@@ -333,8 +331,7 @@ def _copy(child: dict[str, Any]) -> dict[str, Any]:
 
 
 def _agents(count: int) -> list[dict[str, Any]]:
-    model = {"provider": "openai-compatible", "id": "m", "baseURL": "http://model:8080/v1"}
-    spec = {"systemPrompt": "You are a calculator.", "model": model}
+    spec = {"systemPrompt": "You are a calculator.", "model": MODEL_SPEC}
     return [
         {"apiVersion": "ropewalk.dev/v1alpha1", "kind": "Agent", "metadata": {"name": f"agent-{n:05}"}, "spec": spec}
         for n in range(count)
