@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import httpx
 import yaml
@@ -23,11 +22,7 @@ PROMETHEUS, ALERTMANAGER = "127.0.0.1:19090", "127.0.0.1:19093"
 _PODS_PORT = 19094
 _CHART = where.REPOSITORY / "charts" / "ropewalk"
 # The demo model costs nothing. With a price, the panels about cost have something to show.
-_VALUES = {
-    "podMonitor": {"enabled": True},
-    "alerts": {"enabled": True},
-    "prices": {"ropewalk-demo": {"input": 0.25, "output": 1.25}},
-}
+_PRICES = {"ropewalk-demo": {"input": 0.25, "output": 1.25}}
 # Nobody is told: whoever looks at the Alertmanager sees what it has.
 _ALERTMANAGER = {
     "route": {"receiver": "nobody", "group_by": ["alertname", "namespace"]},
@@ -64,7 +59,8 @@ def write(folder: Path, objects: list[Json]) -> None:
         old.unlink()
     for each in objects:
         if each["kind"] == "PrometheusRule":
-            (rules / f"{each['metadata']['name']}.yml").write_text(yaml.safe_dump(each["spec"], sort_keys=False))
+            file = rules / f"{each['metadata']['namespace']}-{each['metadata']['name']}.yml"
+            file.write_text(yaml.safe_dump(each["spec"], sort_keys=False))
     monitors = [each for each in objects if each["kind"] == "PodMonitor"]
     pods_url = f"http://127.0.0.1:{_PODS_PORT}{discovery.PATH}"
     config = configuration(monitors, pods_url=pods_url, alertmanager=ALERTMANAGER, rules=[f"{rules}/*.yml"])
@@ -110,11 +106,47 @@ def _start(here: Layout) -> None:
     )  # fmt: skip
 
 
+def seen(values: Json) -> Json:
+    """Values of the chart for a release with these: what its scrapes and rules depend on, and both of them made.
+
+    The release may be of another version: what only that one knows would be refused.
+    """
+    monitoring = values.get("monitoring") or {}
+    made: Json = {
+        "podMonitor": {"enabled": True},
+        "alerts": {**(monitoring.get("alerts") or {}), "enabled": True},
+        "prices": monitoring.get("prices") or _PRICES,
+    }
+    return {key: values[key] for key in ("fullnameOverride", "watchNamespaces") if values.get(key)} | {
+        "monitoring": made
+    }
+
+
 def _rendered(here: Layout) -> list[Json]:
-    values: dict[str, Any] = {"monitoring": _VALUES}
+    """The chart's objects for each release that is installed, or for one as `make demo` would install it."""
+    helm: list[str | Path] = [here.bin / "helm", f"--kubeconfig={here.kubeconfig}"]
+    listed = json.loads(_said([*helm, "list", "--all-namespaces", "--output=json"]))
+    releases: list[tuple[str, str, Json]] = [
+        (
+            each["name"],
+            each["namespace"],
+            json.loads(_said([*helm, "get", "values", each["name"], f"--namespace={each['namespace']}", "-o=json"])),
+        )
+        for each in listed
+        if each["chart"].startswith("ropewalk-")
+    ]
+    return [
+        body
+        for name, namespace, values in releases or [("ropewalk", "ropewalk-system", {})]
+        for body in _templates(here, name, namespace, seen(values or {}))
+    ]
+
+
+def _templates(here: Layout, name: str, namespace: str, values: Json) -> list[Json]:
+    told = [f"--set-json={key}={json.dumps(value)}" for key, value in values.items()]
     command: list[str | Path] = [
-        here.bin / "helm", "template", "ropewalk", _CHART, "--namespace", "ropewalk-system",
-        "--kube-version", where.KUBERNETES_VERSION, "--set-json", f"monitoring={json.dumps(values['monitoring'])}",
+        here.bin / "helm", "template", name, _CHART, "--namespace", namespace,
+        "--kube-version", where.KUBERNETES_VERSION, *told,
     ]  # fmt: skip
     return [each for each in yaml.safe_load_all(_said(command)) if each]
 
@@ -122,7 +154,7 @@ def _rendered(here: Layout) -> list[Json]:
 def _said(command: list[str | Path]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Failure(f"{Path(command[0]).name} {command[1]} failed:\n{done.stderr.strip()}")
+        raise Failure(f"{' '.join(Path(word).name for word in command[:4])} … failed:\n{done.stderr.strip()}")
     return done.stdout
 
 

@@ -1,0 +1,169 @@
+"""A real fault for every alert of the chart on the local cluster: when Alertmanager has it, and when it is resolved.
+
+Thresholds and waits are the chart's own, so it takes three quarters of an hour; BENCH_ALERTS_MINUTES bounds it (45).
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from cluster.layout import Layout
+from e2e_alerts import SPACES, Fault, world
+from observe import stack
+from observe.prometheus import Prometheus
+from waiting import until
+
+_MINUTES = float(os.environ.get("BENCH_ALERTS_MINUTES", "45"))
+_TO_RESOLVE_SECONDS = 900.0
+"""Of the time, kept for the ends of the faults whose alerts have not come."""
+_LOOK_SECONDS = 2.0
+Row = tuple[str, str, str]
+
+
+@dataclass
+class Alertmanager:
+    """What it has as active, looked at every two seconds; and everything that it ever had."""
+
+    active: list[dict[str, str]] = field(default_factory=list)
+    ever: dict[tuple[tuple[str, str], ...], None] = field(default_factory=dict)
+    looks: int = 0
+
+    def watch(self, over: threading.Event) -> None:
+        """Look until it is over. An Alertmanager that does not answer ends the looking, and with it the measuring."""
+        with httpx.Client(base_url=f"http://{stack.ALERTMANAGER}", timeout=10) as client:
+            while not over.wait(_LOOK_SECONDS):
+                found: list[dict[str, Any]] = client.get("/api/v2/alerts").raise_for_status().json()
+                here = {space.name for space in SPACES}
+                self.active = [each["labels"] for each in found if each["labels"].get("namespace") in here]
+                self.ever.update({tuple(sorted(labels.items())): None for labels in self.active})
+                self.looks += 1
+
+    def has(self, wanted: Mapping[str, str]) -> bool:
+        """Whether an active alert has these labels."""
+        return any(wanted.items() <= labels.items() for labels in self.active)
+
+
+def run() -> Iterator[Row]:
+    """Rows of (alert and fault, what came, what shall come), each as soon as it is known."""
+    ends = time.monotonic() + _MINUTES * 60
+    with world() as strands:
+        _observe()
+        until(_sees_all, "Prometheus sees the leader of each release", seconds=90)
+        alertmanager, over, rows = Alertmanager(), threading.Event(), queue.Queue[Row]()
+        watching = threading.Thread(target=alertmanager.watch, args=(over,))
+        watching.start()
+        try:
+            until(lambda: alertmanager.looks, "Alertmanager answers")
+            if alertmanager.active:
+                raise RuntimeError(f"before any fault, Alertmanager has {alertmanager.active}")
+            threads = [threading.Thread(target=_break, args=(strand, alertmanager, ends, rows)) for strand in strands]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads) or not rows.empty():
+                if not watching.is_alive():
+                    raise RuntimeError("Alertmanager has ceased to answer")
+                try:
+                    yield rows.get(timeout=1)
+                except queue.Empty:
+                    continue
+        finally:
+            over.set()
+            watching.join()
+        yield _others(strands, alertmanager)
+    # The releases are gone: nobody shall be told that they do not lead.
+    _observe()
+
+
+def _observe() -> None:
+    """`make observe`, for the releases that there are now."""
+    with redirect_stdout(sys.stderr):
+        stack.up(Layout.default())
+
+
+def _sees_all() -> bool:
+    asked = Prometheus(f"http://{stack.PROMETHEUS}", 1)
+    leaders = asked.instant("sum by (namespace) (ropewalk_operator_leader) == 1")
+    return {labels["namespace"] for labels, _ in leaders} >= {space.name for space in SPACES}
+
+
+def _break(strand: list[Fault], alertmanager: Alertmanager, ends: float, rows: queue.Queue[Row]) -> None:
+    for fault in strand:
+        if time.monotonic() > ends - _TO_RESOLVE_SECONDS:
+            rows.put(_row(fault, fault.raises[0], "not begun: no time was left"))
+            continue
+        try:
+            _break_once(fault, alertmanager, ends, rows)
+        except Exception as error:
+            # The other alerts are told of all the same.
+            rows.put(_row(fault, fault.raises[0], f"FAILED: {error}".replace("\n", " ")))
+
+
+def _break_once(fault: Fault, alertmanager: Alertmanager, ends: float, rows: queue.Queue[Row]) -> None:
+    began = time.monotonic()
+    _say(f"begins: {fault.what}")
+    try:
+        fault.begin()
+        came = _times(fault, alertmanager, began, ends - _TO_RESOLVE_SECONDS, active=True)
+    finally:
+        ended = time.monotonic()
+        _say(f"ends: {fault.what}")
+        fault.end()
+    went = _times(fault, alertmanager, ended, ends, active=False)
+    for number, labels in enumerate(fault.raises):
+        fired = f"fired after {_minutes(came[number])}" if number in came else f"NOT FIRED in {_minutes(ended - began)}"
+        resolved = f"resolved after {_minutes(went[number])}" if number in went else "NOT RESOLVED in the time"
+        rows.put(_row(fault, labels, f"{fired}, {resolved}" if number in came else fired))
+
+
+def _times(fault: Fault, alertmanager: Alertmanager, since: float, ends: float, *, active: bool) -> dict[int, float]:
+    """Seconds until each of the fault's alerts is active, or none; without those that do not come in time."""
+    seen: dict[int, float] = {}
+    first = alertmanager.looks
+    while len(seen) < len(fault.raises) and time.monotonic() < ends:
+        # What was seen before the fault tells nothing of it.
+        if alertmanager.looks > first + 1:
+            for number, labels in enumerate(fault.raises):
+                if number not in seen and alertmanager.has(labels) is active:
+                    seen[number] = time.monotonic() - since
+                    _say(f"{'fires' if active else 'is resolved'}: {labels['alertname']} ({fault.what})")
+        time.sleep(_LOOK_SECONDS / 2)
+    return seen
+
+
+def _others(strands: list[list[Fault]], alertmanager: Alertmanager) -> Row:
+    """What fired beside what was wanted."""
+    wanted = [labels for strand in strands for fault in strand for labels in fault.raises]
+    others = [
+        dict(each) for each in alertmanager.ever if not any(labels.items() <= dict(each).items() for labels in wanted)
+    ]
+    said = sorted(
+        f"{each['alertname']} ({', '.join(f'{key}={each[key]}' for key in sorted(each) if key not in _DULL)})"
+        for each in others
+    )
+    return "what fired beside these", "; ".join(said) or "nothing", "only what the faults explain"
+
+
+_DULL = ("alertname", "severity")
+
+
+def _row(fault: Fault, labels: Mapping[str, str], figure: str) -> Row:
+    which = "".join(f", {labels[key]}" for key in ("window", "severity") if key in labels)
+    return f"`{labels['alertname']}`{which}: {fault.what}", figure, "fires, and is resolved"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
+
+
+def _say(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S', time.gmtime())} {what}", file=sys.stderr, flush=True)
