@@ -20,9 +20,7 @@ from e2e_cluster import RELEASE, Json, Workspace, agent, helm, image, kubectl, m
 from e2e_crowd import MOST_ASKERS, Crowd
 from waiting import until
 
-AGENTS, STANDBY, LEASE, RIGHTS = (
-    Workspace(name) for name in ("ropewalk-alerts", "ropewalk-standby", "ropewalk-lease", "ropewalk-rights")
-)
+AGENTS, STANDBY, LEASE, RIGHTS = (Workspace(f"ropewalk-alerts{name}") for name in ("", "-standby", "-lease", "-rights"))
 """One namespace a release: of broken agents, of a standby that is cut off, of an operator without its Lease, and of
 one without rights."""
 SPACES = (AGENTS, STANDBY, LEASE, RIGHTS)
