@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ import pytest
 from apiserver import ApiServer, serving_crds
 from apiserver_audit import Right, granted
 from chart_helm import CHART, REPOSITORY, helm
+from operator_installed import installed
 from operator_namespace import MODEL, Namespace
-from operator_process import OperatorProcess
 from ropewalk_operator import names
 from ropewalk_operator.kinds import CHILDREN, KEPT, Kind
 from waiting import until
@@ -82,22 +81,6 @@ def mode(server: ApiServer, request: pytest.FixtureRequest) -> str:
     place = ("-n", RELEASES[mode], "--create-namespace")
     helm("install", "ropewalk", str(CHART), *place, "--set", values, kubeconfig=server.kubeconfig)
     return mode
-
-
-def operator(server: ApiServer, mode: str, log: Path) -> OperatorProcess:
-    """The operator as its Deployment would run it: with its account and its environment."""
-    home = RELEASES[mode]
-    deployment = json.loads(server.kubectl("get", "deployment", "ropewalk-operator", "-n", home, "-o", "json"))
-    of_pod = {
-        "metadata.name": "ropewalk-operator-0", "metadata.namespace": home, "metadata.uid": str(uuid.uuid4()),
-    }  # fmt: skip
-    environment = {
-        each["name"]: each.get("value")
-        or of_pod.get(each.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath"), "")
-        for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
-        if each["name"] != "ROPEWALK_PORT"
-    }
-    return OperatorProcess(server.kubeconfig_of(home, "ropewalk-operator"), log, **environment)
 
 
 def rights(server: ApiServer, mode: str) -> set[Right]:
@@ -175,7 +158,7 @@ def go_through_everything(namespace: Namespace) -> None:
 
 
 def test_the_operator_uses_its_rights_and_no_others(server: ApiServer, mode: str, tmp_path: Path) -> None:
-    process = operator(server, mode, tmp_path / "log").start()
+    process = installed(server, RELEASES[mode], tmp_path / "log").start()
     try:
         namespace = Namespace(server, "everything" if mode == "cluster" else "team")
         go_through_everything(namespace)

@@ -15,7 +15,6 @@ import sys
 import time
 import uuid
 from collections.abc import Collection, Coroutine
-from functools import partial
 from typing import Any
 
 from ropewalk_operator import __version__, handlers, leader, logs, metrics, server, settings, watches, workers
@@ -123,11 +122,11 @@ class Operator:
         await self._election.look()
         self._watches.begin()
         silence = self._settings.watch_silence_seconds
-        watcher = handlers.Watcher(self._cache, self._watches, self._kube, self._enqueue, silence_seconds=silence)
+        watcher = handlers.Watcher(
+            self._cache, self._watches, self._kube, self._enqueue, self._patience, silence_seconds=silence
+        )
         self._start(_until_one_fails(watcher.watch()), "watching")
-        await self._watches.begun()
-        for place in self._watches.places:
-            await self._patience.ask(partial(watches.list_contents, self._cache, self._kube, place))
+        await self._watches.settled()
         self._cache.synced = True
         counts = {"resources": len(self._cache.resources), "children": len(self._cache.children)}
         logger.info("the caches are filled", extra={"fields": counts})
@@ -136,8 +135,8 @@ class Operator:
         await self._election.campaign()
         self._start(self._election.hold(), "election")
         # A watch may have hung for a while without a sign, and what the last leader has applied would be taken back.
-        for kind in () if self._election.follows_nobody else RESOURCES:
-            await self._patience.ask(partial(watches.list_into, self._cache, self._kube, [kind], self._watches.places))
+        if not self._election.follows_nobody:
+            await workers.catch_up(self._cache, self._kube, self._watches, self._patience)
         self._lead()
 
     def _lead(self) -> None:

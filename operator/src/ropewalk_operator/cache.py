@@ -39,6 +39,8 @@ class Cache:
         self.config_maps: dict[tuple[str, str], tuple[str, int]] = {}
         """Uids and versions of all ConfigMaps: enough to know when one that is referred to has changed."""
         self.synced = False
+        self.left_out: set[str] = set()
+        """Namespaces that are not, or not all, known: what is seen of them is not to be acted upon."""
         self._pod_versions: dict[Key, int] = {}
         self._pods_of: dict[Key, set[Key]] = defaultdict(set)
         self._children_of: dict[str, set[Key]] = defaultdict(set)
@@ -103,6 +105,22 @@ class Cache:
                     self._bury(self.children[key].uid, version)
                     concerned |= self._drop_child(key)
         return concerned
+
+    def leave_out(self, namespace: str) -> set[Key]:
+        """Drop all that is known of a namespace that cannot be watched; the resources dropped. Nothing of it is taken
+        for gone: seen again, it is what it was.
+        """
+        self.left_out.add(namespace)
+        dropped = {key for key in self.resources if key.namespace == namespace}
+        for key in dropped:
+            self._drop_resource(key)
+        for key in [key for key in self.pods if key.namespace == namespace]:
+            self._drop_pod(key)
+        for key in [key for key in self.children if key.namespace == namespace]:
+            self._drop_child(key)
+        for place in [place for place in self.config_maps if place[0] == namespace]:
+            del self.config_maps[place]
+        return dropped
 
     def children_of(self, uid: str) -> set[Key]:
         """Keys of the children that the owner with this uid controls."""

@@ -20,10 +20,12 @@ from kopf._cogs.structs.references import NamespaceName, Resource
 
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.kinds import WATCHED, Key, Kind
-from ropewalk_operator.kube import LIST_TIMEOUT_FACTOR, PAGE, Kube
+from ropewalk_operator.kube import LIST_TIMEOUT_FACTOR, PAGE, ApiError, Kube
 from ropewalk_operator.names import MANAGED_SELECTOR
+from ropewalk_operator.patience import Patience
 from ropewalk_operator.streams import Backoffs
-from ropewalk_operator.watches import WATCH_SECONDS, Watches
+from ropewalk_operator.watch_session import StaysForbidden
+from ropewalk_operator.watches import WATCH_SECONDS, Watches, list_contents
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +36,19 @@ NOT_UNDERSTOOD = (WatchingError, ValueError, KeyError, TypeError, AttributeError
 """What kopf makes of a watch's errors other than 410, of lines that are no JSON, and of JSON that is no event or no
 object; and what aiohttp makes of an answer that is no HTTP."""
 ERROR_CHARACTERS = 300
+LEFT_OUT_SECONDS = 30.0
+"""How long a namespace is left out before its rights are looked at again."""
+LEFT_OUT_ADVICE = (
+    "nothing is done there until its Role is back, which `helm upgrade` makes; "
+    "where the namespace is gone for good, take it out of watchNamespaces"
+)
 
 
 class Watcher:
     """Takes what the watches bring into `cache`, and calls `enqueue` for each resource that it concerns.
 
-    A watch that says nothing for `silence_seconds` begins anew.
+    A watch that says nothing for `silence_seconds` begins anew. A namespace where any kind is forbidden is left out as
+    a whole, for as long as that lasts, unless it is the last one.
     """
 
     def __init__(
@@ -48,6 +57,7 @@ class Watcher:
         watches: Watches,
         kube: Kube,
         enqueue: Callable[[Key, bool], None],
+        patience: Patience,
         *,
         silence_seconds: float,
     ) -> None:
@@ -55,6 +65,8 @@ class Watcher:
         self._watches = watches
         self._kube = kube
         self._enqueue = enqueue
+        self._patience = patience
+        self._one_at_a_time = asyncio.Lock()
         self._silence_seconds = silence_seconds
         self._listed: dict[tuple[Kind, str], set[Key]] = {}
         """What the listing under way has brought, by kind and place."""
@@ -66,10 +78,7 @@ class Watcher:
         vault_var.set(vault)
         chosen = self._settings()
         watching = [
-            asyncio.create_task(
-                self._follow(kind, place, chosen), name=f"watch of {kind.name} in {place or 'all namespaces'}"
-            )
-            for kind in WATCHED
+            asyncio.create_task(self._serve(place, chosen), name=f"watches in {place or 'all namespaces'}")
             for place in self._watches.places
         ]
         return [asyncio.create_task(self._log_in(vault), name="login"), *watching]
@@ -111,6 +120,64 @@ class Watcher:
         """What an edit, a deletion or a new object of the name changes; None of what is no resource."""
         known = self._cache.resources.get(key)
         return (known["metadata"]["uid"], known["metadata"]["generation"]) if known is not None else None
+
+    async def _serve(self, place: str, chosen: kopf.OperatorSettings) -> None:
+        while True:
+            await self._watch_until_refused(place, chosen)
+            for key in self._cache.leave_out(place):
+                # They are to be forgotten, and have nothing written.
+                self._enqueue(key, False)
+            self._watches.settle(place)
+            while not await self._is_allowed(place):
+                pass
+            self._watches.begin_anew(place)
+
+    async def _watch_until_refused(self, place: str, chosen: kopf.OperatorSettings) -> None:
+        """Return when the place is to be left out. Raises what ends the watching."""
+        tasks = [asyncio.create_task(self._follow(kind, place, chosen)) for kind in WATCHED]
+        tasks.append(asyncio.create_task(self._fill(place)))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+        errors = [error for task in done if (error := task.exception()) is not None]
+        error = next((each for each in errors if not isinstance(each, StaysForbidden)), errors[0])
+        if not isinstance(error, StaysForbidden) or self._cache.left_out >= set(self._watches.places) - {place}:
+            raise error
+        if place not in self._cache.left_out:
+            fields = {"namespace": place, "error": str(error), "next": LEFT_OUT_ADVICE}
+            logger.warning("a namespace is left out", extra={"fields": fields})
+        # At once: the others may be refused in this very moment, and one of them is the last.
+        self._cache.left_out.add(place)
+        await asyncio.wait(tasks)
+
+    async def _fill(self, place: str) -> None:
+        """Once every kind is watched, have all known that no watch brings. Raises StaysForbidden."""
+        await self._watches.begun(place)
+        async with self._one_at_a_time:
+            try:
+                await self._patience.ask(lambda: list_contents(self._cache, self._kube, place))
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+                raise StaysForbidden(str(error)) from error
+        self._watches.settle(place)
+        if place in self._cache.left_out:
+            self._cache.left_out.discard(place)
+            logger.info("a namespace is taken up again", extra={"fields": {"namespace": place}})
+            for key in [key for key in self._cache.resources if key.namespace == place]:
+                self._enqueue(key, False)
+
+    async def _is_allowed(self, place: str) -> bool:
+        """Whether all may be listed, a while from now. kopf's own attempts would each be an error in the log."""
+        await asyncio.sleep(LEFT_OUT_SECONDS)
+        try:
+            for kind in WATCHED:
+                await self._kube.list_all(kind, place, metadata_only=True, keep=lambda _item: None)
+        except ApiError:
+            return False
+        return True
 
     async def _follow(self, kind: Kind, place: str, chosen: kopf.OperatorSettings) -> None:
         while True:

@@ -91,6 +91,11 @@ class _World(Collector):
         )
         retries.add_metric([], self.queue.retries)
         yield retries
+        left_out = GaugeMetricFamily(
+            "ropewalk_operator_namespaces_left_out", "Namespaces that are to be watched, and where that is forbidden."
+        )
+        left_out.add_metric([], len(self.cache.left_out))
+        yield left_out
         ages = GaugeMetricFamily(
             "ropewalk_operator_last_watch_event_age_seconds",
             "Time since a watch last gave a sign of life.",

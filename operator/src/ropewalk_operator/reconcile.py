@@ -101,7 +101,7 @@ class Reconciler:
         Raises ApiError to be retried.
         """
         body = self._cache.resources.get(key)
-        if body is None:
+        if body is None or key.namespace in self._cache.left_out:
             self._forget(key)
             return None
         now = self._clock()

@@ -1,7 +1,8 @@
 """Whether the watches are alive, and listings besides theirs.
 
 Each watch begins with a listing, and that fills the cache. Until all kinds have been listed nothing is reconciled: an
-MCPServer that has not been read yet is not a missing one, and so a restart writes nothing.
+MCPServer that has not been read yet is not a missing one, and so a restart writes nothing. A place is a namespace, or
+"" for all of them.
 """
 
 from __future__ import annotations
@@ -21,35 +22,55 @@ SLOW_START_SECONDS = 60.0
 
 
 class Watches:
-    """Signs of life of the watches, by kind and namespace ("" for all). `clock` gives seconds that never go back."""
+    """Signs of life of the watches, by kind and place. `clock` gives seconds that never go back."""
 
     def __init__(self, namespaces: Sequence[str], clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._started: float | None = None
         self.places: tuple[str, ...] = tuple(namespaces) or ("",)
-        self._missing = {(kind.name, place) for kind in WATCHED for place in self.places}
+        self._since: dict[str, float] = {}
+        self._missing = {place: {kind.name for kind in WATCHED} for place in self.places}
         self._seen: dict[str, float] = {kind.name: clock() for kind in WATCHED}
-        self._begun = asyncio.Event()
+        self._begun = {place: asyncio.Event() for place in self.places}
+        self._unsettled = set(self.places)
+        self._settled = asyncio.Event()
 
     def begin(self) -> None:
         """The API server answers: what is silent from now on is a problem."""
-        self._started = self._clock()
-        self._seen = {kind.name: self._started for kind in WATCHED}
+        now = self._clock()
+        self._since = dict.fromkeys(self.places, now)
+        self._seen = {kind.name: now for kind in WATCHED}
+
+    def begin_anew(self, place: str) -> None:
+        """All watches of a place that was left out begin again."""
+        self._since[place] = self._clock()
+        self._missing[place] = {kind.name for kind in WATCHED}
+        self._begun[place].clear()
 
     def on_watch(self, kind: Kind, place: str) -> None:
         """A watch has begun, and all that was listed before it has been taken in."""
         self._seen[kind.name] = self._clock()
-        self._missing.discard((kind.name, place))
-        if not self._missing:
-            self._begun.set()
+        self._missing[place].discard(kind.name)
+        if not self._missing[place]:
+            self._begun[place].set()
 
     def on_event(self, kind: str) -> None:
         """An event has come, or an answer to a listing."""
         self._seen[kind] = self._clock()
 
-    async def begun(self) -> None:
-        """Return when every kind is watched in every place."""
-        await self._begun.wait()
+    def settle(self, place: str) -> None:
+        """All that is in the place is known now, or it is left out."""
+        self._missing[place].clear()
+        self._unsettled.discard(place)
+        if not self._unsettled:
+            self._settled.set()
+
+    async def begun(self, place: str) -> None:
+        """Return when every kind is watched in the place."""
+        await self._begun[place].wait()
+
+    async def settled(self) -> None:
+        """Return when each place has been settled once."""
+        await self._settled.wait()
 
     def ages(self) -> dict[str, float]:
         """Seconds since the last sign of life, by kind."""
@@ -58,15 +79,17 @@ class Watches:
 
     def problems(self) -> list[str]:
         """Why the watches cannot be trusted; nothing before they begin."""
-        if self._started is None:
+        if not self._since:
             return []
         silent = [
             f"no sign of life of the watch of {kind} for {age:.0f} s"
             for kind, age in self.ages().items()
             if age > SILENCE_SECONDS
         ]
-        if self._missing and self._clock() - self._started > SLOW_START_SECONDS:
-            kinds = ", ".join(sorted({kind for kind, _ in self._missing}))
+        now = self._clock()
+        late = [kinds for place, kinds in self._missing.items() if now - self._since[place] > SLOW_START_SECONDS]
+        if missing := sorted(set[str]().union(*late)):
+            kinds = ", ".join(missing)
             silent.append(f"not watched since the start: {kinds}; see whether the operator may list and watch them")
         return silent
 
@@ -82,14 +105,14 @@ async def list_into(
     cache: Cache,
     kube: Kube,
     kinds: Sequence[Kind],
-    places: Sequence[str],
+    place: str,
     concern: Callable[[set[Key]], None] = lambda _keys: None,
 ) -> None:
-    """List the kinds in each place into the cache. `concern` is told at once of the keys that each object concerns:
+    """List the kinds in a place into the cache. `concern` is told at once of the keys that each object concerns:
     what the cache has seen is news to nobody any more, also where the rest of the listing fails.
     """
 
-    async def one(kind: Kind, place: str) -> None:
+    async def one(kind: Kind) -> None:
         def keep(item: dict[str, Any]) -> Key:
             concern(cache.see(kind.name, item))
             return Key(kind.name, item["metadata"]["namespace"], item["metadata"]["name"])
@@ -102,5 +125,4 @@ async def list_into(
 
     # One after the other: pages of all kinds at once would be most of what the operator ever needs of memory.
     for kind in kinds:
-        for place in places:
-            await one(kind, place)
+        await one(kind)

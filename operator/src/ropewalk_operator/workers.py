@@ -15,9 +15,10 @@ from functools import partial
 
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.guard import NotLeading
-from ropewalk_operator.kinds import WATCHED, Key
+from ropewalk_operator.kinds import RESOURCES, WATCHED, Key
 from ropewalk_operator.kube import ApiError, Kube
 from ropewalk_operator.metrics import Metrics
+from ropewalk_operator.patience import Patience
 from ropewalk_operator.streams import LONGEST_PAUSE_SECONDS
 from ropewalk_operator.watches import Watches, list_into
 from ropewalk_operator.workqueue import BASE_DELAY_SECONDS, JITTER, MAX_DELAY_SECONDS, WorkQueue
@@ -86,17 +87,33 @@ async def _pause(queue: WorkQueue[Key], seconds: float, left_alone: float) -> No
             await queue.pressed()
 
 
+async def catch_up(cache: Cache, kube: Kube, watches: Watches, patience: Patience) -> None:
+    """List all resources into the cache. Raises an ApiError that asking again would not change."""
+    for place in watches.places:
+        try:
+            for kind in () if place in cache.left_out else RESOURCES:
+                await patience.ask(partial(list_into, cache, kube, [kind], place))
+        except ApiError as error:
+            if error.status != 403 or len(watches.places) == 1:
+                raise
+            # Its watches are refused as well when they begin anew, and then it is left out.
+            logger.warning("a namespace was not listed", extra={"fields": {"namespace": place, "error": str(error)}})
+
+
 async def resync(
     cache: Cache, kube: Kube, watches: Watches, enqueue: Callable[[Key, bool], None], every_seconds: float
 ) -> None:
     """List everything now and then and look at every resource: a safety net for whatever a watch may miss."""
     while True:
         await sleep(every_seconds * random.uniform(0.8, 1.2))
-        try:
-            # What only a listing finds gone is in no cache any more, and has to be forgotten all the same.
-            await list_into(cache, kube, WATCHED, watches.places, partial(_all, enqueue))
-        except ApiError as error:
-            logger.warning("resync failed", extra={"fields": {"error": str(error)}})
+        for place in watches.places:
+            if place in cache.left_out:
+                continue
+            try:
+                # What only a listing finds gone is in no cache any more, and has to be forgotten all the same.
+                await list_into(cache, kube, WATCHED, place, partial(_all, enqueue))
+            except ApiError as error:
+                logger.warning("resync failed", extra={"fields": {"namespace": place, "error": str(error)}})
         _all(enqueue, cache.resources)
 
 

@@ -117,15 +117,41 @@ async def test_what_shall_have_no_pods_is_told_from_what_has_none_by_a_failure(r
     assert counted.registry.get_sample_value("ropewalk_resource_idle", labels) == idle
 
 
-async def test_watching_has_begun_when_every_kind_is_watched_in_every_namespace() -> None:
+async def test_watching_has_begun_when_every_kind_is_watched_in_a_namespace() -> None:
     watches = Watches(["a", "b"], Clock(0.0))
-    begun = asyncio.create_task(watches.begun())
+    begun = asyncio.create_task(watches.begun("b"))
     for place in "ab":
         for kind in WATCHED:
             await asyncio.sleep(0)
             assert not begun.done()
             watches.on_watch(kind, place)
     await begun
+
+
+async def test_a_start_waits_for_every_namespace() -> None:
+    watches = Watches(["a", "b"], Clock(0.0))
+    settled = asyncio.create_task(watches.settled())
+    for place in "ab":
+        await asyncio.sleep(0)
+        assert not settled.done()
+        watches.settle(place)
+    await settled
+
+
+def test_a_namespace_that_is_left_out_is_no_problem_and_one_taken_up_has_its_time_to_begin() -> None:
+    clock = Clock(0.0)
+    watches = Watches(["a", "b"], clock)
+    watches.begin()
+    watches.settle("a")
+    watches.settle("b")
+    clock.now += SLOW_START_SECONDS + 1
+    assert watches.problems() == []
+    watches.begin_anew("b")
+    clock.now += SLOW_START_SECONDS
+    assert watches.problems() == []
+    clock.now += 1
+    (problem,) = watches.problems()
+    assert problem.startswith("not watched since the start")
 
 
 def test_a_silent_watch_and_one_that_never_began_are_problems() -> None:
@@ -167,7 +193,7 @@ async def test_a_listing_shows_what_a_watch_has_missed() -> None:
     cache.children.clear()
     del api.objects[Key("ConfigMap", "default", "prompts")]
     concerned: set[Key] = set()
-    await list_into(cache, cast(Kube, api), [CONFIG_MAP], [""], concerned.update)
+    await list_into(cache, cast(Kube, api), [CONFIG_MAP], "", concerned.update)
     assert concerned == {Key("Agent", "default", "calc")}, "its prompt is gone"
     child = cache.children[Key("ConfigMap", "default", "calc-agent")]
     assert child.content is not None, "of the operator's own the content is listed too"

@@ -22,6 +22,7 @@ from ropewalk_operator.handlers import Watcher
 from ropewalk_operator.kinds import AGENT, MCP_SERVER, POD, Key, Kind
 from ropewalk_operator.kube import Kube
 from ropewalk_operator.leader import uptime
+from ropewalk_operator.patience import Patience
 from ropewalk_operator.watch_session import StaysForbidden
 from ropewalk_operator.watches import Watches
 from waiting import eventually
@@ -96,7 +97,7 @@ async def watching(
         configuration.host = str(server.make_url("")).rstrip("/")
         kube = Kube(configuration, Guard(uptime))
         watches = Watches([], Clock(0.0))
-        tasks = Watcher(cache, watches, kube, enqueue, silence_seconds=70).watch()
+        tasks = Watcher(cache, watches, kube, enqueue, Patience(), silence_seconds=70).watch()
         try:
             yield watches, tasks
         finally:
@@ -115,7 +116,8 @@ async def test_only_what_a_user_has_changed_goes_before_the_rest() -> None:
     heard: list[tuple[Key, bool]] = []
     kube = Kube(Configuration(), Guard(uptime))
     watches = Watches([], Clock(0.0))
-    watcher = Watcher(Cache(), watches, kube, lambda key, urgent: heard.append((key, urgent)), silence_seconds=70)
+    enqueue = lambda key, urgent: heard.append((key, urgent))  # noqa: E731
+    watcher = Watcher(Cache(), watches, kube, enqueue, Patience(), silence_seconds=70)
 
     def heard_of(kind: Kind, body: dict[str, Any], version: int, **metadata: Any) -> dict[Key, bool]:
         heard.clear()
@@ -134,7 +136,7 @@ async def test_only_what_a_user_has_changed_goes_before_the_rest() -> None:
 async def test_an_event_that_cannot_be_understood_hides_no_other_one() -> None:
     api, cache, heard = Api(), Cache(), asyncio.Queue[tuple[Key, bool]]()
     async with watching(api, cache, lambda key, urgent: heard.put_nowait((key, urgent))) as (watches, tasks):
-        await asyncio.wait_for(watches.begun(), 10)
+        await asyncio.wait_for(watches.settled(), 10)
         calc = agent()
         calc["metadata"] |= {"resourceVersion": "5"}
         await api.say({"type": "ADDED", "object": {"metadata": {"name": "odd"}}})
@@ -162,7 +164,7 @@ async def test_an_event_that_cannot_be_understood_hides_no_other_one() -> None:
 async def test_a_watch_that_cannot_be_understood_begins_anew(line: object) -> None:
     api, heard = Api(), asyncio.Queue[Key]()
     async with watching(api, Cache(), lambda key, _urgent: heard.put_nowait(key)) as (watches, tasks):
-        await asyncio.wait_for(watches.begun(), 10)
+        await asyncio.wait_for(watches.settled(), 10)
         missed, calc = versioned(agent("missed"), 4), versioned(agent(), 5)
         api.agents, api.version = [missed], 4
         await api.say(line)
@@ -176,7 +178,7 @@ async def test_a_watch_that_cannot_be_understood_begins_anew(line: object) -> No
 async def test_an_answer_that_is_no_http_does_not_end_the_watching() -> None:
     api = Api(garbles=1)
     async with watching(api, Cache(), lambda *_: None) as (watches, tasks):
-        await asyncio.wait_for(watches.begun(), 10)
+        await asyncio.wait_for(watches.settled(), 10)
         assert not api.garbles
         assert not any(task.done() for task in tasks)
 
@@ -185,7 +187,7 @@ async def test_what_has_vanished_while_a_watch_had_lost_its_place_is_gone() -> N
     api, cache, heard = Api(), Cache(), asyncio.Queue[Key]()
     api.agents, api.version = [versioned(agent(), 5), versioned(agent("other"), 6)], 6
     async with watching(api, cache, lambda key, _urgent: heard.put_nowait(key)) as (watches, _):
-        await asyncio.wait_for(watches.begun(), 10)
+        await asyncio.wait_for(watches.settled(), 10)
         assert {heard.get_nowait(), heard.get_nowait()} == set(cache.resources) == {CALC, OTHER}
         api.agents, api.version = [versioned(agent("other"), 6)], 7
         await api.say({"type": "ERROR", "object": {"code": 410}})
@@ -198,7 +200,7 @@ async def test_what_only_half_a_listing_has_shown_is_gone_when_the_watch_begins(
     api.agents = [versioned(agent(), 1)]
     heard: list[Key] = []
     async with watching(api, cache, lambda key, _urgent: heard.append(key)) as (watches, _):
-        await asyncio.wait_for(watches.begun(), 10)
+        await asyncio.wait_for(watches.settled(), 10)
     assert heard == [CALC, CALC], "it came with the first page, and was deleted before the next listing"
     assert not cache.resources
 
@@ -207,7 +209,8 @@ async def test_a_listing_takes_nothing_away_that_is_newer_or_of_another_place() 
     cache, heard = Cache(), list[Key]()
     kube = Kube(Configuration(), Guard(uptime))
     watches = Watches(["default", "other"], Clock(0.0))
-    watcher = Watcher(cache, watches, kube, lambda key, _urgent: heard.append(key), silence_seconds=70)
+    enqueue = lambda key, _urgent: heard.append(key)  # noqa: E731
+    watcher = Watcher(cache, watches, kube, enqueue, Patience(), silence_seconds=70)
     elsewhere = versioned(agent(), 2)
     elsewhere["metadata"] |= {"namespace": "other", "uid": "elsewhere"}
     watcher.begin_listing(AGENT, "default")
@@ -232,5 +235,5 @@ async def test_rights_that_are_missing_end_the_watching_with_what_is_forbidden(m
 
 async def test_an_api_server_that_does_not_know_its_rules_yet_is_asked_again() -> None:
     async with watching(Api(forbids=1), Cache(), lambda *_: None) as (watches, tasks):
-        await asyncio.wait_for(watches.begun(), 10)
+        await asyncio.wait_for(watches.settled(), 10)
         assert not any(task.done() for task in tasks)
