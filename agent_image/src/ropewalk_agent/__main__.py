@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from ropewalk_agent.address import AddressError, listen_address
@@ -24,6 +25,8 @@ _CLOSE_SECONDS = 2
 _LEAVE_SECONDS = 0.25
 """So long turns are still taken on connections that are open at the end: whoever keeps one comes here whatever the
 Service says, until an answer closes it. Those that are idle then are closed: a turn would be refused from here on."""
+_ARRIVAL_SECONDS = 3
+"""So much longer for requests that a busy client has begun, or opened a connection for, and not yet sent."""
 
 
 def main() -> int:
@@ -67,7 +70,7 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
     from ropewalk_agent.metrics import Metrics
     from ropewalk_agent.routes.turns import LARGEST_BODY
     from ropewalk_agent.runtime import Runtime
-    from ropewalk_agent.transport import Protocol, close_kept
+    from ropewalk_agent.transport import Protocol, close_kept, until_arrived
 
     metrics = Metrics()
     traces = tracing.start(os.environ, agent)
@@ -97,12 +100,14 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
     )
 
     async def drain() -> None:
+        ends = time.monotonic() + settings.drain_seconds
         runtime.leave()
         if server.server_state.connections:
             await asyncio.sleep(_LEAVE_SECONDS)
             close_kept(server.server_state.connections)
+            await until_arrived(server.server_state.connections, min(_ARRIVAL_SECONDS, settings.drain_seconds))
         # The socket stays open meanwhile, so that whoever still comes gets an answer rather than a refusal.
-        await runtime.drain(settings.drain_seconds)
+        await runtime.drain(ends - time.monotonic())
         server.should_exit = True
 
     drains: list[asyncio.Task[None]] = []

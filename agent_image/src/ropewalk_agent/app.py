@@ -1,5 +1,6 @@
 """create_app(...): the routes, the middleware and the lifespan of an agent pod, as values. Starts no server."""
 
+import asyncio
 import logging
 import random
 import re
@@ -133,6 +134,13 @@ class RequestScope:
                 await app(scope, receive, send_with_id)
             except ClientDisconnect:
                 state["outcome"] = "cancelled"
+            except asyncio.CancelledError:
+                # By the server, at its end. Its turn would have been told: this request was never there as a whole.
+                if begun or not self._runtime.leaving:
+                    raise
+                error = AgentError("not_ready", "the agent has shut down before the request was sent; ask again")
+                state["outcome"] = error.code
+                await _answer(error, request_id)(scope, receive, send_with_id)
             except Exception as error:
                 if begun:
                     raise

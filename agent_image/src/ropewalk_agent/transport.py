@@ -5,10 +5,13 @@ the interpreter's lock, which the worker then holds for a while. Delays nothing 
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_LOOK_SECONDS = 0.05
 
 
 class Protocol(HttpToolsProtocol):
@@ -20,11 +23,31 @@ class Protocol(HttpToolsProtocol):
 
 
 def close_kept(connections: Iterable[object]) -> None:
-    """Close those of a server's connections that are idle, and the others with the answers that they wait for."""
-    for connection in tuple(connections):
-        # Websockets are told by their own routes.
-        if isinstance(connection, Protocol):
+    """Close those of a server's connections that were asked and are idle, and those that wait for an answer with it.
+
+    One that has not been asked yet stays open: its request may be on its way.
+    """
+    for connection in _http(connections):
+        if connection.cycle is not None:
             connection.shutdown()
+
+
+async def until_arrived(connections: Collection[object], seconds: float) -> None:
+    """Return when every connection has brought a whole request, or after `seconds`."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while any(_is_arriving(connection) for connection in _http(connections)):  # noqa: ASYNC110 - none is told
+                await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _is_arriving(connection: Protocol) -> bool:
+    cycle = connection.cycle
+    return cycle is None or (cycle.more_body and not cycle.response_complete)
+
+
+def _http(connections: Iterable[object]) -> list[Protocol]:
+    """Without websockets: they are told by their own routes."""
+    return [connection for connection in connections if isinstance(connection, Protocol)]
 
 
 class GatheringTransport:

@@ -20,6 +20,10 @@ from ropewalk_agent.metrics import Metrics
 from ropewalk_agent.runtime import Runtime
 from waiting import eventually
 
+QUERY = (
+    b"POST /query HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\nX-Request-Id: asked-by-a-busy-client\r\n"
+    b'Content-Length: 14\r\n\r\n{"query": "a"}'
+)
 SOURCES = Path(__file__).parents[3] / "agent_image" / "src"
 PROVIDERS: dict[str, dict[str, str]] = {
     "openai-compatible": {"baseURL": "http://127.0.0.1:9/v1"},
@@ -49,13 +53,13 @@ def write_config(folder: Path, provider: str, fields: dict[str, str]) -> Path:
 
 @asynccontextmanager
 async def process(
-    folder: Path, provider: str, *arguments: str, fields: dict[str, str] | None = None
+    folder: Path, provider: str, *arguments: str, fields: dict[str, str] | None = None, drain_seconds: float = 5
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
     port = free_port()
     variables = environment(
         ROPEWALK_CONFIG_FILE=str(write_config(folder, provider, fields or PROVIDERS[provider])),
         ROPEWALK_PORT=str(port),
-        ROPEWALK_DRAIN_SECONDS="5",
+        ROPEWALK_DRAIN_SECONDS=str(drain_seconds),
     )
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(
@@ -114,6 +118,39 @@ async def test_a_kept_connection_that_is_idle_is_closed_while_a_turn_goes_on_to_
         assert await child.wait() == 0
     writer.close()
     server.close()
+
+
+@pytest.mark.parametrize("sent", [0, 100, -1], ids=["nothing", "some of the head", "all but a byte"])
+async def test_a_request_that_was_on_its_way_at_sigterm_is_answered(tmp_path: Path, sent: int) -> None:
+    async with process(tmp_path, "openai-compatible") as (child, client):
+        address = client.base_url.host, client.base_url.port
+        kept, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: kept\r\n\r\n")
+        assert b"200 OK" in await kept.readuntil(b"healthy")
+        answer, asking = await asyncio.open_connection(*address)
+        asking.write(QUERY[:sent])
+        # Both are known to the server by now: it takes them in the order in which they came.
+        assert (await client.get("/health")).status_code == 200
+        child.send_signal(signal.SIGTERM)
+        await kept.read()  # closed: from here on nobody would wait for requests, were it not for this one
+        asking.write(QUERY[sent:])
+        assert b"model_error" in await answer.read()
+        assert await child.wait() == 0
+    writer.close()
+    asking.close()
+
+
+async def test_a_request_that_never_comes_as_a_whole_is_refused_at_the_end_as_others_are(tmp_path: Path) -> None:
+    async with process(tmp_path, "openai-compatible", drain_seconds=0.5) as (child, client):
+        answer, asking = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        asking.write(QUERY[:-1])
+        assert (await client.get("/health")).status_code == 200
+        child.send_signal(signal.SIGTERM)
+        said = await answer.read()
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b'"not_ready"' in said
+        assert await child.wait() == 0
+    asking.close()
 
 
 HANGS = """
