@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from apiserver import ApiServer
@@ -55,12 +56,12 @@ class Operators:
         return [each for each in self._server.writes(self._namespace.name) if each.author.startswith(AUTHOR)]
 
     def overlaps(self) -> list[str]:
-        """Where one has written before the last write of another was over."""
+        """Where one has written after the first write of another had come."""
         spans = []
         for author, group in itertools.groupby(sorted(self.writes(), key=lambda each: each.author), lambda e: e.author):
             mine = list(group)
-            first, last = min(mine, key=lambda each: each.received), max(mine, key=lambda each: each.over)
-            spans.append((first.received, last.over, f"{author}: {first}", f"{author}: {last}"))
+            first, last = min(mine, key=lambda each: each.received), max(mine, key=_counts_until)
+            spans.append((first.received, _counts_until(last), f"{author}: {first}", f"{author}: {last}"))
         return [
             f"{after[2]} came {(before[1] - after[0]).total_seconds():.3f} s before the end of {before[3]}"
             for before, after in itertools.pairwise(sorted(spans))
@@ -73,6 +74,14 @@ class Operators:
 
 
 AUTHOR = "ropewalk-operator-"
+
+
+def _counts_until(write: Write) -> datetime:
+    # Received is when the head of a request has come; the rest may come later. So what has come into force counts until
+    # it was over, which no API server of a test takes as long for as a Lease lasts. What was refused has changed
+    # nothing: there the sending is what nobody may do any more, and the refusal says nothing about when that was.
+    # Half a request of a process that is stopped is refused when its connection ends, long after.
+    return write.over if write.code < 400 else write.received
 
 
 class User(threading.Thread):

@@ -13,8 +13,8 @@ UNANSWERED_SECONDS = 10.0
 """How long a write without an answer may still be under way at the API server, though its connection is closed."""
 
 
-class NotLeading(Exception):
-    """This process may not write, or not any more."""
+class NotLeading(OSError):
+    """This process may not write, or not any more. To a connection that asks, it is an error of its socket."""
 
 
 class Guard:
@@ -63,7 +63,7 @@ class Guard:
         try:
             yield left
         except NotLeading:
-            # It was found before anything was sent.
+            # It was found before all was sent, and half a request does nothing.
             raise
         except BaseException:
             self._unanswered_at = self._clock()
@@ -77,7 +77,9 @@ class Guard:
         """Close it, and wait so long for the writes under way: True when all have been answered."""
         self.close()
         try:
-            await asyncio.wait_for(self._idle.wait(), seconds)
+            # Not wait_for: in Python 3.11 it loses a cancellation that comes together with what it waits for.
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
         except TimeoutError:
             return False
         return self._clock() - self._unanswered_at > UNANSWERED_SECONDS

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -20,7 +20,7 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
 from ropewalk_operator import __version__, retry_after
-from ropewalk_operator.guard import Guard
+from ropewalk_operator.guard import Guard, NotLeading
 from ropewalk_operator.kinds import CONFIG_MAP, LEASE, Kind
 from ropewalk_operator.names import FIELD_MANAGER, MANAGED_SELECTOR
 from ropewalk_operator.server_clock import ServerClock
@@ -94,10 +94,11 @@ class Kube:
         configuration.client_session_kwargs = {
             "trust_env": False,
             "headers": {"User-Agent": f"{agent}/{__version__}"},
-            "trace_configs": [_asking_late(guard)],
         }
         self._configuration = configuration
-        self._rest = _Rest(configuration)
+        self._rest = _Rest(configuration, lambda: None)
+        # Connections of their own, so that a socket knows what it sends: a write, and the guard is asked.
+        self._writes = _Rest(configuration, guard.seconds_left)
         self._observe = observe or (lambda _verb, _code: None)
         self.timeout_seconds = timeout_seconds
         """How long a request may take, where nothing else is said."""
@@ -137,6 +138,7 @@ class Kube:
     async def close(self) -> None:
         """Close the pooled connections."""
         await self._rest.close()
+        await self._writes.close()
 
     async def get(self, kind: Kind, namespace: str, name: str, *, metadata_only: bool = False) -> Json | None:
         """The object or its metadata alone, as it is just now; None where there is none."""
@@ -280,8 +282,8 @@ class Kube:
     ) -> Json:
         sent = {"Accept": "application/json", **(headers or {}), **await self._authorization()}
         try:
-            with self._writing(method, path) as left:
-                response = await self._rest.request(  # type: ignore[no-untyped-call]
+            with self._connections(method, path) as (rest, left):
+                response = await rest.request(  # type: ignore[no-untyped-call]
                     method,
                     self._configuration.host + path,
                     sent,
@@ -290,6 +292,8 @@ class Kube:
                 )
                 self.clock.heed(response.headers.get("Date", ""))
                 text = await response.read()
+        except NotLeading:
+            raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._observe(verb or method, 0)
             said = str(error) or type(error).__name__
@@ -305,13 +309,28 @@ class Kube:
         return answer
 
     @contextmanager
-    def _writing(self, method: str, path: str) -> Iterator[float]:
-        """How long the request may take; of a write no longer than this process leads for sure."""
-        if not _is_guarded(method, path):
-            yield float("inf")
+    def _connections(self, method: str, path: str) -> Iterator[tuple[_Rest, float]]:
+        """Those that the request goes over, and how long it may take: a write no longer than this process leads for
+        sure.
+        """
+        # The Lease is what opens the guard.
+        if method == "GET" or path.startswith(f"/apis/{LEASE.group}/"):
+            yield self._rest, float("inf")
             return
         with self._guard.writing() as left:
-            yield left
+            try:
+                yield self._writes, left
+            except aiohttp.ClientError as error:
+                if (refusal := _refusal(error)) is not None:
+                    raise refusal from None
+                raise
+
+
+def _refusal(error: BaseException | None) -> NotLeading | None:
+    """What the guard has said to the socket, where the connection has ended for that."""
+    while error is not None and not isinstance(error, NotLeading):
+        error = error.__cause__
+    return error
 
 
 def _not_understood(asked: str, what: str) -> ApiError:
@@ -320,30 +339,11 @@ def _not_understood(asked: str, what: str) -> ApiError:
 
 
 class _Rest(RESTClientObject):
+    """Pooled connections. `ask` is called before each sending on one; an OSError of it ends the connection."""
+
+    def __init__(self, configuration: Configuration, ask: Callable[[], object]) -> None:
+        super().__init__(configuration)
+        self._socket_factory = partial(socket_that_forgets, ask=ask)
+
     def _create_connector(self) -> aiohttp.TCPConnector:
-        return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, socket_factory=socket_that_forgets)
-
-
-def _is_guarded(method: str, path: str) -> bool:
-    # The Lease is what opens the guard.
-    return method != "GET" and not path.startswith(f"/apis/{LEASE.group}/")
-
-
-def _asking_late(guard: Guard) -> aiohttp.TraceConfig:
-    """Asks the guard when a connection is there, so that nothing is left to do but to send.
-
-    Until then a request may have waited for a connection, and the process may have been stopped.
-    """
-
-    async def begin(_session: object, context: SimpleNamespace, request: aiohttp.TraceRequestStartParams) -> None:
-        context.is_guarded = _is_guarded(request.method, request.url.path)
-
-    async def ask(_session: object, context: SimpleNamespace, _params: object) -> None:
-        if context.is_guarded:
-            guard.seconds_left()
-
-    trace = aiohttp.TraceConfig()
-    trace.on_request_start.append(begin)
-    trace.on_connection_create_end.append(ask)
-    trace.on_connection_reuseconn.append(ask)
-    return trace
+        return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, socket_factory=self._socket_factory)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,6 +19,9 @@ from ropewalk_operator.guard import UNANSWERED_SECONDS, Guard, NotLeading
 from ropewalk_operator.kinds import DEPLOYMENT, LEASE
 from ropewalk_operator.kube import ApiError, Kube
 from waiting import eventually
+
+MORE_THAN_A_KERNEL_HOLDS = 2**24
+"""Bytes; see tcp_rmem and tcp_wmem in tcp(7)."""
 
 
 @pytest.fixture
@@ -76,6 +81,19 @@ async def test_a_write_that_goes_on_for_too_long_leaves_it_unsettled(guard: Guar
     guard.open_until(10)
     with guard.writing():
         assert not await guard.is_settled(0.01)
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_who_is_cancelled_while_the_last_answer_comes_is_cancelled(guard: Guard, turns: int) -> None:
+    guard.open_until(10)
+    with guard.writing():
+        waiting = asyncio.create_task(guard.is_settled(5))
+        await eventually(lambda: not guard.is_open, "it waits")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    is_told = waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled() == is_told
 
 
 async def test_a_write_without_an_answer_leaves_it_unsettled_for_a_while(guard: Guard, clock: Clock) -> None:
@@ -186,22 +204,60 @@ async def test_a_write_is_given_up_and_its_connection_closed_when_the_lease_may_
     assert not await guard.is_settled(1)
 
 
+@pytest.mark.parametrize("turns", range(8))
 @pytest.mark.parametrize("is_kept", [True, False], ids=["a connection that is kept", "a new connection"])
-async def test_the_guard_is_asked_once_more_when_the_connection_is_there(
-    kube: Kube, api: Api, guard: Guard, clock: Clock, is_kept: bool
+async def test_whenever_the_process_is_stopped_for_long_nothing_of_a_write_is_sent_afterwards(
+    kube: Kube, api: Api, guard: Guard, clock: Clock, monkeypatch: pytest.MonkeyPatch, is_kept: bool, turns: int
 ) -> None:
+    guard.open_until(20)
     if is_kept:
-        await kube.get(DEPLOYMENT, "n", "x")
-    before = len(api.seen)
-    guard.open_until(1)
-    asked = guard.seconds_left
-
-    def then_the_process_stops_for_long() -> float:
-        left = asked()
-        clock.now = 30
-        return left
-
-    guard.seconds_left = then_the_process_stops_for_long  # type: ignore[method-assign]
-    with pytest.raises(NotLeading):
         await kube.create(DEPLOYMENT, "n", BODY)
-    assert len(api.seen) == before, "nothing is sent"
+    sent_at: list[float] = []
+    send = socket.socket.send
+
+    def send_seen(to: socket.socket, data: bytes) -> int:
+        if b"POST" in bytes(data):
+            sent_at.append(clock.now)
+        return send(to, data)
+
+    def stop(after_turns: int) -> None:
+        if after_turns:
+            asyncio.get_running_loop().call_soon(stop, after_turns - 1)
+        else:
+            clock.now = 30
+
+    monkeypatch.setattr(socket.socket, "send", send_seen)
+    stop(turns)
+    with suppress(NotLeading):
+        await kube.create(DEPLOYMENT, "n", BODY)
+    assert sent_at in ([], [0])
+    assert len(api.seen) == is_kept + len(sent_at)
+
+
+async def test_of_a_write_that_is_half_sent_the_other_half_stays_and_nothing_is_unsettled(
+    guard: Guard, clock: Clock
+) -> None:
+    received = asyncio.get_running_loop().create_future()
+
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = len(await reader.read(1))
+        # The kernel has taken what it can hold, and the process is stopped until long after.
+        clock.now = 30
+        with suppress(ConnectionError):
+            while data := await reader.read(2**20):
+                size += len(data)
+        writer.close()
+        received.set_result(size)
+
+    guard.open_until(20)
+    async with await asyncio.start_server(receive, "127.0.0.1", 0) as server:
+        configuration = Configuration()
+        configuration.host = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        kube = Kube(configuration, guard)
+        try:
+            with pytest.raises(NotLeading):
+                await kube.create(DEPLOYMENT, "n", {"metadata": {"name": "x" * MORE_THAN_A_KERNEL_HOLDS}})
+            assert 0 < await received < MORE_THAN_A_KERNEL_HOLDS
+        finally:
+            await kube.close()
+    assert await guard.is_settled(1), "half a request does nothing"
