@@ -18,6 +18,7 @@ _PARTS = (
     "soak",
     "scale",
     "standby",
+    "autoscaling",
     "pods",
     "swaps",
     "truth",

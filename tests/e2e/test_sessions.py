@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import tempfile
 from collections.abc import Iterator
@@ -12,57 +11,17 @@ from pathlib import Path
 import httpx
 import pytest
 
-from e2e_cluster import Json, Workspace, agent, image, kubectl
+from e2e_cluster import Workspace, agent, kubectl
+from e2e_redis import redis, redis_sessions
 from waiting import until
-
-_REDIS: list[Json] = [
-    {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "redis"},
-        "data": {"url": base64.b64encode(b"redis://redis:6379/0").decode()},
-    },
-    {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "redis"},
-        "spec": {"selector": {"app": "redis"}, "ports": [{"port": 6379}]},
-    },
-    {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "redis"},
-        "spec": {
-            "selector": {"matchLabels": {"app": "redis"}},
-            "template": {
-                "metadata": {"labels": {"app": "redis"}},
-                "spec": {
-                    "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-                    "containers": [
-                        {
-                            "name": "redis",
-                            "image": image("redis"),
-                            "args": ["--protected-mode", "no", "--save", "", "--dir", "/tmp"],
-                            "securityContext": {
-                                "allowPrivilegeEscalation": False,
-                                "capabilities": {"drop": ["ALL"]},
-                            },
-                        }
-                    ],
-                },
-            },
-        },
-    },
-]
 
 
 @pytest.fixture(scope="module")
 def shared(space: Workspace) -> Workspace:
     """The namespace with a Redis, and an agent of two pods that keep their sessions in it."""
-    space.apply(*_REDIS)
+    space.apply(*redis())
     space.kubectl("rollout", "status", "deployment/redis", "--timeout=60s")
-    sessions = {"store": "redis", "redis": {"urlSecretRef": {"name": "redis", "key": "url"}}}
-    space.apply(agent("shared", replicas=2, sessions=sessions))
+    space.apply(agent("shared", replicas=2, sessions=redis_sessions()))
     space.wait("agent/shared")
     return space
 

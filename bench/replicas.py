@@ -1,0 +1,111 @@
+"""Who changes spec.replicas, seen by watches: every change, what it was changed to, and by whom. And who is ready."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from cluster.layout import Layout
+from e2e_cluster import Workspace
+from waiting import until
+
+Json = dict[str, Any]
+
+_PATHS = {
+    "agent": "/apis/ropewalk.dev/v1alpha1/namespaces/{}/agents",
+    "deployment": "/apis/apps/v1/namespaces/{}/deployments",
+}
+# Longer than anybody looks; without it the API server ends a watch after half an hour or later.
+_WATCH_SECONDS = 6 * 3600
+
+
+@dataclass(frozen=True)
+class Change:
+    """`what` is a kind and a name, such as agent/desk; `writer` the field manager that has set the number."""
+
+    at: float
+    """Seconds of time.monotonic()."""
+    what: str
+    replicas: int
+    writer: str
+
+
+@dataclass
+class Replicas:
+    """What was seen so far. What was there at first counts as no change."""
+
+    now: dict[str, int] = field(default_factory=dict)
+    ready: dict[str, int] = field(default_factory=dict)
+    """Of how many pods their status says that they are ready."""
+    changes: list[Change] = field(default_factory=list)
+    versions: int = 0
+    """Versions of the objects that were looked at."""
+
+    def of(self, what: str) -> list[Change]:
+        """The changes of one of them, in their order."""
+        return [change for change in self.changes if change.what == what]
+
+    def see(self, kind: str, body: Json) -> None:
+        """Look at a version of an object."""
+        what, count = f"{kind}/{body['metadata']['name']}", int(body["spec"].get("replicas", 1))
+        self.versions += 1
+        self.ready[what] = int(body.get("status", {}).get("readyReplicas", 0))
+        if self.now.setdefault(what, count) != count:
+            self.now[what] = count
+            self.changes.append(Change(time.monotonic(), what, count, writer(body)))
+
+
+def writer(body: Json) -> str:
+    """Who owns spec.replicas: after a change nobody but who has made it.
+
+    "nobody" where it is a default, and after a custom resource was scaled: the API server does not note who did that.
+    """
+    owners = {
+        str(entry["manager"])
+        for entry in body["metadata"].get("managedFields", ())
+        if "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+    }
+    return " and ".join(sorted(owners)) or "nobody"
+
+
+@contextmanager
+def watched_replicas(space: Workspace) -> Iterator[Replicas]:
+    """Watch the Agents and Deployments of a namespace, one at least of each, without a gap until the end of the block.
+
+    Raises AssertionError at the end where a watch has ended before.
+    """
+    here, seen = Layout.default(), Replicas()
+    watches = []
+    for kind, path in _PATHS.items():
+        query = f"{path.format(space.name)}?watch=true&timeoutSeconds={_WATCH_SECONDS}"
+        command: list[str | Path] = [here.bin / "kubectl", f"--kubeconfig={here.kubeconfig}", "get", "--raw", query]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        thread = threading.Thread(target=_look, args=(process.stdout, kind, seen))
+        thread.start()
+        watches.append((kind, process, thread))
+    try:
+        until(lambda: {what.partition("/")[0] for what in seen.now} == set(_PATHS), "both watches have begun")
+        yield seen
+        ended = [kind for kind, process, _ in watches if process.poll() is not None]
+        assert not ended, f"the watch of {ended} has ended early, so a change may have been missed"
+    finally:
+        for _, process, thread in watches:
+            process.terminate()
+            process.wait()
+            thread.join()
+
+
+def _look(lines: IO[str], kind: str, seen: Replicas) -> None:
+    for line in lines:
+        if not line.endswith("\n"):
+            return  # cut off: the watch was ended
+        event = json.loads(line)
+        if event["type"] in ("ADDED", "MODIFIED"):
+            seen.see(kind, event["object"])
