@@ -136,7 +136,7 @@ async def test_the_deadline_is_504_and_the_history_stays_consistent() -> None:
     gate = Gate()
     async with running_agent(ScriptedModel(["one"], ["two", gate], ["three"])) as agent:
         await agent.query("a", session_id="s")
-        late = await agent.query("b", session_id="s", timeout_seconds=0.05)
+        late = await agent.query("b", session_id="s", timeout_seconds=0.5)
         assert (late.status_code, late.json()["error"]["code"]) == (504, "timeout")
         assert (await agent.query("c", session_id="s")).json()["response"] == "three"
         assert [m["content"][0]["text"] for m in agent.model.asked[2]] == ["a", "one", "c"]
