@@ -29,6 +29,7 @@ UP = 'ropewalk_agent_mcp_server_up{{namespace="n", agent="{}", pod="{}", server=
 RECONCILES = 'ropewalk_operator_reconcile_total{{namespace="s", pod="{}", kind="Agent", result="{}"}}'
 DEPTH = 'ropewalk_operator_workqueue_depth{{namespace="s", pod="{}"}}'
 LEADER = 'ropewalk_operator_leader{{namespace="s", pod="{}"}}'
+LEFT_OUT = 'ropewalk_operator_namespaces_left_out{{namespace="s", pod="{}"}}'
 SILENCE = 'ropewalk_operator_last_watch_event_age_seconds{{namespace="s", pod="p", kind="{}"}}'
 
 
@@ -175,6 +176,12 @@ CASES = [
           RECONCILES.format("ropewalk-operator-5d9c-b", "ok"): "0+3x40"}, silent=[25, 40]),
     Case("RopewalkOperatorNotReconciling", "the queue of a standby does not count",
          {DEPTH.format("q"): "9x40", LEADER.format("q"): "0x40"}, silent=[25, 40]),
+    Case("RopewalkNamespaceLeftOut", "fires for an operator of two pods, and ends when all are served",
+         {LEFT_OUT.format("ropewalk-operator-5d9c-a"): "0x4 1x20 0x10",
+          LEFT_OUT.format("ropewalk-operator-5d9c-b"): "0x4 1x20 0x10"}, fires=[16, 24], silent=[13, 27],
+         only='operator="ropewalk-operator"'),
+    Case("RopewalkNamespaceLeftOut", "is silent about one that is soon back", {LEFT_OUT.format("p-5-a"): "1x8 0x20"},
+         silent=[8, 12, 20]),
     Case("RopewalkWatchStale", "fires after six minutes of silence, and ends with an event",
          {SILENCE.format("Agent"): "0+60x12 0x10"}, fires=[9, 12], silent=[5, 14]),
     Case("RopewalkWatchStale", "is silent about watches that begin anew in time",
