@@ -116,6 +116,8 @@ def _program(name: str, of_image: str, port: int, env: Mapping[str, str] | None 
     container = {
         "name": "main",
         "image": image(of_image),
+        # Without a share of the CPU it would starve beside what else the machine does.
+        "resources": {"requests": {"cpu": "10m"}},
         "env": [{"name": key, "value": value} for key, value in (env or {}).items()],
         "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
