@@ -131,7 +131,7 @@ def _rounds(space: Workspace, replicas: Replicas, ends: float) -> tuple[list[dic
             began = time.monotonic()
             done.append(_round(space, replicas, paces))
             longest = max(longest, 1.2 * (time.monotonic() - began))
-            _say(f"{done[-1]}; failed: {[pace.failed for pace in paces.values()]}")
+            _say(f"{done[-1]}; failed: {[pace.at(_TRICKLE_PAUSE_SECONDS) for pace in paces.values()]}")
     return done, paces
 
 
@@ -239,11 +239,10 @@ def _scaling_rows(rounds: list[dict[str, Round]], paces: dict[str, Pace]) -> Ite
             "; ".join(f"{one.first_pod:.0f} s, {one.at_most:.0f} s, {one.at_least:.0f} s" for one in each),
             "",
         )
-        yield (
-            "the same: queries, failed, slowest",
-            f"{len(pace.outcomes)}, {sum(pace.failed.values())}{_told(pace.failed)}, {pace.slowest_seconds:.1f} s",
-            "0 failed",
-        )
+        for seconds, when in ((_LOAD_PAUSE_SECONDS, "under load"), (_TRICKLE_PAUSE_SECONDS, "while pods are removed")):
+            count, failed = pace.at(seconds)
+            yield f"the same: queries {when}, failed", f"{count}, {failed.total()}{_told(failed)}", "0 failed"
+        yield "the same: the slowest query", f"{pace.slowest_seconds:.1f} s", ""
 
 
 def _fighting_rows(

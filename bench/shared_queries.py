@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ import httpx
 RIGHT = "right"
 _ASKERS = 4
 _TURNS = 5
+_REQUEST_ID = re.compile(r',?"request_id":"[^"]*"')
 
 
 @dataclass
@@ -21,14 +23,14 @@ class Pace:
     """The pause of each asker after an answer; may be changed at any time."""
 
     seconds: float
-    outcomes: list[str] = field(default_factory=list)
-    """How the queries have ended: RIGHT, or what came instead."""
+    outcomes: list[tuple[float, str]] = field(default_factory=list)
+    """How the queries have ended, each with the pace of that time: RIGHT, or what came instead."""
     slowest_seconds: float = 0.0
 
-    @property
-    def failed(self) -> dict[str, int]:
-        """What came instead of a right answer, and how often."""
-        return dict(Counter(said for said in self.outcomes if said != RIGHT))
+    def at(self, seconds: float) -> tuple[int, Counter[str]]:
+        """How many were asked at a pace, and how often what came instead of a right answer."""
+        said = [each for pace, each in self.outcomes if pace == seconds]
+        return len(said), Counter(each for each in said if each != RIGHT)
 
 
 @contextmanager
@@ -55,10 +57,10 @@ def _keep_asking(url: str, asker: int, pace: Pace, done: threading.Event) -> Non
         turns = 0
         while not done.is_set():
             conversation, turn = divmod(turns, _TURNS)
-            began = time.monotonic()
+            began, seconds = time.monotonic(), pace.seconds
             outcome = _ask(client, f"asker-{asker}-{conversation}", turn + 1)
             pace.slowest_seconds = max(pace.slowest_seconds, time.monotonic() - began)
-            pace.outcomes.append(outcome)
+            pace.outcomes.append((seconds, outcome))
             # A conversation in which something went wrong says nothing of the next turn.
             turns = turns + 1 if outcome == RIGHT else (conversation + 1) * _TURNS
             _rest(pace, done)
@@ -77,6 +79,6 @@ def _ask(client: httpx.Client, session: str, turn: int) -> str:
     except httpx.HTTPError as error:
         return repr(error)
     if answer.status_code != 200:
-        return f"HTTP {answer.status_code}: {answer.text}"
+        return f"HTTP {answer.status_code}: {_REQUEST_ID.sub('', answer.text)}"
     said = str(answer.json()["response"])
     return RIGHT if f"This is message {turn} of yours" in said else f"turn {turn} was answered {said}"
