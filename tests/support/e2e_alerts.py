@@ -24,6 +24,8 @@ AGENTS, STANDBY, LEASE, RIGHTS = (Workspace(f"ropewalk-alerts{name}") for name i
 """One namespace a release: of broken agents, of a standby that is cut off, of an operator without its Lease, and of
 one without rights."""
 SPACES = (AGENTS, STANDBY, LEASE, RIGHTS)
+_LOST = Workspace("ropewalk-alerts-lost")
+"""A second namespace of the operators of STANDBY."""
 OPERATOR = f"{RELEASE}-operator"
 _EDITED = [f"edited-{number}" for number in range(5)]
 _MATH_PORT = 8000
@@ -47,9 +49,10 @@ def world() -> Iterator[list[list[Fault]]]:
     if not kubectl("get", "crd", "agents.ropewalk.dev", "--ignore-not-found"):
         kubectl("apply", "--server-side", "-f", str(REPOSITORY / "crds"))
     with ExitStack() as stack:
-        for space in SPACES:
+        for space in (_LOST, *SPACES):
             stack.callback(kubectl, "delete", "namespace", space.name, "--ignore-not-found")
             kubectl("create", "namespace", space.name)
+        for space in SPACES:
             _install(space)
         AGENTS.apply(*_programs(), *_resources())
         RIGHTS.apply(*(_edited(name, "Say yes.") for name in _EDITED))
@@ -90,7 +93,7 @@ def _install(space: Workspace) -> None:
     """The chart as it is, for one namespace; once more, it puts back what was taken away."""
     own = [
         "crds.enabled=false",
-        f"watchNamespaces={{{space.name}}}",
+        f"watchNamespaces={{{','.join([space.name, *([_LOST.name] if space is STANDBY else [])])}}}",
         f"operator.replicas={2 if space is STANDBY else 1}",
     ]
     helm("upgrade", "--install", RELEASE, str(REPOSITORY / "charts" / "ropewalk"), "--namespace", space.name, "--wait",
@@ -167,6 +170,7 @@ def _faults(crowds: Mapping[str, Crowd]) -> list[list[Fault]]:
         [_server_away()],
         [_lease_forbidden(), _operator_away(), _operator_cut_off()],
         [_standby_cut_off()],
+        [_namespace_forbidden()],
         [_writes_forbidden()],
     ]
 
@@ -302,6 +306,16 @@ def _standby_cut_off() -> Fault:
         ({"alertname": "RopewalkWatchStale", **pod},),
         lambda: _cut("-A", standby),
         lambda: _cut("-D", standby),
+    )
+
+
+def _namespace_forbidden() -> Fault:
+    labels = {"namespace": STANDBY.name, "operator": OPERATOR, "severity": "warning"}
+    return Fault(
+        "the operator's RoleBinding in one of its two namespaces is deleted; `helm upgrade` puts it back",
+        ({"alertname": "RopewalkNamespaceLeftOut", **labels},),
+        lambda: _LOST.kubectl("delete", "rolebinding", OPERATOR),
+        lambda: _install(STANDBY),
     )
 
 
