@@ -111,6 +111,7 @@ class Bridge(Generic[RequestT, EventT]):
         self._to_worker: Mailbox
         self._to_server: Mailbox
         self._jobs: set[_Job[RequestT, EventT]] = set()  # the server's loop only
+        self._readers = 0  # the same; a turn that has ended may still have to be told
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -132,13 +133,16 @@ class Bridge(Generic[RequestT, EventT]):
             raise AgentError("not_ready", "the agent is shutting down; ask again, another pod will answer")
         job = _Job(session, request, Outlet[EventT](self._to_worker, self._to_server))
         self._admit(job, wait_for_session)
+        self._readers += 1
         timer = asyncio.get_running_loop().call_later(timeout_seconds, self._time_out, job, timeout_seconds)
         try:
             async for event in job.outlet.events():
                 yield event
         finally:
             timer.cancel()
+            self._readers -= 1
             self._cancel(job, None)
+            self._rest_if_idle()
 
     def is_busy(self, session: Hashable) -> bool:
         """Whether a turn of the session runs or waits here."""
@@ -198,7 +202,10 @@ class Bridge(Generic[RequestT, EventT]):
 
     def _finished(self, job: _Job[RequestT, EventT]) -> None:
         self._jobs.discard(job)
-        if not self._jobs:
+        self._rest_if_idle()
+
+    def _rest_if_idle(self) -> None:
+        if not self._jobs and not self._readers:
             self._idle.set()
 
     # The worker's loop: turns
@@ -289,7 +296,7 @@ class Bridge(Generic[RequestT, EventT]):
         self._ping_sent_at = None
 
     async def drain(self, seconds: float) -> bool:
-        """Refuse new turns and let those that run or wait finish; cancels what is left. False: some were left."""
+        """Refuse new turns; let those that are here finish and be told, then cancel what is left. False: some were."""
         self._draining = True
         try:
             async with asyncio.timeout(seconds):

@@ -255,6 +255,21 @@ async def test_a_drain_finishes_what_runs_and_waits_and_refuses_what_comes() -> 
         assert await draining
 
 
+async def test_a_drain_ends_only_when_what_turns_said_has_been_told() -> None:
+    gate = Gate()
+    async with running(gated) as bridge, aclosing(bridge.run("s", gate, timeout_seconds=5)) as events:
+        telling = asyncio.ensure_future(anext(events))
+        await gate.wait_reached()
+        draining = asyncio.create_task(bridge.drain(5))
+        gate.open()
+        assert await telling == "done"
+        await eventually(lambda: bridge.running == 0, "the turn has ended")
+        await bridge.call(_nothing)  # what the worker said of its end has come before this
+        assert not draining.done()
+        assert [event async for event in events] == []
+        assert await draining
+
+
 async def test_a_drain_that_takes_too_long_cuts_turns_off() -> None:
     gate = Gate()
     async with running(gated) as bridge:
