@@ -21,6 +21,7 @@ _PARTS = (
     "autoscaling",
     "pods",
     "swaps",
+    "upgrade",
     "truth",
     "faults",
 )

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -45,10 +45,10 @@ class Image:
     arguments: Mapping[str, str] = field(default_factory=dict)
     file: str = "Dockerfile"
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, checkout: Path = where.REPOSITORY) -> str:
         """Twelve hexadecimal digits that change with anything the image is made of."""
         digest = hashlib.sha256(repr((sorted(self.arguments.items()), _BASE_PACKAGES)).encode())
-        root = where.REPOSITORY / self.context
+        root = checkout / self.context
         for path in sorted(root.rglob("*")):
             if path.is_file() and not _IGNORED.intersection(path.parts):
                 digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
@@ -90,6 +90,21 @@ def load_local(layout: Layout) -> None:
             _import(archive, image.name, references)
         else:
             ctr("images", "tag", "--force", *references)
+
+
+def load_of(checkout: Path, names: Collection[str], layout: Layout) -> str:
+    """Load some images as another checkout has them, under a tag of their own alone, which is returned."""
+    chosen = [image for image in IMAGES if image.name in names]
+    prints = "".join(image.fingerprint(checkout) for image in chosen)
+    own_tag = f"{VERSION}-of-{hashlib.sha256(prints.encode()).hexdigest()[:12]}"
+    present = set(ctr("images", "ls", "--quiet").stdout.split())
+    for image in chosen:
+        reference = f"{where.IMAGE_PREFIX}/{image.name}:{own_tag}"
+        if reference not in present:
+            name = f"other-{image.name}"
+            build = partial(_build_image, layout, image, checkout, name)
+            _import(_archive(layout, name, image.fingerprint(checkout), build), name, [reference])
+    return own_tag
 
 
 def load_system_images(layout: Layout) -> None:
@@ -167,14 +182,14 @@ def _archive(layout: Layout, name: str, fingerprint: str, build: Callable[[], st
     return archive
 
 
-def _build_image(layout: Layout, image: Image) -> str:
+def _build_image(layout: Layout, image: Image, checkout: Path = where.REPOSITORY, name: str = "") -> str:
     _build_base(layout)
-    tag = _built_name(image.name)
+    tag = _built_name(name or image.name)
     mounts = [f"--volume={path}:{path}:ro" for path in _MACHINE_SETTINGS if Path(path).exists()]
     arguments = [f"--build-arg={name}={value}" for name, value in ({"BASE": _BASE} | dict(image.arguments)).items()]
     _buildah(
         layout, "bud", "--isolation=chroot", "--layers", *mounts, *arguments, "--tag", tag,
-        f"--file={where.REPOSITORY / image.context / image.file}", where.REPOSITORY / image.context,
+        f"--file={checkout / image.context / image.file}", checkout / image.context,
     )  # fmt: skip
     return tag
 

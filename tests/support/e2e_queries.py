@@ -41,18 +41,25 @@ class Queries:
 
 
 @contextmanager
-def constant_queries(url: str) -> Iterator[Queries]:
-    """Let four people ask for sums, each the next one as soon as the last is answered; ends with the block."""
-    seen, done, numbers = Queries(), threading.Event(), itertools.count(1)
+def constant_queries(
+    url: str, *, people: int = _ASKERS, kept_connections: bool = True, session: str = ""
+) -> Iterator[Queries]:
+    """Let some people ask for sums, each the next one as soon as the last is answered; ends with the block.
 
-    def keep_asking() -> None:
-        with httpx.Client(base_url=url, timeout=30) as client:
+    Each keeps a connection or makes one for each query; with `session` each goes on with a session of its own.
+    """
+    seen, done, numbers = Queries(), threading.Event(), itertools.count(1)
+    limits = httpx.Limits(max_keepalive_connections=None if kept_connections else 0)
+
+    def keep_asking(person: int) -> None:
+        more = {"session_id": f"{session}-{person}"} if session else {}
+        with httpx.Client(base_url=url, timeout=30, limits=limits) as client:
             while not done.wait(_PAUSE_SECONDS):
                 began = time.monotonic()
-                seen.outcomes.append(_outcome(client, next(numbers)))
+                seen.outcomes.append(_outcome(client, next(numbers), more))
                 seen.slowest_seconds = max(seen.slowest_seconds, time.monotonic() - began)
 
-    askers = [threading.Thread(target=keep_asking) for _ in range(_ASKERS)]
+    askers = [threading.Thread(target=keep_asking, args=(person,)) for person in range(people)]
     for asker in askers:
         asker.start()
     try:
@@ -63,9 +70,9 @@ def constant_queries(url: str) -> Iterator[Queries]:
             asker.join()
 
 
-def _outcome(client: httpx.Client, number: int) -> str:
+def _outcome(client: httpx.Client, number: int, more: dict[str, str]) -> str:
     try:
-        answer = client.post("/query", json={"query": f"What is {number} plus 1000000?"})
+        answer = client.post("/query", json={"query": f"What is {number} plus 1000000?", **more})
     except httpx.HTTPError as error:
         return repr(error)
     if answer.status_code != 200:
