@@ -49,7 +49,7 @@ _SCALED = {f"deployment/{_AUTOMATIC}-agent": f"{_AUTOMATIC}-agent", f"agent/{_DR
 """What autoscalers scale, and their names."""
 _WRITERS = {
     f"deployment/{_AUTOMATIC}-agent": "kube-controller-manager",
-    f"agent/{_DRIVEN}": "nobody",
+    f"agent/{_DRIVEN}": "kube-controller-manager",
     f"deployment/{_DRIVEN}-agent": "ropewalk-operator",
 }
 """Who may change replicas, as the API server notes it; nobody those of anything else."""

@@ -65,7 +65,8 @@ class Replicas:
 def writer(body: Json) -> str:
     """Who owns spec.replicas: after a change nobody but who has made it.
 
-    "nobody" where it is a default, and after a custom resource was scaled: the API server does not note who did that.
+    "nobody" where it is a default, and after `kubectl scale` of a custom resource: of a patch of its scale the API
+    server notes no sender.
     """
     owners = {
         str(entry["manager"])
