@@ -45,10 +45,10 @@ class Image:
     arguments: Mapping[str, str] = field(default_factory=dict)
     file: str = "Dockerfile"
 
-    def fingerprint(self, checkout: Path = where.REPOSITORY) -> str:
+    def fingerprint(self, checkout: Path | None = None) -> str:
         """Twelve hexadecimal digits that change with anything the image is made of."""
         digest = hashlib.sha256(repr((sorted(self.arguments.items()), _BASE_PACKAGES)).encode())
-        root = checkout / self.context
+        root = (checkout or where.REPOSITORY) / self.context
         for path in sorted(root.rglob("*")):
             if path.is_file() and not _IGNORED.intersection(path.parts):
                 digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")

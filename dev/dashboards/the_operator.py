@@ -69,6 +69,12 @@ def _now() -> Panels:
             bad=480,
         ),
         stat_panel(
+            "Namespaces left out",
+            "Of the operator's watchNamespaces, those that are gone or forbidden to it; its log names them.",
+            f"max({_OPERATOR.of('ropewalk_operator_namespaces_left_out')})",
+            warn=1,
+        ),
+        stat_panel(
             "Resources not ready",
             "Agents, MCPServers and Models whose condition Ready is not True, in all namespaces, without"
             f" those that are suspended or scaled to 0. {OTHER_LEADERS}",

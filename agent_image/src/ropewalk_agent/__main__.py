@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75
 _CLOSE_SECONDS = 2
+_FAREWELL_SECONDS = 0.5
 _LEAVE_SECONDS = 0.25
 """So long turns are still taken on connections that are open at the end: whoever keeps one comes here whatever the
 Service says, until an answer closes it. Those that are idle then are closed: a turn would be refused from here on."""
@@ -70,7 +71,7 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
     from ropewalk_agent.metrics import Metrics
     from ropewalk_agent.routes.turns import LARGEST_BODY
     from ropewalk_agent.runtime import Runtime
-    from ropewalk_agent.transport import Protocol, close_kept, until_arrived
+    from ropewalk_agent.transport import Protocol, close_kept, until_arrived, until_websockets_closed
 
     metrics = Metrics()
     traces = tracing.start(os.environ, agent)
@@ -108,6 +109,8 @@ async def _serve(settings: Settings, agent: AgentConfig, listener: socket.socket
             await until_arrived(server.server_state.connections, min(_ARRIVAL_SECONDS, settings.drain_seconds))
         # The socket stays open meanwhile, so that whoever still comes gets an answer rather than a refusal.
         await runtime.drain(ends - time.monotonic())
+        # Their routes say why; the server would say only that it starts anew.
+        await until_websockets_closed(server.server_state.connections, _FAREWELL_SECONDS)
         server.should_exit = True
 
     drains: list[asyncio.Task[None]] = []

@@ -5,7 +5,7 @@ the interpreter's lock, which the worker then holds for a while. Delays nothing 
 """
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -34,9 +34,18 @@ def close_kept(connections: Iterable[object]) -> None:
 
 async def until_arrived(connections: Collection[object], seconds: float) -> None:
     """Return when every connection has brought a whole request, or after `seconds`."""
+    await _until(lambda: not any(_is_arriving(connection) for connection in _http(connections)), seconds)
+
+
+async def until_websockets_closed(connections: Collection[object], seconds: float) -> None:
+    """Return when no websocket is left, or after `seconds`."""
+    await _until(lambda: len(_http(connections)) == len(connections), seconds)
+
+
+async def _until(is_so: Callable[[], bool], seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while any(_is_arriving(connection) for connection in _http(connections)):  # noqa: ASYNC110 - none is told
+            while not is_so():  # noqa: ASYNC110 - uvicorn tells nobody
                 await asyncio.sleep(_LOOK_SECONDS)
 
 
@@ -46,7 +55,7 @@ def _is_arriving(connection: Protocol) -> bool:
 
 
 def _http(connections: Iterable[object]) -> list[Protocol]:
-    """Without websockets: they are told by their own routes."""
+    """Without websockets: their own routes close them."""
     return [connection for connection in connections if isinstance(connection, Protocol)]
 
 
