@@ -27,7 +27,8 @@ _LEAVE_SECONDS = 0.25
 """So long turns are still taken on connections that are open at the end: whoever keeps one comes here whatever the
 Service says, until an answer closes it. Those that are idle then are closed: a turn would be refused from here on."""
 _ARRIVAL_SECONDS = 3
-"""So much longer for requests that a busy client has begun, or opened a connection for, and not yet sent."""
+"""So much longer for requests that a busy client has begun, or opened a connection for, and not yet sent. A connection
+that is kept in reserve looks the same, and costs the end this time."""
 
 
 def main() -> int:

@@ -87,6 +87,19 @@ def _answer(error: AgentError, request_id: str) -> Response:
     return JSONResponse(error.body(request_id), error.status, headers)
 
 
+class _Receiving:
+    """A request's `receive` that knows whether all of it has come."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.whole = False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self.whole = self.whole or not message.get("more_body", False)
+        return message
+
+
 class RequestScope:
     """Gives each request its id, turns errors into answers with a code, counts, and closes connections in a drain.
 
@@ -112,7 +125,7 @@ class RequestScope:
         request_id = _request_id(scope)
         state = scope.setdefault("state", {})
         state.update(request_id=request_id, outcome="ok")
-        begun = False
+        begun, receiving = False, _Receiving(receive)
 
         async def send_with_id(message: Message) -> None:
             nonlocal begun
@@ -131,14 +144,15 @@ class RequestScope:
         try:
             try:
                 app = self._short_cuts.get((scope["method"], scope["path"]), self._app)
-                await app(scope, receive, send_with_id)
+                await app(scope, receiving, send_with_id)
             except ClientDisconnect:
                 state["outcome"] = "cancelled"
             except asyncio.CancelledError:
-                # By the server, at its end. Its turn would have been told: this request was never there as a whole.
+                # By the server, at its end.
                 if begun or not self._runtime.leaving:
                     raise
-                error = AgentError("not_ready", "the agent has shut down before the request was sent; ask again")
+                what = "its turn was finished" if receiving.whole else "the request was sent; ask again"
+                error = AgentError("not_ready", f"the agent shut down before {what}", begun=receiving.whole)
                 state["outcome"] = error.code
                 await _answer(error, request_id)(scope, receive, send_with_id)
             except Exception as error:

@@ -38,6 +38,9 @@ _SPARE_THREADS = 4
 """Threads beside the one that each running turn may block (a provider's client may know no asyncio): for look-ups of
 names, and for turns that were ended and whose thread has not yet noticed."""
 
+_TOLD_SECONDS = 5.0
+"""So long a drain waits for clients to read what turns that have ended said."""
+
 
 class Turn:
     """What a running turn knows of its own place in the bridge."""
@@ -112,6 +115,8 @@ class Bridge(Generic[RequestT, EventT]):
         self._to_server: Mailbox
         self._jobs: set[_Job[RequestT, EventT]] = set()  # the server's loop only
         self._readers = 0  # the same; a turn that has ended may still have to be told
+        self._told = asyncio.Event()
+        self._told.set()
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -134,15 +139,17 @@ class Bridge(Generic[RequestT, EventT]):
         job = _Job(session, request, Outlet[EventT](self._to_worker, self._to_server))
         self._admit(job, wait_for_session)
         self._readers += 1
+        self._told.clear()
         timer = asyncio.get_running_loop().call_later(timeout_seconds, self._time_out, job, timeout_seconds)
         try:
             async for event in job.outlet.events():
                 yield event
         finally:
             timer.cancel()
-            self._readers -= 1
             self._cancel(job, None)
-            self._rest_if_idle()
+            self._readers -= 1
+            if not self._readers:
+                self._told.set()
 
     def is_busy(self, session: Hashable) -> bool:
         """Whether a turn of the session runs or waits here."""
@@ -202,10 +209,7 @@ class Bridge(Generic[RequestT, EventT]):
 
     def _finished(self, job: _Job[RequestT, EventT]) -> None:
         self._jobs.discard(job)
-        self._rest_if_idle()
-
-    def _rest_if_idle(self) -> None:
-        if not self._jobs and not self._readers:
+        if not self._jobs:
             self._idle.set()
 
     # The worker's loop: turns
@@ -296,16 +300,24 @@ class Bridge(Generic[RequestT, EventT]):
         self._ping_sent_at = None
 
     async def drain(self, seconds: float) -> bool:
-        """Refuse new turns; let those that are here finish and be told, then cancel what is left. False: some were."""
+        """Refuse new turns; let those that are here finish, and cancel what is left. False: some were.
+
+        Then it waits a moment for readers to be told, and no longer: one may have ceased to read.
+        """
         self._draining = True
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + seconds
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(ends):
                 await self._idle.wait()
         except TimeoutError:
             for job in tuple(self._jobs):
                 message = "the agent shut down before the turn was finished"
                 self._cancel(job, AgentError("not_ready", message, begun=job.task is not None))
             return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(min(ends, loop.time() + _TOLD_SECONDS)):
+                await self._told.wait()
         return True
 
     async def stop(self, close: Callable[[], Awaitable[None]], *, timeout_seconds: float) -> None:

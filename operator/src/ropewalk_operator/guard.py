@@ -12,6 +12,8 @@ from contextlib import contextmanager
 UNANSWERED_SECONDS = 10.0
 """How long a write without an answer may still be under way at the API server, though its connection is closed."""
 
+_REFUSAL = "the operator may not write: it is not the leader, or not sure of it any more"
+
 
 class NotLeading(OSError):
     """This process may not write, or not any more. To a connection that asks, it is an error of its socket."""
@@ -36,7 +38,8 @@ class Guard:
         """
         if self._clock() >= self._until > float("-inf"):
             self.close()
-        self._until = until
+        else:
+            self._until = until
 
     def close(self) -> None:
         """Allow no write any more."""
@@ -49,9 +52,17 @@ class Guard:
 
     def seconds_left(self) -> float:
         """How long a write that begins now may take. Raises NotLeading where none may begin."""
+        if self._is_closed:
+            raise NotLeading(_REFUSAL)
+        return self.seconds_to_send()
+
+    def seconds_to_send(self) -> float:
+        """How long what has begun may go on to be sent, also when it is closed: the Lease is held until all have their
+        answers. Raises NotLeading where nothing may be sent any more.
+        """
         left = self._until - self._clock()
-        if self._is_closed or left <= 0:
-            raise NotLeading("the operator may not write: it is not the leader, or not sure of it any more")
+        if left <= 0:
+            raise NotLeading(_REFUSAL)
         return left
 
     @contextmanager
@@ -62,10 +73,8 @@ class Guard:
         self._idle.clear()
         try:
             yield left
-        except NotLeading:
-            # It was found before all was sent, and half a request does nothing.
-            raise
         except BaseException:
+            # Also a refusal of the socket: it may have been asked for its farewell, and the whole request be there.
             self._unanswered_at = self._clock()
             raise
         finally:

@@ -98,7 +98,7 @@ class Kube:
         self._configuration = configuration
         self._rest = _Rest(configuration, lambda: None)
         # Connections of their own, so that a socket knows what it sends: a write, and the guard is asked.
-        self._writes = _Rest(configuration, guard.seconds_left)
+        self._writes = _Rest(configuration, guard.seconds_to_send)
         self._observe = observe or (lambda _verb, _code: None)
         self.timeout_seconds = timeout_seconds
         """How long a request may take, where nothing else is said."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent_models import Gate
+from ropewalk_agent import bridge as bridge_module
 from ropewalk_agent.bridge import Bridge, Turn
 from ropewalk_agent.errors import AgentError
 from waiting import eventually
@@ -268,6 +269,18 @@ async def test_a_drain_ends_only_when_what_turns_said_has_been_told() -> None:
         assert not draining.done()
         assert [event async for event in events] == []
         assert await draining
+
+
+async def test_a_drain_does_not_wait_long_for_a_reader_that_has_ceased_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge_module, "_TOLD_SECONDS", 0.01)
+    gate = Gate()
+    async with running(gated) as bridge, aclosing(bridge.run("s", gate, timeout_seconds=60)) as events:
+        telling = asyncio.ensure_future(anext(events))
+        await gate.wait_reached()
+        gate.open()
+        await telling
+        async with asyncio.timeout(30):
+            assert await bridge.drain(60)
 
 
 async def test_a_drain_that_takes_too_long_cuts_turns_off() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from unittest.mock import AsyncMock
 
@@ -138,6 +139,31 @@ async def test_a_request_that_was_on_its_way_at_sigterm_is_answered(tmp_path: Pa
         assert await child.wait() == 0
     writer.close()
     asking.close()
+
+
+async def test_a_turn_that_a_second_sigterm_ends_is_not_told_that_it_was_never_sent(tmp_path: Path) -> None:
+    asked = asyncio.Event()
+
+    async def model(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        asked.set()
+
+    server = await asyncio.start_server(model, "127.0.0.1", 0)
+    base = {"baseURL": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"}
+    async with process(tmp_path, "openai-compatible", fields=base) as (child, client):
+        turn = asyncio.create_task(client.post("/query", json={"query": "a"}))
+        await asked.wait()
+        child.send_signal(signal.SIGTERM)
+        await eventually(partial(_is_leaving, client), "the first one has come")
+        child.send_signal(signal.SIGTERM)
+        answer = await turn
+        assert answer.status_code == 503
+        assert answer.json()["error"]["message"] == "the agent shut down before its turn was finished"
+        await child.wait()
+    server.close()
+
+
+async def _is_leaving(client: httpx.AsyncClient) -> bool:
+    return "shutting down" in (await client.get("/ready")).text
 
 
 async def test_a_request_that_never_comes_as_a_whole_is_refused_at_the_end_as_others_are(tmp_path: Path) -> None:
