@@ -191,6 +191,17 @@ class Kube:
             if not token:
                 return items, int(page["metadata"].get("resourceVersion") or 0)
 
+    async def may_list(self, kind: Kind, namespace: str) -> bool:
+        """Whether the kind can be listed in the namespace just now: one object is asked for. False also where there is
+        no answer.
+        """
+        path = f"{kind.path(namespace)}?limit=1"
+        try:
+            await self._request("GET", path, headers={"Accept": METADATA_LIST_ONLY}, verb="LIST")
+        except ApiError:
+            return False
+        return True
+
     async def apply(
         self,
         kind: Kind,

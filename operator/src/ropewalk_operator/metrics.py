@@ -117,6 +117,9 @@ class _World(Collector):
         # Of the leader only: the same resources twice would be counted twice.
         # A copy: the scrape has a thread of its own.
         for key, body in list(self.cache.resources.items()) if self.is_leader() else ():
+            if key.namespace in self.cache.left_out:
+                # An answer that was under way when it was left out, or a listing where no watch is allowed.
+                continue
             for condition in (body.get("status") or {}).get("conditions") or ():
                 conditions.add_metric([*key, condition["type"]], float(condition["status"] == "True"))
                 if condition["type"] == "Ready":

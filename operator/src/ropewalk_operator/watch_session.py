@@ -22,7 +22,7 @@ LOGIN = "login"
 
 
 class StaysForbidden(Exception):
-    """The operator lacks rights without which it can do nothing."""
+    """Something that is to be watched in a place is forbidden, and without it nothing can be done there."""
 
 
 class Listener(Protocol):

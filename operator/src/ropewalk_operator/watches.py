@@ -27,7 +27,7 @@ class Watches:
     def __init__(self, namespaces: Sequence[str], clock: Callable[[], float]) -> None:
         self._clock = clock
         self.places: tuple[str, ...] = tuple(namespaces) or ("",)
-        self._since: dict[str, float] = {}
+        self._since: float | None = None
         self._missing = {place: {kind.name for kind in WATCHED} for place in self.places}
         self._seen: dict[str, float] = {kind.name: clock() for kind in WATCHED}
         self._begun = {place: asyncio.Event() for place in self.places}
@@ -36,13 +36,11 @@ class Watches:
 
     def begin(self) -> None:
         """The API server answers: what is silent from now on is a problem."""
-        now = self._clock()
-        self._since = dict.fromkeys(self.places, now)
-        self._seen = {kind.name: now for kind in WATCHED}
+        self._since = self._clock()
+        self._seen = {kind.name: self._since for kind in WATCHED}
 
     def begin_anew(self, place: str) -> None:
         """All watches of a place that was left out begin again."""
-        self._since[place] = self._clock()
         self._missing[place] = {kind.name for kind in WATCHED}
         self._begun[place].clear()
 
@@ -79,16 +77,16 @@ class Watches:
 
     def problems(self) -> list[str]:
         """Why the watches cannot be trusted; nothing before they begin."""
-        if not self._since:
+        if self._since is None:
             return []
         silent = [
             f"no sign of life of the watch of {kind} for {age:.0f} s"
             for kind, age in self.ages().items()
             if age > SILENCE_SECONDS
         ]
-        now = self._clock()
-        late = [kinds for place, kinds in self._missing.items() if now - self._since[place] > SLOW_START_SECONDS]
-        if missing := sorted(set[str]().union(*late)):
+        # What begins anew later is no reason to end for all: it is left out until it is watched.
+        missing = sorted(set[str]().union(*(self._missing[place] for place in self._unsettled)))
+        if missing and self._clock() - self._since > SLOW_START_SECONDS:
             kinds = ", ".join(missing)
             silent.append(f"not watched since the start: {kinds}; see whether the operator may list and watch them")
         return silent

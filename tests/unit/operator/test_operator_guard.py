@@ -154,7 +154,18 @@ WRITES: dict[str, Callable[[Kube], Awaitable[object]]] = {
     "create": lambda kube: kube.create(DEPLOYMENT, "n", BODY),
     "delete": lambda kube: kube.delete(DEPLOYMENT, "n", "x", "u"),
 }
-NO_WRITES = {"connect", "get", "list_all", "served", "read_lease", "close", "watch_session", "server", "write_lease"}
+NO_WRITES = {
+    "connect",
+    "get",
+    "list_all",
+    "may_list",
+    "served",
+    "read_lease",
+    "close",
+    "watch_session",
+    "server",
+    "write_lease",
+}
 
 
 def test_every_method_of_the_connection_is_known_to_write_or_not() -> None:

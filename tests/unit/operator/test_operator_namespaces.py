@@ -34,6 +34,7 @@ from waiting import eventually
 
 NAMESPACES = ("a", "b")
 LEFT_OUT, TAKEN_UP = "a namespace is left out", "a namespace is taken up again"
+LOOK_FAILED = "the rights in a namespace were not understood"
 
 
 def of(namespace: str) -> Key:
@@ -49,12 +50,15 @@ class Api:
         self.forbidden = set(forbidden)
         self.listings_too = True
         self.refusals = 0
+        self.limits: list[str | None] = []
+        """Of the refused."""
         self._watches: list[web.Request] = []
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         is_watch = request.query.get("watch") == "true"
         if any(part in request.path for part in self.forbidden) and (is_watch or self.listings_too):
             self.refusals += 1
+            self.limits.append(request.query.get("limit"))
             return web.json_response({"kind": "Status", "code": 403, "message": "may not"}, status=403)
         if not is_watch:
             items = [self._agent(name) for name in NAMESPACES if request.path.endswith(f"/{name}/agents")]
@@ -175,6 +179,32 @@ async def test_a_namespace_that_may_be_listed_and_not_watched_stays_left_out(cap
         assert TAKEN_UP not in caplog.messages
 
 
+async def test_the_rights_are_looked_at_by_a_single_object() -> None:
+    api = Api("/b/")
+    async with watching(api) as world:
+        await asyncio.wait_for(world.watches.settled(), 10)
+        api.limits.clear()
+        await eventually(lambda: len(api.limits) > 2, "its rights are looked at")
+        assert set(api.limits) == {"1"}
+
+
+async def test_a_look_at_the_rights_that_goes_wrong_is_said_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def breaks(*_: object) -> bool:
+        raise RuntimeError("odd")
+
+    api = Api("/b/")
+    with monkeypatch.context() as broken:
+        broken.setattr(Kube, "may_list", breaks)
+        async with watching(api) as world:
+            await eventually(lambda: caplog.messages.count(LOOK_FAILED) > 1, "it is tried again")
+            assert not any(task.done() for task in world.tasks)
+            broken.undo()
+            api.forbidden.clear()
+            await eventually(lambda: TAKEN_UP in caplog.messages, "it is taken up again")
+
+
 async def test_a_kind_that_is_forbidden_in_every_namespace_ends_the_watching() -> None:
     async with watching(Api("/pods")) as world:
         error = await world.ended()
@@ -259,3 +289,22 @@ async def test_the_namespaces_that_are_left_out_are_counted() -> None:
     assert counted.registry.get_sample_value("ropewalk_operator_namespaces_left_out") == 0
     cache.leave_out("b")
     assert counted.registry.get_sample_value("ropewalk_operator_namespaces_left_out") == 1
+
+
+async def test_what_an_answer_under_way_brings_of_a_namespace_that_is_left_out_is_in_no_metric() -> None:
+    cache, counted = Cache(), Metrics()
+    counted.read_at_scrape(cache, WorkQueue(), dict, lambda: True)
+    conditions = [{"type": "Ready", "status": "True"}]
+    for namespace in NAMESPACES:
+        body = agent()
+        body["metadata"] |= {"namespace": namespace, "uid": namespace, "resourceVersion": "5"}
+        cache.leave_out("b")
+        cache.see("Agent", {**body, "status": {"conditions": conditions}})
+    for name in ("ropewalk_resource_condition", "ropewalk_resource_idle"):
+        shown = {
+            sample.labels["namespace"]
+            for family in counted.registry.collect()
+            for sample in family.samples
+            if sample.name == name
+        }
+        assert shown == {"a"}

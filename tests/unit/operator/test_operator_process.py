@@ -138,7 +138,7 @@ async def test_a_start_waits_for_every_namespace() -> None:
     await settled
 
 
-def test_a_namespace_that_is_left_out_is_no_problem_and_one_taken_up_has_its_time_to_begin() -> None:
+def test_a_namespace_that_is_left_out_or_taken_up_is_no_problem_while_its_kinds_give_signs_of_life() -> None:
     clock = Clock(0.0)
     watches = Watches(["a", "b"], clock)
     watches.begin()
@@ -147,9 +147,19 @@ def test_a_namespace_that_is_left_out_is_no_problem_and_one_taken_up_has_its_tim
     clock.now += SLOW_START_SECONDS + 1
     assert watches.problems() == []
     watches.begin_anew("b")
-    clock.now += SLOW_START_SECONDS
+    clock.now = SILENCE_SECONDS
     assert watches.problems() == []
     clock.now += 1
+    assert len(watches.problems()) == len(WATCHED)
+    assert all(problem.startswith("no sign of life") for problem in watches.problems())
+
+
+def test_one_namespace_that_never_began_is_a_problem_beside_others_that_did() -> None:
+    clock = Clock(0.0)
+    watches = Watches(["a", "b"], clock)
+    watches.begin()
+    watches.settle("a")
+    clock.now = SLOW_START_SECONDS + 1
     (problem,) = watches.problems()
     assert problem.startswith("not watched since the start")
 
