@@ -22,7 +22,7 @@ import apiserver_audit as audit
 from cluster import pki
 from cluster.controlplane import ControlPlane
 from cluster.layout import REPOSITORY, Layout
-from ports import free_port
+from ports import free_port, is_free
 from ropewalk_operator.kinds import RESOURCES
 from waiting import until
 
@@ -43,6 +43,7 @@ class ApiServer:
         flags = audit.flags(self._folder) if audited else ()
         # The API server must not advertise a loopback address; nobody here uses the one that it advertises.
         self._plane = ControlPlane(binaries, self._folder, api, etcd, peer, "198.18.255.1", "127.0.0.1", flags, _EAGER)
+        self._ports = {"apiserver": (api,), "etcd": (etcd, peer)}
         self.port = api
 
     @cached_property
@@ -101,6 +102,8 @@ class ApiServer:
             assert pid is not None, f"{name} does not run"
             os.kill(pid, signal.SIGKILL)
             until(lambda name=name: self._plane.process(name).pid is None, f"{name} is gone")  # type: ignore[misc]
+            # The last of its threads closes its files when the memory is freed, which takes its time under load.
+            until(lambda name=name: all(map(is_free, self._ports[name])), f"{name} has let go of its ports")  # type: ignore[misc]
 
     def revive(self) -> None:
         """Start again what has crashed; return when the API server is ready."""

@@ -13,9 +13,15 @@ _untried = iter(random.SystemRandom().sample(_PORTS, len(_PORTS)))
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nobody uses at the moment, and that this process has not returned before."""
     for port in _untried:
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return port
+        if is_free(port):
+            return port
     raise RuntimeError(f"every port from {_PORTS[0]} to {_PORTS[-1]} was tried")
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of 127.0.0.1."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
