@@ -166,6 +166,7 @@ def test_watches_that_end_at_once_are_begun_ever_more_slowly(world: FaultWorld) 
     world.converges()
 
 
+@pytest.mark.timeout(300)
 def test_when_any_call_may_fail_in_any_way_all_converges(impatient: FaultWorld) -> None:
     chance = random.Random(SEED)
     anything: list[Spoil] = [
