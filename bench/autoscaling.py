@@ -215,6 +215,8 @@ def _touched_again_and_again(space: Workspace) -> Iterator[_Touched]:
     thread.start()
     try:
         yield touched
+        if not thread.is_alive():
+            raise RuntimeError("the Agents were not touched to the end, so nothing was shown; why stands above")
     finally:
         done.set()
         thread.join()

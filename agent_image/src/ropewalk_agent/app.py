@@ -152,7 +152,7 @@ class RequestScope:
                 if begun or not self._runtime.leaving:
                     raise
                 what = "its turn was finished" if receiving.whole else "the request was sent; ask again"
-                error = AgentError("not_ready", f"the agent shut down before {what}", begun=receiving.whole)
+                error = AgentError("not_ready", f"the agent shut down before {what}")
                 state["outcome"] = error.code
                 await _answer(error, request_id)(scope, receive, send_with_id)
             except Exception as error:
