@@ -1,6 +1,7 @@
 """A real fault for every alert of the chart on the local cluster: when Alertmanager has it, and when it is resolved.
 
-Thresholds and waits are the chart's own, so it takes three quarters of an hour; BENCH_ALERTS_MINUTES bounds it (45).
+Thresholds and waits are the chart's own. BENCH_ALERTS_MINUTES bounds it: 45 is enough for all but the error budget's
+window of a day, which takes 85.
 """
 
 from __future__ import annotations
@@ -53,6 +54,31 @@ class Alertmanager:
         return any(wanted.items() <= labels.items() for labels in self.active)
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What the threads share, one for each strand of faults."""
+
+    alertmanager: Alertmanager
+    ends: float
+    over: threading.Event
+    rows: queue.Queue[Row]
+
+    def times(self, fault: Fault, since: float, ends: float, *, active: bool) -> dict[int, float]:
+        """Seconds until each of the fault's alerts is active, or none; without those that do not come in time."""
+        seen: dict[int, float] = {}
+        first = self.alertmanager.looks
+        while len(seen) < len(fault.raises) and time.monotonic() < ends:
+            # What was seen before the fault tells nothing of it.
+            if self.alertmanager.looks > first + 1:
+                for number, labels in enumerate(fault.raises):
+                    if number not in seen and self.alertmanager.has(labels) is active:
+                        seen[number] = time.monotonic() - since
+                        _say(f"{'fires' if active else 'is resolved'}: {labels['alertname']} ({fault.what})")
+            if self.over.wait(_LOOK_SECONDS / 2):
+                break
+        return seen
+
+
 def run() -> Iterator[Row]:
     """Rows of (alert and fault, what came, what shall come), each as soon as it is known."""
     ends = time.monotonic() + _MINUTES * 60
@@ -62,11 +88,12 @@ def run() -> Iterator[Row]:
         alertmanager, over, rows = Alertmanager(), threading.Event(), queue.Queue[Row]()
         watching = threading.Thread(target=alertmanager.watch, args=(over,))
         watching.start()
+        measured = _Measured(alertmanager, ends, over, rows)
+        threads = [threading.Thread(target=_break, args=(strand, measured)) for strand in strands]
         try:
             until(lambda: alertmanager.looks, "Alertmanager answers")
             if alertmanager.active:
                 raise RuntimeError(f"before any fault, Alertmanager has {alertmanager.active}")
-            threads = [threading.Thread(target=_break, args=(strand, alertmanager, ends, rows)) for strand in strands]
             for thread in threads:
                 thread.start()
             while any(thread.is_alive() for thread in threads) or not rows.empty():
@@ -77,8 +104,10 @@ def run() -> Iterator[Row]:
                 except queue.Empty:
                     continue
         finally:
+            # Each fault ends before what it broke is taken away.
             over.set()
-            watching.join()
+            for thread in (watching, *(thread for thread in threads if thread.ident)):
+                thread.join()
         yield _others(strands, alertmanager)
     # The releases are gone: nobody shall be told that they do not lead.
     _observe()
@@ -96,48 +125,35 @@ def _sees_all() -> bool:
     return {labels["namespace"] for labels, _ in leaders} >= {space.name for space in SPACES}
 
 
-def _break(strand: list[Fault], alertmanager: Alertmanager, ends: float, rows: queue.Queue[Row]) -> None:
+def _break(strand: list[Fault], measured: _Measured) -> None:
     for fault in strand:
-        if time.monotonic() > ends - _TO_RESOLVE_SECONDS:
-            rows.put(_row(fault, fault.raises[0], "not begun: no time was left"))
+        if measured.over.is_set():
+            return
+        if time.monotonic() > measured.ends - _TO_RESOLVE_SECONDS:
+            measured.rows.put(_row(fault, fault.raises[0], "not begun: no time was left"))
             continue
         try:
-            _break_once(fault, alertmanager, ends, rows)
+            _break_once(fault, measured)
         except Exception as error:
             # The other alerts are told of all the same.
-            rows.put(_row(fault, fault.raises[0], f"FAILED: {error}".replace("\n", " ")))
+            measured.rows.put(_row(fault, fault.raises[0], f"FAILED: {error}".replace("\n", " ")))
 
 
-def _break_once(fault: Fault, alertmanager: Alertmanager, ends: float, rows: queue.Queue[Row]) -> None:
+def _break_once(fault: Fault, measured: _Measured) -> None:
     began = time.monotonic()
     _say(f"begins: {fault.what}")
     try:
         fault.begin()
-        came = _times(fault, alertmanager, began, ends - _TO_RESOLVE_SECONDS, active=True)
+        came = measured.times(fault, began, measured.ends - _TO_RESOLVE_SECONDS, active=True)
     finally:
         ended = time.monotonic()
         _say(f"ends: {fault.what}")
         fault.end()
-    went = _times(fault, alertmanager, ended, ends, active=False)
+    went = measured.times(fault, ended, measured.ends, active=False)
     for number, labels in enumerate(fault.raises):
         fired = f"fired after {_minutes(came[number])}" if number in came else f"NOT FIRED in {_minutes(ended - began)}"
         resolved = f"resolved after {_minutes(went[number])}" if number in went else "NOT RESOLVED in the time"
-        rows.put(_row(fault, labels, f"{fired}, {resolved}" if number in came else fired))
-
-
-def _times(fault: Fault, alertmanager: Alertmanager, since: float, ends: float, *, active: bool) -> dict[int, float]:
-    """Seconds until each of the fault's alerts is active, or none; without those that do not come in time."""
-    seen: dict[int, float] = {}
-    first = alertmanager.looks
-    while len(seen) < len(fault.raises) and time.monotonic() < ends:
-        # What was seen before the fault tells nothing of it.
-        if alertmanager.looks > first + 1:
-            for number, labels in enumerate(fault.raises):
-                if number not in seen and alertmanager.has(labels) is active:
-                    seen[number] = time.monotonic() - since
-                    _say(f"{'fires' if active else 'is resolved'}: {labels['alertname']} ({fault.what})")
-        time.sleep(_LOOK_SECONDS / 2)
-    return seen
+        measured.rows.put(_row(fault, labels, f"{fired}, {resolved}" if number in came else fired))
 
 
 def _others(strands: list[list[Fault]], alertmanager: Alertmanager) -> Row:

@@ -66,7 +66,7 @@ def world() -> Iterator[list[list[Fault]]]:
         crowds = {
             "slow": Crowd(_url("slow"), askers=4, pause_seconds=1),
             "failing": Crowd(_url("failing"), askers=1, pause_seconds=5),
-            "gone": Crowd(_url("gone"), askers=1, pause_seconds=5),
+            "gone": Crowd(_url("gone"), askers=1, pause_seconds=10),
             "crowded": Crowd(_url("crowded"), "demo:slow=1", askers=1, pause_seconds=1),
         }
         for crowd in crowds.values():
@@ -221,7 +221,8 @@ def _model_away(crowd: Crowd) -> Fault:
 def _model_away_for_long(crowd: Crowd) -> Fault:
     def back() -> None:
         _scale(AGENTS, "gone-model", 1)
-        crowd.become(4, 0.4)
+        # An hour of failures shall soon be less than one of 33 requests.
+        crowd.become(4, 0.1)
 
     return Fault(
         "its model's Deployment is scaled to 0 for more than an hour",
