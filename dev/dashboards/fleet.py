@@ -26,9 +26,9 @@ from dashboards.queries import (
     Series,
     or_none,
     or_zero,
-    share,
     top,
 )
+from dashboards.requests import of_requests
 
 _AGENTS = Series('namespace=~"$namespace", agent=~"$agent"')
 _NAMES = Series('namespace=~"$namespace", name=~"$agent", kind="Agent"')
@@ -36,7 +36,6 @@ _EACH = "namespace, agent"
 _LEGEND = "{{namespace}}/{{agent}}"
 _PODS = _AGENTS.of("ropewalk_agent_build_info")
 _UP = _AGENTS.sum("ropewalk_agent_build_info", _EACH)
-_FAILED = _AGENTS.requests(more=FAILED)
 _CONNECTIONS = _AGENTS.of("ropewalk_agent_mcp_server_up")
 _TOKENS = "gen_ai_client_inference_usage_{way}_tokens_total"
 _ONE_AGENT = (
@@ -61,30 +60,7 @@ def board() -> Dashboard:
 
 def _now() -> Panels:
     return [
-        stat_panel(
-            "Requests",
-            "Requests answered each second, and items of batches.",
-            or_none(_AGENTS.requests(), _PODS),
-            "reqps",
-        ),
-        stat_panel(
-            "Failed",
-            "Share of requests that failed and not by the client's fault: model_error, timeout, queue_full, not_ready,"
-            " invalid_answer, internal.",
-            share(_FAILED, _AGENTS.requests(), _PODS),
-            "percentunit",
-            warn=0.01,
-            bad=0.05,
-        ),
-        stat_panel(
-            "Latency, p95",
-            "95 of 100 requests were answered within this time, the wait in the queue included; refused ones"
-            " count, batches do not. Nothing is shown while no request is answered.",
-            _AGENTS.quantile(0.95, DURATION, more=NO_BATCH),
-            "s",
-            warn=10,
-            bad=30,
-        ),
+        *of_requests(_AGENTS, _PODS),
         stat_panel(
             "Agents not ready",
             "Agents whose condition Ready is not True, as the operator says, without those that are suspended or scaled"
@@ -175,6 +151,8 @@ def _load() -> Panels:
 
 def _models() -> Panels:
     calls = "gen_ai_client_inference_duration_seconds_count"
+    # A fallback that was never asked has a series, too.
+    used = f"({_AGENTS.sum(_TOKENS.format(way='input'), MODEL)} > 0)"
     priced = f"max by ({MODEL}) ({PRICE})"
     return [
         stat_panel("Model calls", "Calls of models each second.", or_none(_AGENTS.rate(calls), _PODS), "reqps"),
@@ -193,9 +171,9 @@ def _models() -> Panels:
         ),
         stat_panel(
             "Models without a price",
-            "Models that were called since their agents started and have no price in monitoring.prices: the cost is"
+            "Models that took tokens since their agents started and have no price in monitoring.prices: the cost is"
             " without them.",
-            or_none(f"count({_AGENTS.sum(_TOKENS.format(way='input'), MODEL)} unless on ({MODEL}) {priced})", _PODS),
+            or_none(f"count({used} unless on ({MODEL}) {priced})", _PODS),
             warn=1,
         ),
         stat_panel(
@@ -249,7 +227,7 @@ def _agents() -> Panels:
                 ("Ready", _NAMES.ready("agent"), "short"),
                 ("Pods", f"count by ({_EACH}) ({_PODS})", "short"),
                 ("Requests", or_zero(_AGENTS.requests(_EACH), _UP), "reqps"),
-                ("Failed", f"({failed}) / {_AGENTS.requests(_EACH)}", "percentunit"),
+                ("Failed", f"({failed}) / ({_AGENTS.requests(_EACH)} > 0)", "percentunit"),
                 ("p95", _AGENTS.quantile(0.95, DURATION, _EACH, NO_BATCH), "s"),
                 ("Waiting", _AGENTS.sum("ropewalk_agent_queue_depth", _EACH), "short"),
                 ("Tokens a second", tokens, "short"),

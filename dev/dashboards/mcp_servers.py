@@ -24,6 +24,7 @@ _EACH = "namespace, server"
 _LEGEND = "{{namespace}}/{{server}}"
 _CALLS = "ropewalk_agent_tool_calls_total"
 _UP = "ropewalk_agent_mcp_server_up"
+_OPERATIONS = "mcp_client_operation_duration_seconds"
 _OWN_CALLS = "ropewalk_mcp_tool_calls_total"
 _WITH_PROCESS = "Of the servers that ship and of the bridge; an image of your own shows where it exports process_*."
 _BRIDGED = "ropewalk_mcp_stdio_requests_total"
@@ -108,8 +109,8 @@ def _met() -> Panels:
                 ("Connected", _SERVERS.sum(_UP, _EACH), "short"),
                 ("Down", f"sum by ({_EACH}) (1 - {_SERVERS.of(_UP)})", "short"),
                 ("Calls", calls, "ops"),
-                ("Failed", f"({failed}) / {calls}", "percentunit"),
-                ("p95", _SERVERS.quantile(0.95, "mcp_client_operation_duration_seconds", _EACH), "s"),
+                ("Failed", f"({failed}) / ({calls} > 0)", "percentunit"),
+                ("p95", _SERVERS.quantile(0.95, _OPERATIONS, _EACH, 'mcp_method_name="tools/call"'), "s"),
             ],
             ["namespace", "server"],
         ),
@@ -136,7 +137,7 @@ def _met() -> Panels:
         graph(
             "Time of requests, p95",
             "Of all methods of the protocol, as agents measured it.",
-            [(_SERVERS.quantile(0.95, "mcp_client_operation_duration_seconds", _EACH), _LEGEND)],
+            [(_SERVERS.quantile(0.95, _OPERATIONS, _EACH), _LEGEND)],
             "s",
         ),
         graph(

@@ -6,17 +6,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.panels import NO_PRICES, Panels, choice, graph, new_board, stat_panel, states
 from dashboards.pods import of_pods
-from dashboards.queries import (
-    AGENTS,
-    DURATION,
-    FAILED,
-    MODEL,
-    NO_BATCH,
-    Series,
-    or_none,
-    or_zero,
-    share,
-)
+from dashboards.queries import AGENTS, DURATION, MODEL, NO_BATCH, Series, or_none, or_zero
+from dashboards.requests import of_requests
 
 _AGENT = Series('namespace=~"$namespace", agent=~"$agent"')
 _NAME = Series('namespace=~"$namespace", name=~"$agent", kind="Agent"')
@@ -51,29 +42,7 @@ def board() -> Dashboard:
 
 def _now() -> Panels:
     return [
-        stat_panel(
-            "Requests",
-            "Requests answered each second, and items of batches.",
-            or_none(_AGENT.requests(), _PODS),
-            "reqps",
-        ),
-        stat_panel(
-            "Failed",
-            "Share of requests that failed and not by the client's fault.",
-            share(_AGENT.requests(more=FAILED), _AGENT.requests(), _PODS),
-            "percentunit",
-            warn=0.01,
-            bad=0.05,
-        ),
-        stat_panel(
-            "Latency, p95",
-            "95 of 100 requests were answered within this time; refused ones count, batches do not. Nothing is"
-            " shown while no request is answered.",
-            _AGENT.quantile(0.95, DURATION, more=NO_BATCH),
-            "s",
-            warn=10,
-            bad=30,
-        ),
+        *of_requests(_AGENT, _PODS),
         stat_panel(
             "Waiting",
             "Requests in the queues of its pods now.",
@@ -217,7 +186,8 @@ def _sessions() -> Panels:
     return [
         graph(
             "Sessions",
-            "Conversations that the pods keep. The bound is spec.sessions.maxSessions for each pod.",
+            "Conversations that are kept; the bound is spec.sessions.maxSessions. Without Redis each pod has its"
+            " own; with Redis each tells the number of all, and the bound is for all together.",
             [(_AGENT.of("ropewalk_agent_sessions"), "{{pod}}")],
             width=12,
         ),

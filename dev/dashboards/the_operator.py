@@ -107,7 +107,7 @@ def _reconciling() -> Panels:
         ),
         graph(
             "Queue",
-            "Resources that wait for a worker. A standby has no workers: its queue is what it would begin with.",
+            "Resources that wait for a worker. A standby has none: it queues nothing before it leads.",
             [(_OPERATOR.of("ropewalk_operator_workqueue_depth"), "{{pod}}")],
         ),
         graph(

@@ -46,6 +46,11 @@ AGENT = 'ropewalk_agent_build_info{namespace="n", agent="a", pod="a-1"}'
 UP = 'ropewalk_agent_mcp_server_up{{namespace="n", agent="a", pod="a-1", server="{}"}}'
 REQUESTS = 'ropewalk_agent_requests_total{{namespace="n", agent="a", endpoint="{}", outcome="{}"}}'
 ITEMS = 'ropewalk_agent_batch_items_total{{namespace="n", agent="a", outcome="{}"}}'
+USED = 'gen_ai_client_inference_usage_input_tokens_total{{namespace="n", agent="a", gen_ai_request_model="{}"}}'
+PRICE = 'ropewalk:model_price_per_million_tokens{{gen_ai_request_model="{}", direction="input"}}'
+CALLS = 'ropewalk_agent_tool_calls_total{{namespace="n", agent="a", server="m", tool="t", outcome="{}"}}'
+OPERATION = ('mcp_client_operation_duration_seconds_bucket{{namespace="n", agent="a", server="m", mcp_method_name="{}",'
+             ' le="{}"}}')  # fmt: skip
 RETRIES = 'ropewalk_operator_workqueue_retries_total{namespace="s", pod="p", job="ropewalk-operator"}'
 CASES = [
     *(Case(board, panel, "is nothing where no operator leads", {LEADER.format("s", "p"): "0x60"})
@@ -77,6 +82,19 @@ CASES = [
     Case("fleet", "Agents", "tells which share of the items of batches failed, too",
          {REQUESTS.format("/query", "ok"): "0+60x60", REQUESTS.format("/batch", "ok"): "0+60x60",
           AGENT: "1x60", ITEMS.format("timeout"): "0+60x60"}, {'{namespace="n", agent="a"}': 0.5}, column="Failed"),
+    Case("fleet", "Agents", "has no share of failures where nothing is asked",
+         {AGENT: "1x60", REQUESTS.format("/query", "ok"): "5x60", REQUESTS.format("/query", "timeout"): "5x60"},
+         column="Failed"),
+    Case("fleet", "Models without a price", "counts those that took tokens, and no fallback that was never asked",
+         {AGENT: "1x60", USED.format("priced"): "9x60", PRICE.format("priced"): "1x60", USED.format("dear"): "9x60",
+          USED.format("fallback"): "0x60"}, {"{}": 1}),
+    Case("mcp-servers", "MCP servers", "has no share of failures where nothing is called",
+         {CALLS.format("ok"): "5x60", CALLS.format("error"): "5x60"}, column="Failed"),
+    Case("mcp-servers", "MCP servers", "tells the time of calls, and not that of a list of tools",
+         {OPERATION.format(method, le): values for method, le, values in (
+             ("tools/call", "1.0", "0+60x60"), ("tools/call", "+Inf", "0+60x60"),
+             ("tools/list", "1.0", "0x60"), ("tools/list", "+Inf", "0+600x60"))},
+         {'{namespace="n", server="m"}': 0.95}, column="p95"),
     Case("operator", "Leaders", "is told of each installation",
          {LEADER.format("s", "p"): "1x60", LEADER.format("s", "q"): "0x60", LEADER.format("t", "p"): "0x60"},
          {'{namespace="s"}': 1, '{namespace="t"}': 0}),
