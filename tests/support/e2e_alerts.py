@@ -292,7 +292,7 @@ def _operator_cut_off() -> Fault:
         "what the only operator's pod sends to the API server is dropped",
         (
             _of_operator("RopewalkNoLeader", LEASE),
-            {"alertname": "RopewalkWatchStale", "namespace": LEASE.name, "kind": "Agent", "severity": "warning"},
+            {"alertname": "RopewalkWatchStale", "namespace": LEASE.name, "severity": "warning"},
         ),
         begin,
         lambda: _cut("-D", cut[0]),
@@ -301,7 +301,7 @@ def _operator_cut_off() -> Fault:
 
 def _standby_cut_off() -> Fault:
     standby = until(_standby, "one of two operators stands by")
-    pod = {"namespace": STANDBY.name, "pod": standby["metadata"]["name"], "kind": "Agent", "severity": "warning"}
+    pod = {"namespace": STANDBY.name, "pod": standby["metadata"]["name"], "severity": "warning"}
     return Fault(
         "what the pod of a standby sends to the API server is dropped",
         ({"alertname": "RopewalkWatchStale", **pod},),
