@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -367,6 +368,7 @@ def test_without_being_asked_there_are_no_rules() -> None:
     [
         "monitoring.alerts.disabled={RopewalkNothing}",
         "monitoring.alerts.alertLabels.severity=page",
+        "monitoring.alerts.alertLabels.namespace=mine",
         "monitoring.alerts.thresholds.slow=1",
         "monitoring.prices.m.input=1",
         "monitoring.alerts.runbookBaseURL=example.com",
@@ -374,6 +376,14 @@ def test_without_being_asked_there_are_no_rules() -> None:
 )
 def test_what_would_do_nothing_is_refused(wrong: str) -> None:
     assert try_template(*ON, "--set", wrong).returncode != 0
+
+
+def test_no_label_of_an_alerts_own_can_be_replaced() -> None:
+    # As soon as two series of a rule had one label for all, Prometheus would refuse them as the same.
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    refused = schema["definitions"]["alertLabels"]["propertyNames"]["not"]["enum"]
+    told = {label for rule in alerts() for label in re.findall(r"\$labels\.(\w+)", str(rule["annotations"]))}
+    assert set(refused) == {"alertname", *told}.union(*(rule["labels"] for rule in alerts()))
 
 
 @pytest.mark.parametrize(
