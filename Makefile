@@ -26,7 +26,7 @@ demo: cluster-up images ## a cluster, the chart, the examples, and a question to
 	@$(DEMO) --context "$(CONTEXT)" --registry "$(REGISTRY)"
 
 .PHONY: test
-test: check test-unit test-integration test-e2e ## everything: checks and all tests, in a local cluster that ends with them
+test: check test-unit test-integration test-e2e ## checks and tests (but test-chart, conformance), in a local cluster that ends with them
 
 .PHONY: test-unit
 test-unit: .venv/.ready .venv-mcp/.ready tools ## unit and contract tests
