@@ -16,7 +16,19 @@ from pathlib import Path
 from cluster import images
 from cluster.layout import API_SERVICE_ADDRESS, REPOSITORY
 from e2e_breakages import NO_SUCH_IMAGE
-from e2e_cluster import RELEASE, Json, Workspace, agent, helm, image, kubectl, mcpserver
+from e2e_cluster import (
+    RELEASE,
+    Json,
+    Workspace,
+    agent,
+    crds,
+    delete_crds,
+    helm,
+    image,
+    kubectl,
+    mcpserver,
+    must_be_alone,
+)
 from e2e_crowd import MOST_ASKERS, Crowd
 from waiting import until
 
@@ -45,10 +57,12 @@ class Fault:
 @contextmanager
 def world() -> Iterator[list[list[Fault]]]:
     """Everything that is to be broken, while it is whole; the faults of one list come one after the other."""
-    _must_be_alone()
-    if not kubectl("get", "crd", "agents.ropewalk.dev", "--ignore-not-found"):
-        kubectl("apply", "--server-side", "-f", str(REPOSITORY / "crds"))
+    must_be_alone()
     with ExitStack() as stack:
+        if not crds():
+            # Helm refuses to install over those that kubectl has applied, so none of them stays.
+            stack.callback(lambda: delete_crds(*crds()))
+            kubectl("apply", "--server-side", "-f", str(REPOSITORY / "crds"))
         for space in (_LOST, *SPACES):
             stack.callback(kubectl, "delete", "namespace", space.name, "--ignore-not-found")
             kubectl("create", "namespace", space.name)
@@ -73,20 +87,6 @@ def world() -> Iterator[list[list[Fault]]]:
             crowd.start()
             stack.callback(crowd.stop)
         yield _faults(crowds)
-
-
-def _must_be_alone() -> None:
-    """Two operators in one namespace would fight: none may work in all."""
-    found = kubectl("get", "deployments", "-A", "-l", "app.kubernetes.io/name=ropewalk-operator", "-o", "json")
-    for deployment in json.loads(found)["items"]:
-        namespace = deployment["metadata"]["namespace"]
-        env = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
-        watched = {each["name"]: each.get("value") for each in env}.get("ROPEWALK_WATCH_NAMESPACES")
-        if not watched:
-            raise RuntimeError(
-                f"the operator in namespace {namespace} works in all namespaces, also in those whose operators are to "
-                f"be broken; take it away first: helm uninstall --namespace {namespace} RELEASE"
-            )
 
 
 def _install(space: Workspace) -> None:

@@ -45,6 +45,36 @@ def install_chart(*arguments: str, chart: str = str(REPOSITORY / "charts" / "rop
          f"--set=image.tag={images.tag()}", *arguments)  # fmt: skip
 
 
+def must_be_alone() -> None:
+    """Two operators in one namespace would fight. Raises RuntimeError where one works in all."""
+    found = kubectl("get", "deployments", "-A", "-l", "app.kubernetes.io/name=ropewalk-operator", "-o", "json")
+    for deployment in json.loads(found)["items"]:
+        namespace = deployment["metadata"]["namespace"]
+        env = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+        watched = {each["name"]: each.get("value") for each in env}.get("ROPEWALK_WATCH_NAMESPACES")
+        if not watched:
+            raise RuntimeError(
+                f"the operator in namespace {namespace} works in all namespaces, also in those that are to be measured "
+                f"with operators of their own; take it away first: helm uninstall --namespace {namespace} RELEASE"
+            )
+
+
+def crds() -> dict[str, Json]:
+    """Ropewalk's CustomResourceDefinitions that there are, by name."""
+    found = json.loads(kubectl("get", "crds", "-o", "json"))["items"]
+    return {each["metadata"]["name"]: each for each in found if each["spec"]["group"] == "ropewalk.dev"}
+
+
+def delete_crds(*names: str) -> None:
+    """Delete some of them, which may be none, with all their resources; return when they are gone."""
+    if not names:
+        return
+    # One whose resources were never asked for has no storage yet, and Kubernetes 1.34 may then never come to its end.
+    until(lambda: kubectl("get", ",".join(names), "-A", "-o", "json"), f"{names} can be listed")
+    kubectl("delete", "crd", *names, "--wait=false")
+    until(lambda: not crds().keys() & set(names), f"{names} are gone", seconds=120)
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A namespace that enforces restricted pods, with the demo model in it."""
