@@ -104,4 +104,4 @@ def namespace(name: str) -> Iterator[Workspace]:
         space.kubectl("rollout", "status", "deployment/demo-model", "--timeout=60s")
         yield space
     finally:
-        kubectl("delete", "namespace", name)
+        kubectl("delete", "namespace", name, "--timeout=5m")

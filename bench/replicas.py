@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any
+from functools import partial
 
-from cluster.layout import Layout
-from e2e_cluster import Workspace
+from bench.watching import watching
+from e2e_cluster import Json, Workspace
 from waiting import until
-
-Json = dict[str, Any]
 
 _PATHS = {
     "agent": "/apis/ropewalk.dev/v1alpha1/namespaces/{}/agents",
     "deployment": "/apis/apps/v1/namespaces/{}/deployments",
 }
-# Longer than anybody looks; without it the API server ends a watch after half an hour or later.
-_WATCH_SECONDS = 6 * 3600
 
 
 @dataclass(frozen=True)
@@ -52,8 +44,10 @@ class Replicas:
         """The changes of one of them, in their order."""
         return [change for change in self.changes if change.what == what]
 
-    def see(self, kind: str, body: Json) -> None:
-        """Look at a version of an object."""
+    def see(self, kind: str, event: str, body: Json) -> None:
+        """Look at what a watch has told of an object of this kind."""
+        if event not in ("ADDED", "MODIFIED"):
+            return
         what, count = f"{kind}/{body['metadata']['name']}", int(body["spec"].get("replicas", 1))
         self.versions += 1
         self.ready[what] = int(body.get("status", {}).get("readyReplicas", 0))
@@ -82,31 +76,13 @@ def watched_replicas(space: Workspace) -> Iterator[Replicas]:
 
     Raises AssertionError at the end where a watch has ended before.
     """
-    here, seen = Layout.default(), Replicas()
-    watches = []
-    for kind, path in _PATHS.items():
-        query = f"{path.format(space.name)}?watch=true&timeoutSeconds={_WATCH_SECONDS}"
-        command: list[str | Path] = [here.bin / "kubectl", f"--kubeconfig={here.kubeconfig}", "get", "--raw", query]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        thread = threading.Thread(target=_look, args=(process.stdout, kind, seen))
-        thread.start()
-        watches.append((kind, process, thread))
-    try:
+    seen = Replicas()
+    with ExitStack() as stack:
+        watches = {
+            kind: stack.enter_context(watching(path.format(space.name), partial(seen.see, kind)))
+            for kind, path in _PATHS.items()
+        }
         until(lambda: {what.partition("/")[0] for what in seen.now} == set(_PATHS), "both watches have begun")
         yield seen
-        ended = [kind for kind, process, _ in watches if process.poll() is not None]
+        ended = [kind for kind, goes_on in watches.items() if not goes_on()]
         assert not ended, f"the watch of {ended} has ended early, so a change may have been missed"
-    finally:
-        for _, process, thread in watches:
-            process.terminate()
-            process.wait()
-            thread.join()
-
-
-def _look(lines: IO[str], kind: str, seen: Replicas) -> None:
-    for line in lines:
-        if not line.endswith("\n"):
-            return  # cut off: the watch was ended
-        event = json.loads(line)
-        if event["type"] in ("ADDED", "MODIFIED"):
-            seen.see(kind, event["object"])

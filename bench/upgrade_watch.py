@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Self
 
-from cluster.layout import REPOSITORY, Layout
-from e2e_cluster import Json, Workspace, kubectl
+from e2e_cluster import Json, Workspace
 from waiting import until
 
 _RESOURCES = "agents,mcpservers"
@@ -19,7 +12,6 @@ _CHILDREN = (
     "deployments,services,configmaps,secrets,serviceaccounts,networkpolicies,persistentvolumeclaims,"
     "poddisruptionbudgets,horizontalpodautoscalers"
 )
-_HELM_OWNERS = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace")
 
 
 def owned(space: Workspace) -> dict[str, Json]:
@@ -41,8 +33,12 @@ def differences(before: dict[str, Json], now: dict[str, Json]) -> set[str]:
         if old["metadata"]["uid"] != new["metadata"]["uid"]:
             found.add(f"{name} is another one")
         elif old["apiVersion"].startswith("ropewalk.dev/"):
-            if old["spec"] != new["spec"]:
-                found.add(f"spec of {name} was {old['spec']} and is {new['spec']}")
+            was, is_now = old["spec"], new["spec"]
+            found |= {
+                f"spec.{key} of {name} was {was.get(key)} and is {is_now.get(key)}"
+                for key in was.keys() | is_now.keys()
+                if was.get(key) != is_now.get(key)
+            }
             if old["metadata"]["generation"] != new["metadata"]["generation"]:
                 found.add(f"{name} was written")
     return found
@@ -70,80 +66,31 @@ def settled(space: Workspace, tag: str) -> None:
 
 
 class PodsSeen:
-    """Notes the name of each pod that there is for a moment."""
+    """Each pod that there was for a moment, and how often containers of it were restarted."""
 
-    def __init__(self, space: Workspace) -> None:
-        self._space = space
-        self._names: set[str] = set()
-        self._known: set[str] = set()
+    def __init__(self) -> None:
+        self._restarts: dict[str, int] = {}
+        self._known: dict[str, int] = {}
 
-    def __enter__(self) -> Self:
-        here = Layout.default()
-        command = [str(here.bin / "kubectl"), f"--kubeconfig={here.kubeconfig}", "--namespace", self._space.name,
-                   "get", "pods", "--watch", "--output=name"]  # fmt: skip
-        self._watch = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        threading.Thread(target=self._read, daemon=True).start()
-        until(lambda: self._names, "the watch names the pods")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._watch.terminate()
-        self._watch.wait()
+    def see(self, _event: str, pod: Json) -> None:
+        """Look at a version of a pod."""
+        containers = pod.get("status", {}).get("containerStatuses", ())
+        self._restarts[pod["metadata"]["name"]] = sum(each["restartCount"] for each in containers)
 
     def forget(self) -> None:
         """Count from here on."""
-        self._known = set(self._names)
+        self._known = dict(self._restarts)
 
     def replaced(self) -> str:
         """In words: how many pods each Deployment has got since, of how many templates, and who was restarted."""
-        new = [name.removeprefix("pod/") for name in self._names - self._known]
+        now = dict(self._restarts)
+        new = now.keys() - self._known.keys()
         # A pod is named by its Deployment, its template and something of its own.
         made = Counter(name.rsplit("-", 2)[0] for name in new)
         templates = Counter(template.rpartition("-")[0] for template in {name.rpartition("-")[0] for name in new})
         words = [f"{name} {made[name]} of {templates[name]} template(s)" for name in sorted(made)]
-        words += [
-            f"{pod['metadata']['name']} RESTARTED"
-            for pod in self._space.get("pods")["items"]
-            if any(each["restartCount"] for each in pod["status"].get("containerStatuses", []))
-        ]
+        words += [f"{name} RESTARTED" for name, count in sorted(now.items()) if count > self._known.get(name, 0)]
         return ", ".join(words) or "none"
-
-    def _read(self) -> None:
-        assert self._watch.stdout
-        for line in self._watch.stdout:
-            self._names.add(line.strip())
-
-
-@contextmanager
-def crds_by_the_chart() -> Iterator[bool]:
-    """Whether the chart is to bring the CRDs: not where somebody else has applied them, who then goes on doing so.
-
-    Those of another release are this checkout's in the end, and that release's again. Where none were, none are left.
-    """
-    before = _crds()
-    if before and not any(_HELM_OWNERS[0] in owners for owners in before.values()):
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        if before:
-            kubectl("apply", "--server-side", "--force-conflicts", "-f", str(REPOSITORY / "crds"))
-        else:
-            kubectl("delete", "crd", *_crds())
-        for name, owners in before.items():
-            former = [f"{key}={owners[key]}" if key in owners else f"{key}-" for key in _HELM_OWNERS]
-            kubectl("annotate", "crd", name, "--overwrite", *former)
-
-
-def _crds() -> dict[str, Json]:
-    """Their annotations by name."""
-    found = json.loads(kubectl("get", "crds", "-o", "json"))["items"]
-    return {
-        each["metadata"]["name"]: each["metadata"].get("annotations", {})
-        for each in found
-        if each["spec"]["group"] == "ropewalk.dev"
-    }
 
 
 def _owner_is_ours(child: Json) -> bool:

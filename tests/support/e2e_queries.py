@@ -27,12 +27,13 @@ class Queries:
     outcomes: list[str] = field(default_factory=list)
     slowest_seconds: float = 0.0
 
-    def more(self, count: int, outcome: str = RIGHT) -> None:
-        """Wait until so many further queries have ended so."""
+    def more(self, count: int, outcome: str = RIGHT, *, seconds: float = 60) -> None:
+        """Wait until so many further queries have ended so. Raises AssertionError after so many seconds."""
         before = self.outcomes.count(outcome)
         until(
             lambda: self.outcomes.count(outcome) >= before + count,
             f"{count} more queries end {outcome}; so far {self.counted()}",
+            seconds,
         )
 
     def counted(self) -> dict[str, int]:
