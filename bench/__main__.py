@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import platform
+import signal
 import sys
 
 _PARTS = (
@@ -39,13 +40,19 @@ def main() -> int:
     chosen = parser.parse_args().parts or list(_PARTS)
     if unknown := [name for name in chosen if name not in known]:
         parser.error(f"{', '.join(unknown)} is no part; there are {', '.join(known)}")
+    # What a part has begun in a cluster, it ends in its finally.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     print(f"On {platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}:\n")
     print("| measure | figure | goal |\n|---|---|---|")
     for name in chosen:
         print(f"Measuring {name} …", file=sys.stderr, flush=True)
         for row in importlib.import_module(f"bench.{name}").run():
-            print(f"| {' | '.join(row)} |", flush=True)
+            print(f"| {' | '.join(map(_cell, row))} |", flush=True)
     return 0
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 if __name__ == "__main__":

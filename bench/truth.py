@@ -26,6 +26,8 @@ class Seen:
     first: dict[str, float] = field(default_factory=dict)
     broken: dict[str, tuple[float, Json]] = field(default_factory=dict)
     """Its condition, once that had the reason and told what it must."""
+    seconds: float = 0.0
+    """How long was waited for the last of them."""
 
 
 def run() -> list[tuple[str, str, str]]:
@@ -42,10 +44,11 @@ def run() -> list[tuple[str, str, str]]:
         watching = threading.Thread(target=_watch, args=(ways, seen), daemon=True)
         watching.start()
         began = break_all(space, ways)
+        waits = time.monotonic()
         watching.join(_WAIT_SECONDS)
-        began = seen.first | began
-        rows = [_row(way, seen.broken[way.name][0] - began[way.name], seen.broken[way.name][1]) for way in ways]
-        return [*rows, _refused(space)]
+        seen.seconds = time.monotonic() - waits
+        seen.first.update(began)
+        return [*(_row(way, seen) for way in ways), _refused(space)]
     finally:
         label_nodes("")
         let_go(space)
@@ -70,11 +73,16 @@ def _watch(ways: list[Breakage], seen: Seen) -> None:
             return
 
 
-def _row(way: Breakage, seconds: float, said: Json) -> tuple[str, str, str]:
+def _row(way: Breakage, seen: Seen) -> tuple[str, str, str]:
+    goal = f"≤ {way.within_seconds:.0f} s"
+    if way.name not in seen.broken:
+        # Less than the time that there was: the watch has ended with an error, which stands above.
+        return way.what, f"NOT SHOWN in {seen.seconds:.0f} s", goal
+    at, said = seen.broken[way.name]
     # The ends of pods' names are made up by Kubernetes.
     message = re.sub(rf"({way.name}-agent)-[0-9a-z]+-[0-9a-z]{{5}}\b", r"\1-…", said["message"])
-    figure = f"{seconds:.1f} s: {way.condition}={said['status']} `{way.reason}`: {message}"
-    return way.what, figure.replace("|", "\\|").replace("\n", " "), f"≤ {way.within_seconds:.0f} s"
+    figure = f"{at - seen.first[way.name]:.1f} s: {way.condition}={said['status']} `{way.reason}`: {message}"
+    return way.what, figure, goal
 
 
 def _refused(space: Workspace) -> tuple[str, str, str]:
