@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
+from bench.progress import say
 from cluster.layout import Layout
 from e2e_alerts import SPACES, Fault, world
 from observe import stack
@@ -73,7 +74,7 @@ class _Measured:
                 for number, labels in enumerate(fault.raises):
                     if number not in seen and self.alertmanager.has(labels) is active:
                         seen[number] = time.monotonic() - since
-                        _say(f"{'fires' if active else 'is resolved'}: {labels['alertname']} ({fault.what})")
+                        say(f"{'fires' if active else 'is resolved'}: {labels['alertname']} ({fault.what})")
             if self.over.wait(_LOOK_SECONDS / 2):
                 break
         return seen
@@ -82,7 +83,7 @@ class _Measured:
 def run() -> Iterator[Row]:
     """Rows of (alert and fault, what came, what shall come), each as soon as it is known."""
     ends = time.monotonic() + _MINUTES * 60
-    with world() as strands:
+    with _observing_given_back(), world() as strands:
         _observe()
         until(_sees_all, "Prometheus sees the leader of each release", seconds=90)
         alertmanager, over, rows = Alertmanager(), threading.Event(), queue.Queue[Row]()
@@ -109,8 +110,22 @@ def run() -> Iterator[Row]:
             for thread in (watching, *(thread for thread in threads if thread.ident)):
                 thread.join()
         yield _others(strands, alertmanager)
-    # The releases are gone: nobody shall be told that they do not lead.
-    _observe()
+
+
+@contextmanager
+def _observing_given_back() -> Iterator[None]:
+    """In the end `make observe` looks at those releases that are left, or, where it did not run before, at none.
+
+    Nobody shall be told that an operator does not lead whose release is gone.
+    """
+    was_up = stack.is_up(Layout.default())
+    try:
+        yield
+    finally:
+        if was_up:
+            _observe()
+        else:
+            stack.down(Layout.default())
 
 
 def _observe() -> None:
@@ -136,18 +151,18 @@ def _break(strand: list[Fault], measured: _Measured) -> None:
             _break_once(fault, measured)
         except Exception as error:
             # The other alerts are told of all the same.
-            measured.rows.put(_row(fault, fault.raises[0], f"FAILED: {error}".replace("\n", " ")))
+            measured.rows.put(_row(fault, fault.raises[0], f"FAILED: {error}"))
 
 
 def _break_once(fault: Fault, measured: _Measured) -> None:
     began = time.monotonic()
-    _say(f"begins: {fault.what}")
+    say(f"begins: {fault.what}")
     try:
         fault.begin()
         came = measured.times(fault, began, measured.ends - _TO_RESOLVE_SECONDS, active=True)
     finally:
         ended = time.monotonic()
-        _say(f"ends: {fault.what}")
+        say(f"ends: {fault.what}")
         fault.end()
     went = measured.times(fault, ended, measured.ends, active=False)
     for number, labels in enumerate(fault.raises):
@@ -179,7 +194,3 @@ def _row(fault: Fault, labels: Mapping[str, str], figure: str) -> Row:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
-
-
-def _say(what: str) -> None:
-    print(f"{time.strftime('%H:%M:%S', time.gmtime())} {what}", file=sys.stderr, flush=True)

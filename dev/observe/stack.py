@@ -43,7 +43,12 @@ def up(here: Layout) -> None:
                    watched=_process(here, "prometheus"))  # fmt: skip
         wait_until(lambda: _answers(f"http://{ALERTMANAGER}/-/ready"), "Alertmanager", seconds=30,
                    watched=_process(here, "alertmanager"))  # fmt: skip
-    say(_where_to_look(here))
+    say(_where_to_look())
+
+
+def is_up(here: Layout) -> bool:
+    """Whether its Prometheus runs."""
+    return _process(here, "prometheus").pid is not None
 
 
 def down(here: Layout) -> None:
@@ -169,7 +174,7 @@ def _process(here: Layout, name: str) -> Process:
     return Process(name, here.observe)
 
 
-def _where_to_look(here: Layout) -> str:
+def _where_to_look() -> str:
     return f"""Prometheus scrapes the operator, all agents and MCP servers of the local cluster every few seconds:
     make observe-panels                          every panel of every dashboard in figures, and the alerts
     http://{PROMETHEUS}/api/v1/targets      what is scraped, and whether it answers

@@ -87,8 +87,10 @@ def test_ending_it_ends_its_processes_and_ending_it_twice_is_no_error(tmp_path: 
     process = Process("prometheus", here.observe)
     process.start([sys.executable, "-c", "import signal; signal.pause()"])
     assert process.pid is not None
+    assert stack.is_up(here)
     stack.down(here)
     assert process.pid is None
+    assert not stack.is_up(here)
     stack.down(here)
 
 
