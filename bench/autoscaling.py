@@ -2,14 +2,14 @@
 
 Three Agents beside each other in the local cluster: one with spec.autoscaling, one that an autoscaler of the user's own
 scales, and one that was scaled by hand. The first two get load until they are at their maximum, then a trickle until
-they are at their minimum, and that again while there is time. BENCH_AUTOSCALING_MINUTES: how long (default: 30).
+they are at their minimum, and that again while there is time. BENCH_AUTOSCALING_MINUTES: how long, at most 50 (default:
+30).
 """
 
 from __future__ import annotations
 
 import os
 import re
-import sys
 import threading
 import time
 from collections import Counter
@@ -24,6 +24,7 @@ import httpx
 import e2e_cluster
 from bench.metrics_server import metrics_server
 from bench.pods import namespace
+from bench.progress import say
 from bench.replicas import Replicas, watched_replicas
 from bench.shared_queries import Pace, paced_queries
 from e2e_cluster import Workspace, agent, install_chart
@@ -42,6 +43,7 @@ _RESYNC_SECONDS = 10
 _TOUCH_SECONDS = 2
 # 20 queries a second for each agent, and fewer than one, which a single pod answers below its target.
 _LOAD_PAUSE_SECONDS, _TRICKLE_PAUSE_SECONDS = 0.2, 5.0
+_MOST_MINUTES = 50
 _UP_SECONDS = 420
 # Autoscalers remove no pods for five minutes after the last figure that asked for them.
 _DOWN_SECONDS = 900
@@ -68,6 +70,11 @@ class Round:
 def run() -> Iterator[tuple[str, str, str]]:
     """Rows of (measure, figure, goal)."""
     minutes = float(os.environ.get("BENCH_AUTOSCALING_MINUTES", "30"))
+    if minutes > _MOST_MINUTES:
+        raise ValueError(
+            f"BENCH_AUTOSCALING_MINUTES is {minutes:g}; use {_MOST_MINUTES} or less: what autoscalers did is read from "
+            "their Events in the end, and those live an hour"
+        )
     install_chart(f"--set=operator.resyncSeconds={_RESYNC_SECONDS}")
     with metrics_server(), namespace("ropewalk-bench-autoscaling") as space:
         _start(space)
@@ -131,7 +138,7 @@ def _rounds(space: Workspace, replicas: Replicas, ends: float) -> tuple[list[dic
             began = time.monotonic()
             done.append(_round(space, replicas, paces))
             longest = max(longest, 1.2 * (time.monotonic() - began))
-            _say(f"{done[-1]}; failed: {[pace.at(_TRICKLE_PAUSE_SECONDS) for pace in paces.values()]}")
+            say(f"{done[-1]}; failed: {[pace.at(_TRICKLE_PAUSE_SECONDS) for pace in paces.values()]}")
     return done, paces
 
 
@@ -257,7 +264,7 @@ def _fighting_rows(
     counts = [len(replicas.of(what)) for what in _WRITERS]
     followed = [change.replicas for change in replicas.of(f"deployment/{_DRIVEN}-agent")]
     asked = [change.replicas for change in replicas.of(f"agent/{_DRIVEN}")]
-    _say(f"{replicas.changes}; {rescales}")
+    say(f"{replicas.changes}; {rescales}")
     yield (
         f"{minutes:.0f} minutes, {touched.reconciles} reconciles ({touched.times} edits of each Agent's annotations, a "
         f"resync every {_RESYNC_SECONDS} s, {touched.restarts} restarts of the operator): replicas changed by the "
@@ -289,7 +296,3 @@ def _rescales(space: Workspace, autoscaler: str) -> Counter[int]:
 
 def _told(what: Mapping[str, int]) -> str:
     return "".join(f"; {count} × {said}" for said, count in what.items())
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
