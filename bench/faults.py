@@ -116,7 +116,7 @@ def _crashes(server: ApiServer, world: FaultWorld) -> Iterator[Row]:
         mark = len(world.proxy.calls)
         world.apply(f"edit at {time.monotonic()}")
         server.crash(*ended)
-        server.revive()
+        server.come_back()
         began = time.monotonic()
         world.converges(_WITHIN_SECONDS)
         figure = f"in step {time.monotonic() - began:.1f} s after it was ready again; {_calls(world, mark)}"
@@ -140,8 +140,9 @@ def _kills(points: KillPoints) -> Iterator[Row]:
                 when = "after its answer" if seen else "before its answer"
                 yield (
                     f"{scenario.name}: SIGKILL after write {after} of {len(wanted.writes)} ({write}), {when}",
-                    f"same state {run.seconds:.1f} s after the restart; {len(extra)} writes too many",
-                    "same state, 0 too many",
+                    f"same state {run.seconds:.1f} s after the restart; {len(extra)} writes too many, "
+                    f"{run.idle - wanted.idle} more that change nothing",
+                    "same state, 0 too many, at most 1 that changes nothing",
                 )
 
 
