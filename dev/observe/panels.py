@@ -57,9 +57,9 @@ def show(url: str, chosen: Mapping[str, str], *, minutes: int) -> list[str]:
         values = variables(board, prometheus, chosen)
         say(f"\n{board['title']}  ({', '.join(f'{name}={value}' for name, value in values.items())})")
         for panel in panels(board):
-            lines = [line for query in panel.queries for line in answered(prometheus, query, values, minutes)]
-            say("\n".join(table(panel, lines)))
-            if not lines:
+            answers = [list(answered(prometheus, query, values, minutes)) for query in panel.queries]
+            say("\n".join(table(panel, answers)))
+            if not any(answers):
                 empty.append(f"{panel.board}: {panel.title}")
     return empty
 
@@ -127,8 +127,9 @@ def named(legend: str, labels: Mapping[str, str]) -> str:
     return " ".join(filter(None, [legend, "/".join(labels.values())]))
 
 
-def table(panel: Panel, lines: Sequence[Line]) -> list[str]:
-    """The panel as rows of text."""
+def table(panel: Panel, answers: Sequence[Sequence[Line]]) -> list[str]:
+    """The panel as rows of text, from the lines of each of its queries; those queries that have none are named."""
+    lines = [line for each in answers for line in each]
     if not lines:
         return [f"  {panel.title:<42} {'NOTHING TO SHOW':>12}"]
     rows = []
@@ -138,6 +139,8 @@ def table(panel: Panel, lines: Sequence[Line]) -> list[str]:
         rows.append(f"  {title:<42} {_figure(line.latest):>12} {panel.unit:<12} {line.legend}{bounds}")
     if len(lines) > _LINES:
         rows.append(f"  {'':<42} {'':>12} {'':<12} and {len(lines) - _LINES} more")
+    if empty := [query.legend for query, each in zip(panel.queries, answers, strict=True) if not each]:
+        rows.append(f"  {'':<42} {'':>12} {'':<12} nothing of {', '.join(empty)}")
     return rows
 
 

@@ -89,16 +89,26 @@ def test_a_series_without_a_legend_is_named_by_its_labels() -> None:
     assert panels.named("Pods", {"namespace": "demo", "agent": "calc"}) == "Pods demo/calc"
 
 
+def panel(*legends: str) -> Panel:
+    return Panel("B", "Requests", "reqps", tuple(Query("up", legend, instant=True) for legend in legends))
+
+
 def test_a_panel_with_nothing_to_show_says_so() -> None:
-    [row] = panels.table(Panel("B", "Requests", "reqps", ()), [])
+    [row] = panels.table(panel("ok", "failed"), [[], []])
     assert "NOTHING TO SHOW" in row
 
 
 def test_a_panel_with_many_lines_shows_the_first_ones_and_counts_the_rest() -> None:
-    rows = panels.table(Panel("B", "Requests", "reqps", ()), [Line(f"agent-{i}", i, 0, 9) for i in range(20)])
+    rows = panels.table(panel("agents"), [[Line(f"agent-{i}", i, 0, 9) for i in range(20)]])
     assert len(rows) == 7
     assert "agent-0  (0 to 9)" in rows[0]
     assert rows[-1].strip() == "and 14 more"
+
+
+def test_a_column_with_nothing_to_show_is_named() -> None:
+    rows = panels.table(panel("Ready", "Failed", "p95"), [[Line("Ready a", 1, 1, 1)], [], []])
+    assert len(rows) == 2
+    assert rows[-1].strip() == "nothing of Failed, p95"
 
 
 def test_empty_panels_are_named_with_their_board(monkeypatch: pytest.MonkeyPatch) -> None:
