@@ -240,7 +240,7 @@ def test_a_crash_of_api_server_and_etcd_is_outlived(server: ApiServer, world: Fa
     world.apply("second")
     begun = len(world.proxy.calls)
     server.crash("apiserver", "etcd")
-    server.revive()
+    server.come_back()
     world.converges()
     world.apply("third")
     world.converges()

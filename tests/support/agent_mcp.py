@@ -24,7 +24,6 @@ READ = {"name": "read", "inputSchema": {"type": "object"}, "annotations": {"read
 class Asked:
     """One HTTP request as it arrived."""
 
-    http_method: str
     path: str
     headers: dict[str, str]
     message: dict[str, Any]
@@ -72,7 +71,7 @@ class Rogue:
             return
         body = await Request(scope, receive).body()
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        asked = Asked(scope["method"], scope["path"], headers, json.loads(body or b"{}"), send)
+        asked = Asked(scope["path"], headers, json.loads(body or b"{}"), send)
         self.asked.append(asked)
         if self.before is not None and await self.before(asked):
             return

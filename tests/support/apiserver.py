@@ -84,7 +84,7 @@ class ApiServer:
         self._plane.process("apiserver").stop()
 
     def come_back(self) -> None:
-        """Start the API server again, with all that it held."""
+        """Start again what was ended or has crashed, with all that it held; return when the API server is ready."""
         self._plane.start_api()
 
     def writes(self, namespace: str) -> list[audit.Write]:
@@ -104,10 +104,6 @@ class ApiServer:
             until(lambda name=name: self._plane.process(name).pid is None, f"{name} is gone")  # type: ignore[misc]
             # The last of its threads closes its files when the memory is freed, which takes its time under load.
             until(lambda name=name: all(map(is_free, self._ports[name])), f"{name} has let go of its ports")  # type: ignore[misc]
-
-    def revive(self) -> None:
-        """Start again what has crashed; return when the API server is ready."""
-        self._plane.start_api()
 
     def stop(self) -> None:
         """End the processes and remove the folder."""
