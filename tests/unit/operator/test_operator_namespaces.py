@@ -10,10 +10,9 @@ from typing import Any, cast
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
-from kubernetes.aio.client import Configuration
 
 from clock import Clock
+from operator_kube import answered_by
 from operator_reconciler import AGENT as CALC
 from operator_reconciler import AGENT_CHILDREN, World
 from operator_world import FakeApiServer, agent, mcp_server
@@ -101,12 +100,7 @@ class Watching:
 
 @asynccontextmanager
 async def watching(api: Api) -> AsyncIterator[Watching]:
-    application = web.Application()
-    application.router.add_get("/{path:.*}", api.answer)
-    async with TestServer(application) as server:
-        configuration = Configuration()
-        configuration.host = str(server.make_url("")).rstrip("/")
-        kube = Kube(configuration, Guard(uptime))
+    async with answered_by(api.answer, Guard(uptime)) as kube:
         world = Watching(kube)
         try:
             yield world
@@ -114,7 +108,6 @@ async def watching(api: Api) -> AsyncIterator[Watching]:
             for task in world.tasks:
                 task.cancel()
             await asyncio.wait(world.tasks)
-            await kube.close()
 
 
 @pytest.fixture(autouse=True)

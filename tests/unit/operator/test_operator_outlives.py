@@ -12,11 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
-from kubernetes.aio.client import Configuration
 
 from clock import Clock
 from operator_election import pass_time, simulate
+from operator_kube import answered_by
 from operator_reconciler import AGENT, NOW, World, edited
 from operator_world import FakeApiServer, Nobody, agent
 from ropewalk_operator import workers
@@ -47,18 +46,10 @@ AWAY = (
 @asynccontextmanager
 async def answering(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[Kube]:
     """A connection to a server that answers everything so."""
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", answer)
-    async with TestServer(application) as server:
-        configuration = Configuration()
-        configuration.host = str(server.make_url("")).rstrip("/")
-        guard = Guard(Clock(0.0))
-        guard.open_until(float("inf"))
-        kube = Kube(configuration, guard)
-        try:
-            yield kube
-        finally:
-            await kube.close()
+    guard = Guard(Clock(0.0))
+    guard.open_until(float("inf"))
+    async with answered_by(answer, guard) as kube:
+        yield kube
 
 
 @asynccontextmanager

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import Configuration
 
 from clock import Clock
+from operator_kube import answered_by
 from operator_world import agent, mcp_server, pod
 from ropewalk_operator import streams
 from ropewalk_operator.cache import Cache
@@ -90,12 +90,7 @@ async def watching(
     api: Api, cache: Cache, enqueue: Callable[[Key, bool], None]
 ) -> AsyncIterator[tuple[Watches, Collection[asyncio.Task[None]]]]:
     """The watches of this API server, and their tasks."""
-    application = web.Application()
-    application.router.add_get("/{path:.*}", api.answer)
-    async with TestServer(application) as server:
-        configuration = Configuration()
-        configuration.host = str(server.make_url("")).rstrip("/")
-        kube = Kube(configuration, Guard(uptime))
+    async with answered_by(api.answer, Guard(uptime)) as kube:
         watches = Watches([], Clock(0.0))
         tasks = Watcher(cache, watches, kube, enqueue, Patience(), silence_seconds=70).watch()
         try:
@@ -104,7 +99,6 @@ async def watching(
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            await kube.close()
 
 
 def versioned(body: dict[str, Any], version: int) -> dict[str, Any]:
