@@ -234,7 +234,9 @@ class _Leg:
         yield f"{self._name}: pods made", "; ".join(self._pods), "each replaced at most once"
         known = ", ".join(map(str, self._known))
         yield f"{self._name}: of {_SESSIONS} sessions in Redis known", known, str(_SESSIONS)
-        yield f"{self._name}: resources and children", ", ".join(sorted(self._differences)) or "the same", "the same"
+        # A round that broke off has not looked.
+        same = "the same" if self._known else ""
+        yield f"{self._name}: resources and children", ", ".join(sorted(self._differences)) or same, "the same"
 
 
 def _queries_row(name: str, outcomes: Outcomes) -> Row:
