@@ -51,17 +51,18 @@ class FaultWorld:
         body = {"apiVersion": "ropewalk.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
         self.api.apply(f"{kind.lower()}s", body)
 
-    def converges(self, within_seconds: float = CONVERGED_SECONDS) -> None:
-        """Return when every Agent has what it shall have; nothing may be there twice.
+    def revive(self) -> None:
+        """Start the operator again if it has ended, as a kubelet does; `restarts` counts how often."""
+        if self.operator.has_ended():
+            self.operator.start(wait=False)
+            self.restarts += 1
 
-        A process that ends is started again, as a kubelet does it, and counted in `restarts`.
-        """
+    def converges(self, within_seconds: float = CONVERGED_SECONDS) -> None:
+        """Return when every Agent has what it shall have; nothing may be there twice. The operator is revived."""
         seen: list[list[str]] = [[]]
 
         def settled() -> bool:
-            if self.operator.has_ended():
-                self.operator.start(wait=False)
-                self.restarts += 1
+            self.revive()
             seen[0] = wrong(self.api, self.prompts)
             return not seen[0]
 

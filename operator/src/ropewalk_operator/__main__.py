@@ -158,7 +158,10 @@ class Operator:
     def _unready(self) -> list[str]:
         if not self._cache.synced:
             why = self._patience.waits_for
-            return [f"the caches are not filled yet{why and f'; waiting for the API server: {why}'}"]
+            waits = (
+                f"waiting for the API server: {why}" if why else f"to be watched: {', '.join(self._watches.missing())}"
+            )
+            return [f"the caches are not filled yet; {waits}"]
         return self._election.problems()
 
     def _enqueue(self, key: Key, urgent: bool) -> None:

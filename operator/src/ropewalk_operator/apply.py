@@ -222,7 +222,7 @@ class Applier:
         if least is not None:
             await hand_over_replicas(self._writer, key, least)
         if answer is None or least is not None:
-            answer = await self._apply(kind, key, stamped, exists=was_seen)
+            answer = await self._apply(kind, key, stamped, live.uid if live is not None else None)
         if was_seen and "template" in manifest.get("spec", {}):
             answer = await self._without_additions(kind, key, manifest, answer)
         before = self._applied.get(key)
@@ -249,15 +249,16 @@ class Applier:
             raise conflict
         return None, child(key.kind, found)
 
-    async def _apply(self, kind: Kind, key: Key, manifest: Manifest, *, exists: bool) -> dict[str, Any]:
+    async def _apply(self, kind: Kind, key: Key, manifest: Manifest, uid: str | None) -> dict[str, Any]:
+        """`uid`: of the object that is there; None where the watches show none."""
         try:
             return await self._writer.apply(kind, key.namespace, key.name, manifest)
         except ApiError as error:
-            if not (exists and error.status == 422 and "spec" in manifest):
+            if uid is None or error.status != 422 or "spec" not in manifest:
                 raise
         # A port renumbered by hand is another port to server-side apply: ours would be added beside it, under a name
         # that is taken. A merge patch replaces whole lists, and then there is nothing left in the way.
-        patch = {"metadata": {"uid": self._cache.children[key].uid}, "spec": manifest["spec"]}
+        patch = {"metadata": {"uid": uid}, "spec": manifest["spec"]}
         await self._writer.merge(kind, key.namespace, key.name, patch)
         return await self._writer.apply(kind, key.namespace, key.name, manifest)
 
@@ -302,8 +303,9 @@ class Applier:
         self._applied[key] = _Applied(answer["metadata"]["uid"], desired_hash, version_of(answer), tolerated)
 
     async def _prune(self, key: Key) -> None:
-        live = self._cache.children[key]
-        if not live.deleting:
+        live = self._cache.children.get(key)
+        # Somebody else may have deleted it since it was found to be too many.
+        if live is not None and not live.deleting:
             await self._writer.delete(BY_NAME[key.kind], key.namespace, key.name, live.uid)
         self._applied.pop(key, None)
 

@@ -255,7 +255,7 @@ class Cache:
             return set()
         # Else it is new, or a listing brings the content of a version of which a watch has brought only the metadata.
         if known is not None and known.owner_uid != seen.owner_uid:
-            self._children_of[known.owner_uid].discard(seen.key)
+            self._leave_owner(known)
         self.children[seen.key] = seen
         self._children_of[seen.owner_uid].add(seen.key)
         if known is not None and seen.packed is not None and replace(known, version=seen.version) == seen:
@@ -266,12 +266,15 @@ class Cache:
 
     def _drop_child(self, key: Key) -> set[Key]:
         known = self.children.pop(key)
-        siblings = self._children_of.get(known.owner_uid, set())
-        siblings.discard(key)
-        if not siblings:
-            self._children_of.pop(known.owner_uid, None)
+        self._leave_owner(known)
         # The name may be free now for an owner that could not have it, also where the child was somebody else's.
         return {known.owner} if known.owner is not None else self._claimants(key)
+
+    def _leave_owner(self, known: Child) -> None:
+        siblings = self._children_of[known.owner_uid]
+        siblings.discard(known.key)
+        if not siblings:
+            del self._children_of[known.owner_uid]
 
     def _claimants(self, key: Key) -> set[Key]:
         places = (

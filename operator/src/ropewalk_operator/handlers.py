@@ -31,9 +31,6 @@ from ropewalk_operator.watches import WATCH_SECONDS, Watches, list_contents
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 50
-"""After so many events whatever else waits has its turn: a watch may bring thousands in one piece."""
-
 NOT_UNDERSTOOD = (WatchingError, ValueError, KeyError, TypeError, AttributeError, aiohttp.ClientResponseError)
 """What kopf makes of a watch's errors other than 410, of lines that are no JSON, and of JSON that is no event or no
 object; and what aiohttp makes of an answer that is no HTTP."""
@@ -87,7 +84,7 @@ class Watcher:
 
     def begin_listing(self, kind: Kind, place: str) -> None:
         """The first page of a listing has an answer."""
-        self._watches.on_event(kind.name)
+        self._watches.on_event(kind, place)
         self._listed[kind, place] = set()
 
     def begin_watch(self, kind: Kind, place: str, version: str) -> None:
@@ -103,7 +100,7 @@ class Watcher:
 
     def take(self, kind: Kind, place: str, event: RawEvent) -> None:
         """Take in one event of a place's watch or of the listing before it."""
-        self._watches.on_event(kind.name)
+        self._watches.on_event(kind, place)
         if event["type"] == "BOOKMARK":
             return
         take = self._cache.lose if event["type"] == "DELETED" else self._cache.see
@@ -129,7 +126,7 @@ class Watcher:
             for key in self._cache.leave_out(place):
                 # They are to be forgotten, and have nothing written.
                 self._enqueue(key, False)
-            self._watches.settle(place)
+            self._watches.leave_out(place)
             while not await self._is_allowed(place):
                 pass
             self._watches.begin_anew(place)
@@ -196,7 +193,7 @@ class Watcher:
     async def _stream(self, kind: Kind, place: str, chosen: kopf.OperatorSettings) -> None:
         resource = Resource(kind.group, kind.version, kind.plural, namespaced=True)
         namespace = NamespaceName(place) if place else None
-        count = 0
+        # Nothing is waited for in here: kopf's time limit for a silent watch would cancel that in place of the watch.
         async for event in infinite_watch(settings=chosen, resource=resource, namespace=namespace):
             if isinstance(event, Bookmark):
                 continue
@@ -205,9 +202,6 @@ class Watcher:
             except Exception:
                 # One object that cannot be understood must not hide the others.
                 logger.exception("an event was not understood", extra={"fields": {"kind": kind.name}})
-            count += 1
-            if count % AT_ONCE == 0:
-                await asyncio.sleep(0)
 
     async def _log_in(self, vault: Vault) -> None:
         while True:

@@ -6,6 +6,7 @@ as it has begun, which kopf begins again without a pause. Decides nothing about 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -17,6 +18,8 @@ FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 8.0
 REFUSED_SECONDS = 15.0
 """So long a 403 may be that of an API server that has just started and does not know its rules yet."""
+
+AT_ONCE_BYTES = 2**16
 
 _EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired"}}\n'
 
@@ -119,12 +122,14 @@ class _WholeLines:
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         rest = bytearray()
-        async for piece in self._content.iter_chunked(size):
+        async for piece in self._content.iter_chunked(min(size, AT_ONCE_BYTES)):
             whole, newline, begun = piece.rpartition(b"\n")
             if newline:
                 yield bytes(rest) + whole + newline
                 rest = bytearray()
             rest += begun
+            # Whatever else waits has its turn: a watch may bring thousands of events at once.
+            await asyncio.sleep(0)
 
 
 class _Said:

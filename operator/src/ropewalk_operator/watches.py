@@ -8,7 +8,9 @@ MCPServer that has not been read yet is not a missing one, and so a restart writ
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from ropewalk_operator.cache import Cache
@@ -18,7 +20,8 @@ from ropewalk_operator.kube import Kube
 WATCH_SECONDS = 240
 """How long one watch request lasts: each new one is a sign of life."""
 SILENCE_SECONDS = 600.0
-SLOW_START_SECONDS = 60.0
+
+logger = logging.getLogger(__name__)
 
 
 class Watches:
@@ -27,17 +30,18 @@ class Watches:
     def __init__(self, namespaces: Sequence[str], clock: Callable[[], float]) -> None:
         self._clock = clock
         self.places: tuple[str, ...] = tuple(namespaces) or ("",)
-        self._since: float | None = None
+        self._has_begun = False
         self._missing = {place: {kind.name for kind in WATCHED} for place in self.places}
-        self._seen: dict[str, float] = {kind.name: clock() for kind in WATCHED}
+        self._seen = {place: self._all_seen_now() for place in self.places}
+        """Without the places that are left out."""
         self._begun = {place: asyncio.Event() for place in self.places}
         self._unsettled = set(self.places)
         self._settled = asyncio.Event()
 
     def begin(self) -> None:
         """The API server answers: what is silent from now on is a problem."""
-        self._since = self._clock()
-        self._seen = {kind.name: self._since for kind in WATCHED}
+        self._has_begun = True
+        self._seen = {place: self._all_seen_now() for place in self.places}
 
     def begin_anew(self, place: str) -> None:
         """All watches of a place that was left out begin again."""
@@ -46,57 +50,71 @@ class Watches:
 
     def on_watch(self, kind: Kind, place: str) -> None:
         """A watch has begun, and all that was listed before it has been taken in."""
-        self._seen[kind.name] = self._clock()
+        self.on_event(kind, place)
         self._missing[place].discard(kind.name)
         if not self._missing[place]:
             self._begun[place].set()
 
-    def on_event(self, kind: str) -> None:
+    def on_event(self, kind: Kind, place: str) -> None:
         """An event has come, or an answer to a listing."""
-        self._seen[kind] = self._clock()
+        # Of a place that is left out nothing is promised until all of it is watched.
+        if place in self._seen:
+            self._seen[place][kind.name] = self._clock()
 
     def settle(self, place: str) -> None:
-        """All that is in the place is known now, or it is left out."""
-        self._missing[place].clear()
-        self._unsettled.discard(place)
-        if not self._unsettled:
-            self._settled.set()
+        """All that is in the place is known now."""
+        self._seen.setdefault(place, self._all_seen_now())
+        self._has_settled(place)
+
+    def leave_out(self, place: str) -> None:
+        """Nothing of the place is to be known, and its silence is no problem until it is settled."""
+        self._seen.pop(place, None)
+        self._has_settled(place)
 
     async def begun(self, place: str) -> None:
         """Return when every kind is watched in the place."""
         await self._begun[place].wait()
 
     async def settled(self) -> None:
-        """Return when each place has been settled once."""
+        """Return when each place has been settled or left out once."""
         await self._settled.wait()
 
     def ages(self) -> dict[str, float]:
-        """Seconds since the last sign of life, by kind."""
+        """Seconds since the last sign of life, by kind: of the place where that is longest ago."""
         now = self._clock()
-        return {kind: now - seen for kind, seen in self._seen.items()}
+        return {
+            kind.name: now - min((seen[kind.name] for seen in self._seen.values()), default=now) for kind in WATCHED
+        }
 
     def problems(self) -> list[str]:
         """Why the watches cannot be trusted; nothing before they begin."""
-        if self._since is None:
+        if not self._has_begun:
             return []
-        silent = [
+        return [
             f"no sign of life of the watch of {kind} for {age:.0f} s"
             for kind, age in self.ages().items()
             if age > SILENCE_SECONDS
         ]
-        # What begins anew later is no reason to end for all: it is left out until it is watched.
-        missing = sorted(set[str]().union(*(self._missing[place] for place in self._unsettled)))
-        if missing and self._clock() - self._since > SLOW_START_SECONDS:
-            kinds = ", ".join(missing)
-            silent.append(f"not watched since the start: {kinds}; see whether the operator may list and watch them")
-        return silent
+
+    def missing(self) -> list[str]:
+        """The kinds that have not been listed and watched everywhere since the start, which is no problem yet."""
+        return sorted(set[str]().union(*(self._missing[place] for place in self._unsettled)))
+
+    def _all_seen_now(self) -> dict[str, float]:
+        return {kind.name: self._clock() for kind in WATCHED}
+
+    def _has_settled(self, place: str) -> None:
+        self._missing[place].clear()
+        self._unsettled.discard(place)
+        if not self._unsettled:
+            self._settled.set()
 
 
 async def list_contents(
     cache: Cache, kube: Kube, place: str, concern: Callable[[set[Key]], None] = lambda _keys: None
 ) -> None:
     """List the operator's own ConfigMaps into the cache: their watch brings no content. See list_into for `concern`."""
-    await kube.list_all(CONFIG_MAP, place or None, keep=lambda item: concern(cache.see(CONFIG_MAP.name, item)))
+    await kube.list_all(CONFIG_MAP, place or None, keep=partial(_take_in, cache, CONFIG_MAP, concern))
 
 
 async def list_into(
@@ -111,16 +129,24 @@ async def list_into(
     """
 
     async def one(kind: Kind) -> None:
-        def keep(item: dict[str, Any]) -> Key:
-            concern(cache.see(kind.name, item))
-            return Key(kind.name, item["metadata"]["namespace"], item["metadata"]["name"])
-
         if kind is CONFIG_MAP:
             # And then the names of all: users' prompts may be gone as well.
             await list_contents(cache, kube, place, concern)
+        keep = partial(_take_in, cache, kind, concern)
         listed, version = await kube.list_all(kind, place or None, metadata_only=kind is CONFIG_MAP, keep=keep)
-        concern(cache.lose_others(kind.name, place or None, set(listed), version))
+        concern(cache.lose_others(kind.name, place or None, {key for key in listed if key is not None}, version))
 
     # One after the other: pages of all kinds at once would be most of what the operator ever needs of memory.
     for kind in kinds:
         await one(kind)
+
+
+def _take_in(cache: Cache, kind: Kind, concern: Callable[[set[Key]], None], item: dict[str, Any]) -> Key | None:
+    key = None
+    try:
+        key = Key(kind.name, item["metadata"]["namespace"], item["metadata"]["name"])
+        concern(cache.see(kind.name, item))
+    except Exception:
+        # One object that cannot be understood must not hide the others; what is known of it stays.
+        logger.exception("an object was not understood", extra={"fields": {"kind": kind.name}})
+    return key

@@ -361,3 +361,22 @@ async def test_a_network_policy_that_is_switched_off_is_pruned(world: World) -> 
     edited(networkPolicy={"enabled": False})(world)
     await world.reconciler.reconcile(AGENT)
     assert "DELETE NetworkPolicy calc-agent" in world.api.writes
+
+
+async def test_a_child_too_many_that_is_deleted_by_somebody_else_meanwhile_is_no_error(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put(agent())
+    await world.settle()
+    edited(networkPolicy={"enabled": False}, systemPrompt="Another one.")(world)
+    policy, apply = Key("NetworkPolicy", "default", "calc-agent"), world.api.apply
+
+    async def apply_while_it_goes(*arguments: Any, **options: Any) -> Any:
+        if (gone := world.api.objects.pop(policy, None)) is not None:
+            world.cache.lose(policy.kind, gone)
+        return await apply(*arguments, **options)
+
+    monkeypatch.setattr(world.api, "apply", apply_while_it_goes)
+    await world.reconciler.reconcile(AGENT)
+    assert "APPLY Deployment calc-agent" in world.api.writes
+    assert not any(write.startswith("DELETE") for write in world.api.writes)

@@ -20,7 +20,7 @@ from ropewalk_operator.kube import ApiError, Kube
 from ropewalk_operator.leader import uptime
 from ropewalk_operator.logs import JsonFormatter
 from ropewalk_operator.metrics import CONTENT_TYPE, Metrics
-from ropewalk_operator.watches import SILENCE_SECONDS, SLOW_START_SECONDS, Watches, list_into
+from ropewalk_operator.watches import SILENCE_SECONDS, Watches, list_into
 from ropewalk_operator.workers import resync, work
 from ropewalk_operator.workqueue import WorkQueue
 
@@ -138,48 +138,56 @@ async def test_a_start_waits_for_every_namespace() -> None:
     await settled
 
 
-def test_a_namespace_that_is_left_out_or_taken_up_is_no_problem_while_its_kinds_give_signs_of_life() -> None:
+def test_the_silence_of_a_namespace_that_is_left_out_is_no_problem_until_all_of_it_is_watched_again() -> None:
     clock = Clock(0.0)
     watches = Watches(["a", "b"], clock)
     watches.begin()
     watches.settle("a")
-    watches.settle("b")
-    clock.now += SLOW_START_SECONDS + 1
+    watches.leave_out("b")
+    clock.now = SILENCE_SECONDS + 1
+    for kind in WATCHED:
+        watches.on_event(kind, "a")
     assert watches.problems() == []
     watches.begin_anew("b")
-    clock.now = SILENCE_SECONDS
+    watches.on_event(AGENT, "b")
+    clock.now += SILENCE_SECONDS - 1
     assert watches.problems() == []
+    watches.settle("b")
     clock.now += 1
+    for kind in WATCHED:
+        watches.on_event(kind, "a")
+    assert watches.problems() == []
+    clock.now += SILENCE_SECONDS
     assert len(watches.problems()) == len(WATCHED)
-    assert all(problem.startswith("no sign of life") for problem in watches.problems())
 
 
-def test_one_namespace_that_never_began_is_a_problem_beside_others_that_did() -> None:
+def test_a_watch_that_is_silent_in_one_namespace_is_a_problem_though_it_lives_in_another() -> None:
     clock = Clock(0.0)
     watches = Watches(["a", "b"], clock)
     watches.begin()
-    watches.settle("a")
-    clock.now = SLOW_START_SECONDS + 1
+    clock.now = SILENCE_SECONDS + 1
+    for kind in WATCHED:
+        watches.on_event(kind, "a")
+        if kind is not AGENT:
+            watches.on_event(kind, "b")
+    assert watches.ages() == {kind.name: clock.now if kind is AGENT else 0.0 for kind in WATCHED}
     (problem,) = watches.problems()
-    assert problem.startswith("not watched since the start")
+    assert problem == f"no sign of life of the watch of Agent for {clock.now:.0f} s"
 
 
-def test_a_silent_watch_and_one_that_never_began_are_problems() -> None:
+def test_a_listing_that_takes_long_is_no_problem_while_it_gives_signs_of_life() -> None:
     clock = Clock(0.0)
     watches = Watches([], clock)
     watches.begin()
-    assert watches.problems() == []
+    for _ in range(3):
+        clock.now += SILENCE_SECONDS
+        for kind in WATCHED:
+            watches.on_event(kind, "")
+        assert watches.problems() == []
+    assert watches.missing() == sorted(kind.name for kind in WATCHED)
     for kind in WATCHED:
-        if kind is not AGENT:
-            watches.on_watch(kind, "")
-    clock.now = SLOW_START_SECONDS + 1
-    (problem,) = watches.problems()
-    assert problem.startswith("not watched since the start: Agent")
-    watches.on_watch(AGENT, "")
-    assert watches.problems() == []
-    clock.now += SILENCE_SECONDS
-    watches.on_event("Agent")
-    assert len(watches.problems()) == len(WATCHED) - 1
+        watches.on_watch(kind, "")
+    assert watches.missing() == []
 
 
 def test_an_operator_that_has_waited_long_for_the_api_server_is_healthy_and_has_its_time_to_begin() -> None:
@@ -188,7 +196,7 @@ def test_an_operator_that_has_waited_long_for_the_api_server_is_healthy_and_has_
     clock.now = SILENCE_SECONDS * 2
     assert watches.problems() == []
     watches.begin()
-    clock.now += SLOW_START_SECONDS
+    clock.now += SILENCE_SECONDS
     assert watches.problems() == []
 
 
@@ -207,6 +215,15 @@ async def test_a_listing_shows_what_a_watch_has_missed() -> None:
     assert concerned == {Key("Agent", "default", "calc")}, "its prompt is gone"
     child = cache.children[Key("ConfigMap", "default", "calc-agent")]
     assert child.content is not None, "of the operator's own the content is listed too"
+
+
+async def test_an_object_that_cannot_be_understood_hides_no_other_one_of_its_listing() -> None:
+    api, cache, concerned = FakeApiServer(), Cache(), set[Key]()
+    api.put(agent("odd"))
+    api.put(agent())
+    del api.objects[Key("Agent", "default", "odd")]["metadata"]["name"]
+    await list_into(cache, cast(Kube, api), [AGENT], "", concerned.update)
+    assert set(cache.resources) == concerned == {Key("Agent", "default", "calc")}
 
 
 async def test_a_resync_looks_at_every_resource_and_at_those_that_only_it_finds_gone() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,6 +33,7 @@ OTHER = Key("Agent", "default", "other")
 MATH = Key("MCPServer", "default", "math")
 
 
+SILENCE_SECONDS = 0.5
 GONE = {"kind": "Status", "code": 410, "reason": "Expired", "message": "The provided continue parameter is too old"}
 FORBIDDEN = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": 'User "ropewalk" cannot list'}
 
@@ -87,12 +89,12 @@ class Api:
 
 @asynccontextmanager
 async def watching(
-    api: Api, cache: Cache, enqueue: Callable[[Key, bool], None]
+    api: Api, cache: Cache, enqueue: Callable[[Key, bool], None], silence_seconds: float = 70
 ) -> AsyncIterator[tuple[Watches, Collection[asyncio.Task[None]]]]:
     """The watches of this API server, and their tasks."""
     async with answered_by(api.answer, Guard(uptime)) as kube:
         watches = Watches([], Clock(0.0))
-        tasks = Watcher(cache, watches, kube, enqueue, Patience(), silence_seconds=70).watch()
+        tasks = Watcher(cache, watches, kube, enqueue, Patience(), silence_seconds=silence_seconds).watch()
         try:
             yield watches, tasks
         finally:
@@ -141,6 +143,30 @@ async def test_an_event_that_cannot_be_understood_hides_no_other_one() -> None:
         assert await asyncio.wait_for(heard.get(), 10) == (CALC, True)
         assert not cache.resources
         assert not any(task.done() for task in tasks)
+
+
+async def test_a_watch_goes_on_where_its_time_is_over_just_as_an_event_comes() -> None:
+    api, heard, loop = Api(), asyncio.Queue[Key](), asyncio.get_running_loop()
+    enqueue = lambda key, _urgent: heard.put_nowait(key)  # noqa: E731
+    async with watching(api, Cache(), enqueue, silence_seconds=SILENCE_SECONDS) as (watches, tasks):
+        await asyncio.wait_for(watches.settled(), 10)
+        # After each fifty the others of the loop once went first, outside of what the time limit guards.
+        for number in range(50):
+            await api.say({"type": "ADDED", "object": versioned(agent(f"agent-{number}"), 5 + number)})
+            if number == 49:
+                # The loop is busy before it reads the event. Then the time is over, and the event is taken first.
+                loop.call_soon(busy, SILENCE_SECONDS * 1.5)
+            await asyncio.wait_for(heard.get(), 10)
+        begun = api.watches
+        await eventually(lambda: api.watches > begun, "the watch begins anew when it is silent")
+        assert not any(task.done() for task in tasks)
+
+
+def busy(seconds: float) -> None:
+    """Let nothing else of this loop go on."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        pass
 
 
 @pytest.mark.parametrize(
