@@ -167,10 +167,10 @@ async def _compare(size: int, *, pods: bool) -> Run:
                 done.edit_seconds = await edit(size, user, bare=False)
                 await _until(partial(_is_settled, user, "True" if pods else None), 2.0)
                 await share_a_model(size, user)
-                await asyncio.to_thread(_at_rest, operator)
+                await _rolled(user, operator, pods)
                 before = _writes(_by_verb(_figures(operator)))
                 done.model_seconds = await edit_model(size, user, bare=False)
-                await asyncio.to_thread(_at_rest, operator)
+                await _rolled(user, operator, pods)
                 done.model_writes = _writes(_by_verb(_figures(operator))) - before
                 await asyncio.to_thread(_restart, done, cluster, operator, folder)
             finally:
@@ -304,6 +304,22 @@ async def _is_settled(user: BareClient, ready: str | None) -> bool:
             return False
         conditions = {each["type"]: each["status"] for each in status["conditions"]}
         if ready and conditions.get("Ready") != ready:
+            return False
+    return True
+
+
+async def _rolled(user: BareClient, operator: OperatorProcess, pods: bool) -> None:
+    """Return when every pod is of its Deployment's newest template, and the operator has nothing left to do."""
+    if pods:
+        await _until(partial(_is_rolled, user), 2.0)
+    await asyncio.to_thread(_at_rest, operator)
+
+
+async def _is_rolled(user: BareClient) -> bool:
+    for deployment in await user.all("Deployment"):
+        status = deployment.get("status") or {}
+        seen = [status.get(field) for field in ("observedGeneration", "replicas", "updatedReplicas", "readyReplicas")]
+        if seen != [deployment["metadata"]["generation"], *3 * [deployment["spec"]["replicas"]]]:
             return False
     return True
 
