@@ -90,10 +90,12 @@ class Watches:
         """Why the watches cannot be trusted; nothing before they begin."""
         if not self._has_begun:
             return []
+        now = self._clock()
         return [
-            f"no sign of life of the watch of {kind} for {age:.0f} s"
-            for kind, age in self.ages().items()
-            if age > SILENCE_SECONDS
+            f"no sign of life of the watch of {kind}{place and f' in namespace {place}'} for {now - seen:.0f} s"
+            for place, kinds in self._seen.items()
+            for kind, seen in kinds.items()
+            if now - seen > SILENCE_SECONDS
         ]
 
     def missing(self) -> list[str]:

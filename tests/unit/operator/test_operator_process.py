@@ -153,12 +153,13 @@ def test_the_silence_of_a_namespace_that_is_left_out_is_no_problem_until_all_of_
     clock.now += SILENCE_SECONDS - 1
     assert watches.problems() == []
     watches.settle("b")
-    clock.now += 1
-    for kind in WATCHED:
-        watches.on_event(kind, "a")
-    assert watches.problems() == []
     clock.now += SILENCE_SECONDS
-    assert len(watches.problems()) == len(WATCHED)
+    assert watches.problems() == [
+        f"no sign of life of the watch of {kind.name} in namespace a for {SILENCE_SECONDS * 2 - 1:.0f} s"
+        for kind in WATCHED
+    ]
+    clock.now += 1
+    assert len(watches.problems()) == 2 * len(WATCHED)
 
 
 def test_a_watch_that_is_silent_in_one_namespace_is_a_problem_though_it_lives_in_another() -> None:
@@ -172,7 +173,7 @@ def test_a_watch_that_is_silent_in_one_namespace_is_a_problem_though_it_lives_in
             watches.on_event(kind, "b")
     assert watches.ages() == {kind.name: clock.now if kind is AGENT else 0.0 for kind in WATCHED}
     (problem,) = watches.problems()
-    assert problem == f"no sign of life of the watch of Agent for {clock.now:.0f} s"
+    assert problem == f"no sign of life of the watch of Agent in namespace b for {clock.now:.0f} s"
 
 
 def test_a_listing_that_takes_long_is_no_problem_while_it_gives_signs_of_life() -> None:
