@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from operator_fake_api import FailingApi, failing_api
+from operator_hasty import HastyOperator
 from operator_process import OperatorProcess
 from waiting import until
 
@@ -17,7 +18,7 @@ from waiting import until
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[tuple[FailingApi, OperatorProcess]]:
     with failing_api(tmp_path) as (server, kubeconfig):
-        process = OperatorProcess(kubeconfig, tmp_path / "log")
+        process = HastyOperator(kubeconfig, tmp_path / "log")
         try:
             yield server, process
         finally:
@@ -82,7 +83,9 @@ def test_a_watch_that_is_refused_at_the_start_ends_the_process(api: tuple[Failin
     server, process = api
     server.refuse_watches = True
     assert process.start(wait=False).wait() == 1
-    (said,) = errors(process)
+    *of_kopf, said = errors(process)
+    assert all("will retry" in each["message"] for each in of_kopf)
+    assert "WATCH /api/v1/pods is refused with 406" in said["error"]
     assert "no watches today" in said["error"]
 
 

@@ -11,11 +11,12 @@ from kubernetes.aio.client import Configuration
 
 from ropewalk_operator.guard import Guard
 from ropewalk_operator.kube import Kube
+from ropewalk_operator.names import FIELD_MANAGER
 
 
 @asynccontextmanager
 async def answered_by(
-    answer: Callable[[web.Request], Awaitable[web.StreamResponse]], guard: Guard
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]], guard: Guard, *, agent: str = FIELD_MANAGER
 ) -> AsyncIterator[Kube]:
     """A connection to a server that answers everything so."""
     application = web.Application()
@@ -23,7 +24,7 @@ async def answered_by(
     async with TestServer(application) as server:
         configuration = Configuration()
         configuration.host = str(server.make_url("")).rstrip("/")
-        kube = Kube(configuration, guard)
+        kube = Kube(configuration, guard, agent=agent)
         try:
             yield kube
         finally:

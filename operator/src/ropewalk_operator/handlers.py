@@ -72,15 +72,14 @@ class Watcher:
 
     def watch(self) -> Collection[asyncio.Task[None]]:
         """Begin to watch; the tasks, none of which ends while watching is possible."""
-        vault = Vault()
-        # kopf finds its credentials here, in each task that begins from now on.
-        vault_var.set(vault)
+        session = self._kube.watch_session(self)
+        # kopf finds it here, in each task that begins from now on.
+        vault_var.set(Vault({"operator": kopf.AiohttpSession(server=self._kube.server, aiohttp_session=session)}))
         chosen = self._settings()
-        watching = [
+        return [
             asyncio.create_task(self._serve(place, chosen), name=f"watches in {place or 'all namespaces'}")
             for place in self._watches.places
         ]
-        return [asyncio.create_task(self._log_in(vault), name="login"), *watching]
 
     def begin_listing(self, kind: Kind, place: str) -> None:
         """The first page of a listing has an answer."""
@@ -153,14 +152,18 @@ class Watcher:
 
     async def _fill(self, place: str) -> None:
         """Once every kind is watched, have all known that no watch brings. Raises StaysForbidden."""
+
+        async def fill() -> None:
+            async with self._one_at_a_time:
+                await list_contents(self._cache, self._kube, place)
+
         await self._watches.begun(place)
-        async with self._one_at_a_time:
-            try:
-                await self._patience.ask(lambda: list_contents(self._cache, self._kube, place))
-            except ApiError as error:
-                if error.status != 403:
-                    raise
-                raise StaysForbidden(str(error)) from error
+        try:
+            await self._patience.ask(fill)
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            raise StaysForbidden(str(error)) from error
         self._watches.settle(place)
         if place in self._cache.left_out:
             self._cache.left_out.discard(place)
@@ -202,12 +205,6 @@ class Watcher:
             except Exception:
                 # One object that cannot be understood must not hide the others.
                 logger.exception("an event was not understood", extra={"fields": {"kind": kind.name}})
-
-    async def _log_in(self, vault: Vault) -> None:
-        while True:
-            await vault.wait_for_emptiness()
-            session = self._kube.watch_session(self)
-            await vault.populate({"operator": kopf.AiohttpSession(server=self._kube.server, aiohttp_session=session)})
 
     def _settings(self) -> kopf.OperatorSettings:
         chosen = kopf.OperatorSettings()

@@ -25,8 +25,8 @@ from ropewalk_operator.kinds import CONFIG_MAP, LEASE, Kind
 from ropewalk_operator.names import FIELD_MANAGER, MANAGED_SELECTOR
 from ropewalk_operator.server_clock import ServerClock
 from ropewalk_operator.sockets import socket_that_forgets
-from ropewalk_operator.streams import json_object
-from ropewalk_operator.watch_session import METADATA_LIST_ONLY, METADATA_ONLY, Listener, WatchSessions
+from ropewalk_operator.streams import json_object, words
+from ropewalk_operator.watch_session import METADATA_LIST_ONLY, METADATA_ONLY, Listener, WatchSession
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -62,8 +62,10 @@ class ApiError(Exception):
 
     @property
     def is_trouble(self) -> bool:
-        """True when nothing is said about the object: no answer, overload, a fault of the server's."""
-        is_of_the_server = self.status in (0, 429) or self.status >= 500
+        """True when nothing is said about the object: no answer, overload, a fault of the server's or of whoever judges
+        its tokens.
+        """
+        is_of_the_server = self.status in (0, 401, 429) or self.status >= 500
         return is_of_the_server and not self.is_refusal and not _OF_A_WEBHOOK.search(self.message)
 
     @property
@@ -91,11 +93,9 @@ class Kube:
         self._guard = guard
         # Looking for a proxy or a netrc entry costs two threads for each request, and nobody has either for an API
         # server.
-        configuration.client_session_kwargs = {
-            "trust_env": False,
-            "headers": {"User-Agent": f"{agent}/{__version__}"},
-        }
+        configuration.client_session_kwargs = {"trust_env": False}
         self._configuration = configuration
+        self._agent = f"{agent}/{__version__}"
         self._rest = _Rest(configuration, lambda: None)
         # Connections of their own, so that a socket knows what it sends: a write, and the guard is asked.
         self._writes = _Rest(configuration, guard.seconds_to_send)
@@ -103,7 +103,7 @@ class Kube:
         self.timeout_seconds = timeout_seconds
         """How long a request may take, where nothing else is said."""
         self.clock = ServerClock(time.monotonic, time.time)
-        self._watching = WatchSessions(self._authorization, self._observe, time.monotonic)
+        self._watching = WatchSession(self._headers, self._observe, time.monotonic)
 
     @classmethod
     async def connect(
@@ -274,12 +274,13 @@ class Kube:
 
     def watch_session(self, listener: Listener) -> aiohttp.ClientSession:
         """A session for kopf. `listener` is told of each listing and watch that begins."""
-        return self._watching.session(listener, self._rest.ssl_context)
+        return self._watching.open(listener, self._rest.ssl_context)
 
-    async def _authorization(self) -> dict[str, str]:
+    async def _headers(self) -> dict[str, str]:
+        """Who asks, and with what credentials just now."""
         token = (await self._configuration.auth_settings()).get("BearerToken")
         value = token.get("value") if token else None
-        return {"authorization": value} if value else {}
+        return {"User-Agent": self._agent, **({"Authorization": value} if value else {})}
 
     async def _request(
         self,
@@ -291,7 +292,7 @@ class Kube:
         within_seconds: float | None = None,
         verb: str = "",
     ) -> Json:
-        sent = {"Accept": "application/json", **(headers or {}), **await self._authorization()}
+        sent = {"Accept": "application/json", **(headers or {}), **await self._headers()}
         try:
             with self._connections(method, path) as (rest, left):
                 response = await rest.request(  # type: ignore[no-untyped-call]
@@ -312,9 +313,8 @@ class Kube:
         self._observe(verb or method, response.status)
         answer = json_object(text)
         if response.status >= 400:
-            said = str(answer.get("message") or text[:200].decode(errors="replace"))
             pause = retry_after.retry_after_seconds(response.headers.get(retry_after.RETRY_AFTER, ""))
-            raise ApiError(response.status, str(answer.get("reason", "")), said, pause)
+            raise ApiError(response.status, str(answer.get("reason", "")), words(text), pause)
         if "metadata" not in answer and "kind" not in answer:
             raise _not_understood(f"{method} {path}", f"of {len(text)} bytes is not a JSON object")
         return answer

@@ -157,13 +157,13 @@ class Election:
         self._sight.see(found, now)
         wait = self._sight.wait_seconds(self._identity, now)
         if wait > 0:
-            self._refusal = ""
+            self._said = self._refusal = ""
             if self._sight.holder != before:
                 logger.info("standing by", extra=self._fields(leader=self._sight.holder))
             return wait
         if not await self._write(found, REQUEST_SECONDS):
             return RETRY_SECONDS
-        self._refusal = ""
+        self._said = self._refusal = ""
         self._took = found.version if found is not None else None
         logger.info("leading", extra=self._fields(identity=self._identity, before=self._sight.holder))
         return 0.0

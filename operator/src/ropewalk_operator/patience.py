@@ -1,16 +1,18 @@
 """Waits for an API server that does not answer just now.
 
-A process that ended instead would come back late: Kubernetes waits longer before each start, up to five minutes. Never
-waits for what does not pass by itself, such as missing rights.
+A process that ended instead would come back late: Kubernetes waits longer before each start, up to five minutes. What
+stays refused, as where rights are missing, does not pass by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from ropewalk_operator import streams
 from ropewalk_operator.kube import ApiError
 
 logger = logging.getLogger(__name__)
@@ -22,21 +24,28 @@ T = TypeVar("T")
 
 
 class Patience:
-    """`sleep` takes seconds."""
+    """`sleep` takes seconds, and `clock` gives some that never go back."""
 
-    def __init__(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._sleep = sleep
+        self._clock = clock
         self.waits_for = ""
         """Why there is no answer yet; empty while nothing is waited for."""
 
     async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
-        """The answer, once there is one. Raises an ApiError that asking again would not change."""
+        """The answer, once there is one. Raises the ApiError of a refusal that stays."""
+        refusals = streams.Refusals(self._clock)
         seconds = FIRST_SECONDS
         while True:
             try:
                 answer = await question()
             except ApiError as error:
-                if not error.is_trouble:
+                if refusals.seconds("", error.status) >= streams.REFUSED_SECONDS:
+                    self.waits_for = ""
                     raise
                 self._tell(str(error))
                 await self._sleep(max(seconds, error.retry_after_seconds))

@@ -17,7 +17,11 @@ SHORT_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 8.0
 REFUSED_SECONDS = 15.0
-"""So long a 403 may be that of an API server that has just started and does not know its rules yet."""
+"""So long a refusal may be that of an API server that has just started and does not know its rules yet, or of whoever
+stands before it."""
+PASSING = (401, 410, 429)
+"""The 4xx that are no refusals: who judges tokens may be away for long, and the others say what to do."""
+WORDS_CHARACTERS = 200
 
 AT_ONCE_BYTES = 2**16
 
@@ -59,7 +63,7 @@ class Pace:
 
 
 class Refusals:
-    """How long a place has answered with nothing but 403. `clock` gives seconds that never go back."""
+    """How long a place has answered with nothing but refusals. `clock` gives seconds that never go back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -67,7 +71,7 @@ class Refusals:
 
     def seconds(self, place: str, status: int) -> float:
         """How long it has been so, now that the place has answered with this status."""
-        if status != 403:
+        if not is_refusal(status):
             self.forget(place)
             return 0.0
         now = self._clock()
@@ -76,6 +80,11 @@ class Refusals:
     def forget(self, place: str) -> None:
         """The place has not answered: who does so next may have just started."""
         self._since.pop(place, None)
+
+
+def is_refusal(status: int) -> bool:
+    """Whether such an answer to a listing or watch may be the same for ever: any 4xx but those that pass."""
+    return 400 <= status < 500 and status not in PASSING
 
 
 class Answer(aiohttp.ClientResponse):
@@ -153,3 +162,8 @@ def json_object(text: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}
+
+
+def words(text: bytes) -> str:
+    """What an error's body says: the message of a Kubernetes Status, or how the body begins."""
+    return str(json_object(text).get("message") or text[:WORDS_CHARACTERS].decode(errors="replace"))

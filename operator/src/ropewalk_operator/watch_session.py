@@ -1,4 +1,4 @@
-"""The sessions that kopf watches with: what it asks for, how often, and what it gets to see of the answers.
+"""The session that kopf watches with: what it asks for, how often, and what it gets to see of the answers.
 
 Knows which kinds are asked for, never what the objects mean.
 """
@@ -18,10 +18,15 @@ from ropewalk_operator.kinds import CONFIG_MAP, Kind, collection
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
-LOGIN = "login"
+ENDS_SESSIONS = "[SSL: "
+"""Begins the words of errors of TLS. After one of them kopf closes the session, which all watches share."""
 
 
-class StaysForbidden(Exception):
+class StaysRefused(Exception):
+    """A listing or watch is refused, and goes on being so."""
+
+
+class StaysForbidden(StaysRefused):
     """Something that is to be watched in a place is forbidden, and without it nothing can be done there."""
 
 
@@ -35,36 +40,36 @@ class Listener(Protocol):
         """A watch has begun after this version. After a listing, the first one begins after that one's version."""
 
 
-class WatchSessions:
-    """kopf wants a new one after each login; how often what is asked is counted for all of them.
+class WatchSession:
+    """Makes the session. kopf never learns that credentials are refused: each request has them as they are just then,
+    and a session that is closed for a login would be missing to all other watches.
 
-    `authorization` gives headers for a request, `observe` gets verb and status code, `clock` gives seconds that never
-    go back.
+    `headers` gives those of a request, `observe` gets verb and status code, `clock` gives seconds that never go back.
     """
 
     def __init__(
         self,
-        authorization: Callable[[], Awaitable[dict[str, str]]],
+        headers: Callable[[], Awaitable[dict[str, str]]],
         observe: Callable[[str, int], None],
         clock: Callable[[], float],
     ) -> None:
-        self._authorization = authorization
+        self._headers = headers
         self._observe = observe
         self._pace = streams.Pace(clock)
         self._refusals = streams.Refusals(clock)
 
-    def session(self, listener: Listener, ssl: SSLContext) -> aiohttp.ClientSession:
+    def open(self, listener: Listener, ssl: SSLContext) -> aiohttp.ClientSession:
         """`listener` is told of each listing and watch that begins.
 
         ConfigMaps are asked for by their metadata alone: those of all the cluster's users are none of our business,
-        and would fill the memory. Raises StaysForbidden where a listing or watch goes on being forbidden: kopf would
-        ask for ever.
+        and would fill the memory. Raises StaysRefused where a listing or watch goes on being refused: kopf would ask
+        for ever.
         """
 
         async def middleware(
             request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
         ) -> aiohttp.ClientResponse:
-            request.headers.update(await self._authorization())
+            request.headers.update(await self._headers())
             place = collection(request.url.path)
             is_watch = request.url.query.get("watch") == "true"
             if place is not None and place[0] is CONFIG_MAP:
@@ -76,9 +81,11 @@ class WatchSessions:
                 await asyncio.sleep(self._pace.delay(what))
             try:
                 response = await handler(request)
-            except (aiohttp.ClientError, TimeoutError, OSError):
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 self._observe(verb, 0)
                 self._refusals.forget(what)
+                if ENDS_SESSIONS in str(error):
+                    raise aiohttp.ClientConnectionError(str(error).replace(ENDS_SESSIONS, "[TLS: ")) from error
                 raise
             self._observe(verb, response.status)
             await self._mend_error(response, what)
@@ -101,11 +108,14 @@ class WatchSessions:
 
     async def _mend_error(self, response: aiohttp.ClientResponse, what: str) -> None:
         if (seconds := self._refusals.seconds(what, response.status)) >= streams.REFUSED_SECONDS:
-            said = streams.json_object(await response.read()).get("message", "")
-            advice = "see the role of the operator's ServiceAccount, which the chart brings"
-            raise StaysForbidden(f"{what} is forbidden, for {seconds:.0f} s now: {said}; {advice}")
-        if response.status == 401:
-            # kopf logs in anew and asks at once, and whoever judges tokens may be away for longer.
-            await asyncio.sleep(self._pace.delay(LOGIN))
-        elif response.status == 429:
+            said = f"for {seconds:.0f} s now: {streams.words(await response.read())}"
+            if response.status == 403:
+                advice = "see the role of the operator's ServiceAccount, which the chart brings"
+                raise StaysForbidden(f"{what} is forbidden, {said}; {advice}")
+            advice = "see who stands between the operator and the API server"
+            raise StaysRefused(f"{what} is refused with {response.status}, {said}; {advice}")
+        if response.status == 429:
             retry_after.bound(response)
+        elif response.status == 401 or streams.is_refusal(response.status):
+            # Then kopf asks again, ever more slowly.
+            response.status = 503

@@ -52,10 +52,9 @@ async def work(queue: WorkQueue[Key], reconcile: Callable[[Key], Awaitable[float
             # The process ends with it; the election says why.
             return
         except ApiError as error:
-            at_most = MAX_DELAY_SECONDS
+            # What is none of the resource's doing, or a conflict, passes: then nobody shall wait for long.
+            at_most = LONGEST_PAUSE_SECONDS if error.is_trouble or error.status == 409 else MAX_DELAY_SECONDS
             if error.is_trouble:
-                # It is none of the resource's doing: when it is over, nobody shall wait for long.
-                at_most = LONGEST_PAUSE_SECONDS
                 pause = min(BASE_DELAY_SECONDS * float(2 ** min(troubles, 16)), at_most)
                 left_alone = error.retry_after_seconds
                 troubles += 1
@@ -88,7 +87,7 @@ async def _pause(queue: WorkQueue[Key], seconds: float, left_alone: float) -> No
 
 
 async def catch_up(cache: Cache, kube: Kube, watches: Watches, patience: Patience) -> None:
-    """List all resources into the cache. Raises an ApiError that asking again would not change."""
+    """List all resources into the cache. Raises the ApiError of a refusal that stays."""
     for place in watches.places:
         try:
             for kind in () if place in cache.left_out else RESOURCES:

@@ -295,6 +295,21 @@ def test_a_process_whose_lease_cannot_be_made_says_so() -> None:
     assert "ROPEWALK_LEASE_NAMESPACE" in said
 
 
+def test_what_keeps_a_process_from_the_lease_is_said_once_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    async def world() -> None:
+        store = Store()
+        await until_leading(Process("a", store).start())
+        standby = Process("b", store).start()
+        for _ in range(2):
+            standby.weather = AWAY
+            await pass_time(10)
+            standby.weather = Weather()
+            await pass_time(10)
+
+    simulate(world())
+    assert caplog.messages.count("the Lease cannot be taken") == 2
+
+
 def test_a_process_that_stands_by_has_no_problem() -> None:
     async def world() -> None:
         store = Store()

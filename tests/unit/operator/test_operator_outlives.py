@@ -34,7 +34,6 @@ from ropewalk_operator.streams import (
     Pace,
     Refusals,
 )
-from ropewalk_operator.watch_session import LOGIN
 from ropewalk_operator.workqueue import JITTER, MAX_DELAY_SECONDS, WorkQueue
 
 PODS = "/api/v1/namespaces/a/pods"
@@ -94,6 +93,7 @@ async def test_an_error_says_how_long_to_wait(header: str, seconds: float) -> No
     [
         (500, "", True),
         (503, "", True),
+        (401, "", True),
         (409, "", False),
         (403, "", False),
         (422, "", False),
@@ -173,14 +173,14 @@ async def test_kopf_is_told_to_wait_for_a_number_of_seconds_that_has_a_bound(hea
         assert answer.headers["Retry-After"] == seconds
 
 
-async def test_credentials_that_are_refused_again_and_again_are_tried_ever_more_slowly() -> None:
-    clock = Clock()
-    async with answering(always(status=401)) as kube, kube.watch_session(Nobody()) as session:
-        kube._watching._pace = Pace(clock)
-        for _ in range(4):
-            await session.get(f"{kube.server}{PODS}?continue=x")
-        due, _ = kube._watching._pace._due[LOGIN]
-    assert due - clock.now == pytest.approx(0.1)
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
+@pytest.mark.parametrize("query", ["", "?watch=true"])
+async def test_kopf_is_asked_to_come_again_by_whatever_would_end_its_watching_or_its_session(
+    status: int, query: str
+) -> None:
+    async with answering(always(status=status, text="no")) as kube, kube.watch_session(Nobody()) as session:
+        answer = await session.get(f"{kube.server}{PODS}{query}")
+        assert (answer.status, await answer.text()) == (503, "no")
 
 
 @pytest.mark.parametrize(
@@ -243,19 +243,21 @@ def test_who_gives_up_waiting_waits_no_longer_the_next_time() -> None:
     assert pace.delay("pods") == pytest.approx(0.2)
 
 
-def test_a_place_is_forbidden_for_as_long_as_it_says_nothing_else() -> None:
+def test_a_place_refuses_for_as_long_as_it_says_nothing_else() -> None:
     clock = Clock()
     refusals = Refusals(clock)
     assert refusals.seconds("pods", 403) == 0.0
     clock.now += 7
-    assert refusals.seconds("agents", 403) == 0.0
-    assert refusals.seconds("pods", 403) == 7.0
-    assert refusals.seconds("pods", 200) == 0.0
-    assert refusals.seconds("pods", 403) == 0.0
-    clock.now += 7
+    assert refusals.seconds("agents", 404) == 0.0
+    assert refusals.seconds("pods", 409) == 7.0
+    for status in (200, 401, 410, 429, 503):
+        assert refusals.seconds("pods", status) == 0.0
+        assert refusals.seconds("pods", 403) == 0.0
+        clock.now += 7
+        assert refusals.seconds("pods", 403) == 7.0
     refusals.forget("pods")
     assert refusals.seconds("pods", 403) == 0.0
-    assert refusals.seconds("agents", 403) == 7.0
+    assert refusals.seconds("agents", 404) == 35.0
 
 
 async def test_rights_that_were_missing_before_the_api_server_went_away_may_be_there_soon() -> None:
@@ -268,13 +270,13 @@ async def test_rights_that_were_missing_before_the_api_server_went_away_may_be_t
 
     async with answering(answer) as kube, kube.watch_session(Nobody()) as session:
         kube._watching._refusals = Refusals(clock)
-        assert (await session.get(f"{kube.server}{PODS}?continue=x")).status == 403
+        assert (await session.get(f"{kube.server}{PODS}?continue=x")).status == 503
         clock.now += REFUSED_SECONDS
         is_away = True
         with pytest.raises(aiohttp.ClientConnectionError):
             await session.get(f"{kube.server}{PODS}?continue=x")
         is_away = False
-        assert (await session.get(f"{kube.server}{PODS}?continue=x")).status == 403
+        assert (await session.get(f"{kube.server}{PODS}?continue=x")).status == 503
 
 
 def test_the_pauses_between_attempts_have_a_bound_and_no_end() -> None:
@@ -383,11 +385,48 @@ def test_a_webhook_that_is_away_slows_nobody_whose_objects_it_does_not_see() -> 
     simulate(world())
 
 
-async def test_trouble_is_tried_again_sooner_than_a_refusal() -> None:
+@pytest.mark.parametrize(
+    ("status", "longest"), [(401, 8.0), (409, 8.0), (500, 8.0), (403, MAX_DELAY_SECONDS), (404, MAX_DELAY_SECONDS)]
+)
+def test_what_passes_by_itself_is_tried_again_sooner_than_what_does_not(status: int, longest: float) -> None:
+    tried: list[float] = []
+
+    async def reconcile(_key: Key) -> None:
+        tried.append(asyncio.get_running_loop().time())
+        raise ApiError(status, "", "")
+
+    async def world() -> None:
+        queue: WorkQueue[Key] = WorkQueue(jitter=lambda: 0.0)
+        queue.add(Key("Agent", "default", "calc"))
+        async with working(queue, reconcile):
+            await pass_time(1000)
+
+    simulate(world())
+    pauses = [later - earlier for earlier, later in itertools.pairwise(tried)]
+    assert pauses[0] < 0.1
+    assert longest <= pauses[-1] <= longest * (1 + JITTER)
+
+
+def test_a_conflict_slows_nobody_else() -> None:
+    tried: list[tuple[str, float]] = []
+
+    async def reconcile(key: Key) -> None:
+        tried.append((key.name, asyncio.get_running_loop().time()))
+        raise ApiError(409, "Conflict", "the object has been modified")
+
+    async def world() -> None:
+        queue: WorkQueue[Key] = WorkQueue()
+        for name in "abc":
+            queue.add(Key("Agent", "default", name))
+        async with working(queue, reconcile):
+            await pass_time(0.01)
+
+    simulate(world())
+    assert tried == [("a", 0.0), ("b", 0.0), ("c", 0.0)]
+
+
+async def test_no_delay_is_shorter_than_what_the_api_server_asks_for() -> None:
     queue: WorkQueue[str] = WorkQueue(jitter=lambda: 0.0)
-    for _ in range(20):
-        refusal, trouble = queue.retry("refused"), queue.retry("in trouble", at_most=LONGEST_PAUSE_SECONDS)
-    assert (refusal, trouble) == (MAX_DELAY_SECONDS, LONGEST_PAUSE_SECONDS)
     assert queue.retry("new", at_least=30.0) == 30.0
 
 

@@ -9,8 +9,9 @@ import pytest
 from clock import Clock
 from ropewalk_operator.kube import ApiError
 from ropewalk_operator.patience import LAST_SECONDS, Patience
+from ropewalk_operator.streams import REFUSED_SECONDS
 
-PASSING = [(0, "Unreachable"), (429, "TooManyRequests"), (500, "InternalError"), (503, "ServiceUnavailable")]
+PASSING = [(0, "Unreachable"), (401, "Unauthorized"), (410, "Expired"), (429, ""), (500, "InternalError"), (503, "")]
 
 
 class Server:
@@ -30,18 +31,28 @@ def error(status: int, reason: str = "") -> ApiError:
 
 
 @pytest.mark.parametrize(("status", "reason"), PASSING)
-async def test_what_passes_is_waited_for(status: int, reason: str) -> None:
-    server = Server(*[error(status, reason)] * 3)
-    assert await Patience(Clock().sleep).ask(server.ask) == 7
+async def test_what_passes_is_waited_for_without_an_end(status: int, reason: str) -> None:
+    clock = Clock()
+    server = Server(*[error(status, reason)] * 30)
+    assert await Patience(clock.sleep, clock).ask(server.ask) == 7
     assert server.errors == []
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 406, 422])
-async def test_what_does_not_pass_is_told_at_once(status: int) -> None:
-    clock = Clock()
+@pytest.mark.parametrize("status", [400, 403, 404, 406, 409, 422])
+async def test_a_refusal_that_stays_is_told(status: int) -> None:
+    clock = Clock(0.0)
+    patience = Patience(clock.sleep, clock)
     with pytest.raises(ApiError, match=f"^{status} "):
-        await Patience(clock.sleep).ask(Server(error(status)).ask)
-    assert clock.slept == []
+        await patience.ask(Server(*[error(status)] * 30).ask)
+    assert REFUSED_SECONDS <= clock.now <= REFUSED_SECONDS + LAST_SECONDS
+    assert patience.waits_for == "", "it is given up"
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 406, 409, 422])
+async def test_a_refusal_for_a_moment_is_waited_for(status: int) -> None:
+    clock = Clock()
+    answers = [*[error(status)] * 4, error(503)] * 5
+    assert await Patience(clock.sleep, clock).ask(Server(*answers).ask) == 7
 
 
 async def test_the_pauses_grow_and_stay_short_enough_to_go_on_soon_after_the_server_does() -> None:

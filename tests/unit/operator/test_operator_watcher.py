@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from kubernetes.aio.client import Configuration
@@ -16,15 +17,15 @@ from kubernetes.aio.client import Configuration
 from clock import Clock
 from operator_kube import answered_by
 from operator_world import agent, mcp_server, pod
-from ropewalk_operator import streams
+from ropewalk_operator import __version__, handlers, streams
 from ropewalk_operator.cache import Cache
 from ropewalk_operator.guard import Guard
 from ropewalk_operator.handlers import Watcher
-from ropewalk_operator.kinds import AGENT, MCP_SERVER, POD, Key, Kind
+from ropewalk_operator.kinds import AGENT, MCP_SERVER, POD, WATCHED, Key, Kind
 from ropewalk_operator.kube import Kube
 from ropewalk_operator.leader import uptime
 from ropewalk_operator.patience import Patience
-from ropewalk_operator.watch_session import StaysForbidden
+from ropewalk_operator.watch_session import StaysForbidden, StaysRefused
 from ropewalk_operator.watches import Watches
 from waiting import eventually
 
@@ -35,19 +36,36 @@ MATH = Key("MCPServer", "default", "math")
 
 SILENCE_SECONDS = 0.5
 GONE = {"kind": "Status", "code": 410, "reason": "Expired", "message": "The provided continue parameter is too old"}
-FORBIDDEN = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": 'User "ropewalk" cannot list'}
+FOR_EVER = float("inf")
+USER_AGENT = "ropewalk-operator-me"
 
 
 class Api:
-    """Lists no Agents but `agents`, and says on their last watch what it is told to; `forbids` so many of the listings.
+    """Lists no Agents but `agents`, and says on their last watch what it is told to; `refuses` so many requests whose
+    path ends so, with `status` and words.
 
     Everything is of version `version`. Its answers to the first `garbles` watches of Agents are no HTTP. With
     `loses_pages` the first listing of Agents has a second page, which is gone.
     """
 
-    def __init__(self, forbids: float = 0, *, loses_pages: bool = False, garbles: int = 0) -> None:
-        self.forbids = forbids
+    def __init__(
+        self,
+        refuses: float = 0,
+        status: int = 403,
+        path: str = "/agents",
+        *,
+        only_watches: bool = False,
+        loses_pages: bool = False,
+        garbles: int = 0,
+    ) -> None:
+        self.refuses = refuses
+        self.status = status
+        self.path = path
+        self.only_watches = only_watches
         self.garbles = garbles
+        self.user_agents = set[str | None]()
+        self.open: list[web.Request] = []
+        """The watches of all kinds."""
         self.loses_pages = loses_pages
         self.agents: list[dict[str, Any]] = []
         self.version = 1
@@ -60,10 +78,13 @@ class Api:
         await self._agents.write((event if isinstance(event, str) else json.dumps(event)).encode() + b"\n")
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        if request.path.endswith("/agents") and self.forbids:
-            self.forbids -= 1
-            return web.json_response(FORBIDDEN, status=403)
-        if request.query.get("watch") != "true":
+        self.user_agents.add(request.headers.get("User-Agent"))
+        is_watch = request.query.get("watch") == "true"
+        if self.refuses and request.path.endswith(self.path) and (is_watch or not self.only_watches):
+            self.refuses -= 1
+            said = {"kind": "Status", "code": self.status, "message": 'User "ropewalk" cannot'}
+            return web.json_response(said, status=self.status)
+        if not is_watch:
             return self._list(request)
         if request.path.endswith("/agents") and self.garbles:
             self.garbles -= 1
@@ -71,11 +92,19 @@ class Api:
             request.transport.write(b"what is this?\r\n\r\n")
         stream = web.StreamResponse()
         await stream.prepare(request)
+        self.open.append(request)
         if request.path.endswith("/agents"):
             self._agents = stream
             self.watches += 1
         await asyncio.Event().wait()
         return stream
+
+    def end_watches(self) -> None:
+        """All that are open break off."""
+        for request in self.open:
+            if request.transport is not None:
+                request.transport.close()
+        self.open.clear()
 
     def _list(self, request: web.Request) -> web.Response:
         if "continue" in request.query:
@@ -92,7 +121,7 @@ async def watching(
     api: Api, cache: Cache, enqueue: Callable[[Key, bool], None], silence_seconds: float = 70
 ) -> AsyncIterator[tuple[Watches, Collection[asyncio.Task[None]]]]:
     """The watches of this API server, and their tasks."""
-    async with answered_by(api.answer, Guard(uptime)) as kube:
+    async with answered_by(api.answer, Guard(uptime), agent=USER_AGENT) as kube:
         watches = Watches([], Clock(0.0))
         tasks = Watcher(cache, watches, kube, enqueue, Patience(), silence_seconds=silence_seconds).watch()
         try:
@@ -243,17 +272,90 @@ async def test_a_listing_takes_nothing_away_that_is_newer_or_of_another_place() 
     await kube.close()
 
 
-async def test_rights_that_are_missing_end_the_watching_with_what_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "REFUSED_SECONDS", 0.01)
-    async with watching(Api(forbids=float("inf")), Cache(), lambda *_: None) as (_, tasks):
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=10)
-        (error,) = [task.exception() for task in done]
+
+
+@pytest.fixture
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "Backoffs", lambda: [0.01] * 1000)
+    monkeypatch.setattr(streams, "LONGEST_PAUSE_SECONDS", 0.01)
+
+
+async def ended(tasks: Collection[asyncio.Task[None]]) -> BaseException | None:
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+    (error,) = [task.exception() for task in done]
+    return error
+
+
+@pytest.mark.usefixtures("soon")
+async def test_rights_that_are_missing_end_the_watching_with_what_is_forbidden() -> None:
+    async with watching(Api(FOR_EVER), Cache(), lambda *_: None) as (_, tasks):
+        error = await ended(tasks)
     assert isinstance(error, StaysForbidden)
     assert "LIST /apis/ropewalk.dev/v1alpha1/agents is forbidden" in str(error)
-    assert 'User "ropewalk" cannot list' in str(error)
+    assert 'User "ropewalk" cannot' in str(error)
 
 
-async def test_an_api_server_that_does_not_know_its_rules_yet_is_asked_again() -> None:
-    async with watching(Api(forbids=1), Cache(), lambda *_: None) as (watches, tasks):
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("status", [400, 404, 406, 409])
+async def test_a_refusal_that_stays_ends_the_watching_with_its_words(status: int) -> None:
+    async with watching(Api(FOR_EVER, status, only_watches=True), Cache(), lambda *_: None) as (_, tasks):
+        error = await ended(tasks)
+    assert isinstance(error, StaysRefused)
+    assert f"WATCH /apis/ropewalk.dev/v1alpha1/agents is refused with {status}" in str(error)
+    assert 'User "ropewalk" cannot; see who stands between the operator and the API server' in str(error)
+
+
+@pytest.mark.usefixtures("without_pauses")
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
+@pytest.mark.parametrize("only_watches", [False, True], ids=["listings", "watches"])
+async def test_a_refusal_for_a_moment_is_asked_again(status: int, only_watches: bool) -> None:
+    api = Api(2, status, only_watches=only_watches)
+    async with watching(api, Cache(), lambda *_: None) as (watches, tasks):
         await asyncio.wait_for(watches.settled(), 10)
+        assert not api.refuses
         assert not any(task.done() for task in tasks)
+
+
+@pytest.mark.usefixtures("without_pauses")
+async def test_credentials_that_are_refused_for_a_moment_end_no_watch() -> None:
+    api = Api(status=401, path="")
+    async with watching(api, Cache(), lambda *_: None) as (watches, tasks):
+        await asyncio.wait_for(watches.settled(), 10)
+        for _ in range(3):
+            # One after the other, so that some wait for their turn while others are refused.
+            api.refuses = 2 * len(WATCHED) - 1
+            api.end_watches()
+            await eventually(lambda: len(api.open) == len(WATCHED), "each is begun again")
+            assert not api.refuses
+        assert not any(task.done() for task in tasks)
+
+
+@pytest.mark.usefixtures("without_pauses")
+async def test_an_error_of_tls_after_which_kopf_would_log_in_anew_ends_no_watch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connect = aiohttp.TCPConnector.connect
+    failures = [
+        aiohttp.ClientOSError(1, "[SSL: APPLICATION_DATA_AFTER_CLOSE_NOTIFY] application data after close notify")
+    ]
+
+    async def fails_once(*arguments: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await connect(*arguments, **options)
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", fails_once)
+    async with watching(Api(), Cache(), lambda *_: None) as (watches, tasks):
+        await asyncio.wait_for(watches.settled(), 10)
+        assert not failures
+        assert not any(task.done() for task in tasks)
+
+
+async def test_listings_and_watches_name_their_process_to_the_api_server() -> None:
+    api = Api()
+    async with watching(api, Cache(), lambda *_: None) as (watches, _):
+        await asyncio.wait_for(watches.settled(), 10)
+    assert api.user_agents == {f"{USER_AGENT}/{__version__}"}
