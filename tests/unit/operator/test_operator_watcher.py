@@ -338,16 +338,16 @@ async def test_an_error_of_tls_after_which_kopf_would_log_in_anew_ends_no_watch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     connect = aiohttp.TCPConnector.connect
-    failures = [
-        aiohttp.ClientOSError(1, "[SSL: APPLICATION_DATA_AFTER_CLOSE_NOTIFY] application data after close notify")
-    ]
+    said = "[SSL: APPLICATION_DATA_AFTER_CLOSE_NOTIFY] application data after close notify"
+    # Of the first failure of a request nobody hears: aiohttp tries again by itself.
+    failures = [aiohttp.ClientOSError(1, said) for _ in range(2 * len(WATCHED))]
 
-    async def fails_once(*arguments: Any, **options: Any) -> Any:
+    async def fails_first(*arguments: Any, **options: Any) -> Any:
         if failures:
             raise failures.pop()
         return await connect(*arguments, **options)
 
-    monkeypatch.setattr(aiohttp.TCPConnector, "connect", fails_once)
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", fails_first)
     async with watching(Api(), Cache(), lambda *_: None) as (watches, tasks):
         await asyncio.wait_for(watches.settled(), 10)
         assert not failures
