@@ -20,6 +20,10 @@ from ropewalk_operator.names import FIELD_MANAGER, MANAGED_BY
 Body = dict[str, Any]
 
 MODEL = {"provider": "openai-compatible", "id": "m", "baseURL": "http://demo-model:8080/v1"}
+WEBHOOK_AWAY = (
+    'Internal error occurred: failed calling webhook "policy.example.com": failed to call webhook: connection refused'
+)
+"""What the API server says where an admission webhook does not answer."""
 
 
 def agent(name: str = "calc", **spec: Any) -> Body:
